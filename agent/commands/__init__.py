@@ -1,0 +1,1 @@
+"""What users can ask for, one noun per file."""

@@ -1,0 +1,1 @@
+"""Git repositories, behind ``agent.ports.source``; git itself does the work."""

@@ -1,0 +1,1 @@
+"""Reactions to events, one role per file. Handlers never see each other."""

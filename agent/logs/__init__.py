@@ -1,0 +1,1 @@
+"""Log lines and transcripts on disk, behind ``agent.ports.logs``."""

@@ -1,0 +1,130 @@
+"""Ports: building images, and the images that the engine holds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+
+import msgspec
+
+from agent.ports.source import SourceTree
+from agent.ports.world import Say
+from proto.names import AppId, DeployId
+
+
+class BuildOptions(msgspec.Struct, frozen=True, kw_only=True):
+    """What a user may set about builds."""
+
+    dockerfile_path: str = "Dockerfile"
+    """Relative to the build folder."""
+    build_folder: str = ""
+    """Folder of the repository that is the build context; empty is the root."""
+    target: str = ""
+    """Stage to stop at; empty is the last."""
+    build_args: Mapping[str, str] = {}
+    """``ARG`` values. Config is not among them."""
+    timeout_seconds: float = 1800.0
+    no_cache: bool = False
+
+
+class BuildRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """One build."""
+
+    app: AppId
+    app_name: str
+    deploy: DeployId
+    tag: str
+    """``repository:tag`` the result is to be known by."""
+    labels: Mapping[str, str]
+    """Put on the image, so that it can be told as ours."""
+    source: SourceTree
+    options: BuildOptions
+
+
+class HealthCheck(msgspec.Struct, frozen=True):
+    """An image's own HEALTHCHECK."""
+
+    interval_seconds: float
+    start_period_seconds: float
+    retries: int
+
+
+class ImageInfo(msgspec.Struct, frozen=True, kw_only=True):
+    """What an image says of itself."""
+
+    id: str
+    """``sha256:…``: what releases store; a tag may move, this cannot."""
+    entrypoint: tuple[str, ...] = ()
+    command: tuple[str, ...] = ()
+    ports: tuple[int, ...] = ()
+    """EXPOSEd TCP ports, ascending."""
+    env: Mapping[str, str] = {}
+    has_healthcheck: bool = False
+    size: int = 0
+    """Bytes."""
+    labels: Mapping[str, str] = {}
+    tags: tuple[str, ...] = ()
+    created_at: float = 0.0
+    """Unix seconds; 0 when the image does not say."""
+
+
+class BuildFailed(Exception):  # noqa: N818 - the fact, as the event calls it
+    """The app's own build broke; building the same commit again would not help. The text is for the user."""
+
+
+class ImageBuilder(Protocol):
+    """Turns a source tree into an image. One implementation per kind of source, in one file."""
+
+    name: str
+    """As in ``builder:set app selected <name>`` and in the push output."""
+
+    looks_for: str
+    """The files whose presence makes this builder the one, for people: ``a Dockerfile``."""
+
+    async def detect(self, source: SourceTree, options: BuildOptions) -> bool:
+        """Tell whether this builder can build `source`. Called in order; the first that can, does."""
+        ...
+
+    async def build(self, request: BuildRequest, say: Say) -> ImageInfo:
+        """Build, telling `say` each step and each line of output as it happens.
+
+        Cancelling the call cancels the build in the engine within 2 s. Repeating it is harmless.
+
+        Raises:
+            BuildFailed: the source is at fault; the text says which step and why.
+            Unavailable: the engine does not answer.
+        """
+        ...
+
+
+class Images(Protocol):
+    """The images that the engine holds."""
+
+    async def find(self, reference: str) -> ImageInfo | None:
+        """Return the image of that id or tag, or `None`. Never pulls."""
+        ...
+
+    async def pull(self, reference: str, say: Say) -> ImageInfo:
+        """Get the image from its registry.
+
+        Raises:
+            UserError: ``image.not-found``; the registry has no such image or does not answer.
+            Unavailable: the engine does not answer.
+        """
+        ...
+
+    async def keep(self, image: str, *, tag: str) -> None:
+        """Give the image `tag` (``repository:tag``), so that the engine's own clean-up leaves it."""
+        ...
+
+    async def ours(self) -> Sequence[ImageInfo]:
+        """Return every image that has a tag of this agent's own (``Images.tag_for`` names them)."""
+        ...
+
+    def tag_for(self, app: AppId, deploy: DeployId) -> str:
+        """Return the tag for what `deploy` of `app` builds: ``pushboat-<instance>/<app id>:<deploy id>``."""
+        ...
+
+    async def untag(self, tag: str) -> None:
+        """Remove one tag of ours; the engine drops the layers when no tag and no container needs them. Repeating is harmless."""
+        ...

@@ -1,0 +1,193 @@
+"""Port: what makes replicas run, on this machine or on many."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Literal, Protocol
+
+import msgspec
+
+from agent.ports.session import Terminal
+from agent.ports.world import Say
+from proto.names import AppId, ProcessType, ReplicaId
+
+Phase = Literal["created", "running", "restarting", "exited"]
+Health = Literal["none", "starting", "healthy", "unhealthy"]
+
+
+class Resources(msgspec.Struct, frozen=True, kw_only=True):
+    """Limits of one replica."""
+
+    memory_bytes: int = 0
+    """0: no limit."""
+    cpus: float = 0.0
+    """0: no limit."""
+    pids: int = 512
+
+
+class ContainerWish(msgspec.Struct, frozen=True, kw_only=True):
+    """What every container of ours is made from, replica or one-off."""
+
+    app: AppId
+    app_name: str
+    process: ProcessType
+    release: int
+    image: str
+    """``sha256:…``."""
+    command: tuple[str, ...] | None
+    """Replaces the image's CMD (its ENTRYPOINT stays); `None` keeps the CMD."""
+    env: Mapping[str, str]
+    """Config and what the agent adds. Secret: never logged, never a label."""
+    resources: Resources = Resources()
+    stop_seconds: float = 30.0
+    """From SIGTERM to SIGKILL."""
+    private_network: bool = False
+    """Whether the app's processes must reach each other (a bridge of its own); otherwise a shared bridge."""
+
+
+class ReplicaWish(ContainerWish, frozen=True, kw_only=True):
+    """A replica that should run."""
+
+    replica: ReplicaId
+    number: int
+    """From 1."""
+    bridge: int
+    """Index of the shared bridge that `address` belongs to."""
+    address: str
+    """IPv4, the replica's own for its whole life. A scheduler with other means (Swarm) may ignore it."""
+    fingerprint: str
+    """HMAC of the canonical wish, hex. Put on the container as a label, and compared; equal means nothing to do."""
+
+
+class ReplicaStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """What is, of one replica."""
+
+    app: AppId
+    replica: ReplicaId
+    process: ProcessType
+    number: int
+    release: int
+    container: str
+    """The engine's id."""
+    name: str
+    phase: Phase
+    health: Health = "none"
+    fingerprint: str = ""
+    address: str = ""
+    """Where other programs on this machine reach it."""
+    exit_code: int | None = None
+    """Of the last run, if it ended."""
+    is_oom_killed: bool = False
+    restarts: int = 0
+    """How often the engine restarted it by itself."""
+    started_at: float = 0.0
+    """Unix seconds."""
+
+
+class OneOff(ContainerWish, frozen=True, kw_only=True):
+    """A command to run once in a release's image (``run``)."""
+
+    name: str
+    """Container name, ``blog.run.k3vq``."""
+    entry: str
+    """Id of the one-off, for its label."""
+    seconds: float = 86_400.0
+    """After this the container is ended."""
+
+
+class StartFailed(Exception):  # noqa: N818 - the fact
+    """The engine refused to start a replica for a reason of the app's own (no such program in the image …). For the user."""
+
+
+class Scheduler(Protocol):
+    """Runs containers. Touches only what carries the labels of this agent's instance."""
+
+    async def converge(self, app: AppId, wishes: Sequence[ReplicaWish], say: Say) -> Sequence[ReplicaStatus]:
+        """Make each wish true: exactly one running container each, as wished. Return the status of each wish.
+
+        Called whenever what should run may differ from what runs; repeating is harmless. Several are started at
+        once. A container of the same replica with another fingerprint is replaced. Containers of replicas that
+        are not wished for are left alone: `stop` and `remove` end those. An answer lost on the way is found again
+        by label: never a second container. A container that has exited is started again.
+
+        Raises:
+            StartFailed: one cannot start and never will as wished.
+            Unavailable: the engine does not answer, or the image is missing (``image.missing``).
+        """
+        ...
+
+    async def survey(self) -> Sequence[ReplicaStatus]:
+        """Return every replica container of this instance, of all apps, in one look at the engine."""
+        ...
+
+    async def look(self, replica: ReplicaId) -> ReplicaStatus | None:
+        """Return one replica with all that only a close look tells (exit code, OOM, health), or `None`."""
+        ...
+
+    async def stop(self, replica: ReplicaId, *, seconds: float) -> None:
+        """SIGTERM, and SIGKILL after `seconds`; return when it has ended. It will not be restarted. Gone is fine."""
+        ...
+
+    async def remove(self, replica: ReplicaId) -> None:
+        """Remove the stopped container with its anonymous volumes. Gone is fine."""
+        ...
+
+    async def release(self, app: AppId) -> None:
+        """Remove what a destroyed app left: containers, its own networks. Repeating is harmless."""
+        ...
+
+    async def run(self, one_off: OneOff, terminal: Terminal) -> int:
+        """Run a command attached to `terminal`; return its exit status. The container is gone afterwards, also if cancelled."""
+        ...
+
+    async def enter(self, replica: ReplicaId, command: Sequence[str], terminal: Terminal) -> int:
+        """Run a command inside a running replica, attached; return its exit status.
+
+        Raises:
+            UserError: ``replica.not-running``.
+        """
+        ...
+
+    async def describe(self, app: AppId) -> Sequence[Mapping[str, object]]:
+        """Return the engine's own description of each replica, environment values masked, for ``ps:inspect``."""
+        ...
+
+    async def problems(self) -> Sequence[tuple[str, str]]:
+        """Return what is wrong with the engine, each with what to do, for ``doctor``. Empty: all is well. Never raises."""
+        ...
+
+
+class CheckSpec(msgspec.Struct, frozen=True, kw_only=True):
+    """One startup check, as ``app.json`` writes it (durations in seconds)."""
+
+    name: str = "default"
+    kind: Literal["path", "command", "listening", "uptime", "image", "connect"] = "connect"
+    """``image``: the image's own HEALTHCHECK; ``connect``: a TCP connection to the port."""
+    path: str = "/"
+    scheme: Literal["http", "https"] = "http"
+    content: str = ""
+    """Must be part of the response's body."""
+    headers: tuple[tuple[str, str], ...] = ()
+    command: tuple[str, ...] = ()
+    port: int = 0
+    """0: the replica's own."""
+    uptime: float = 0.0
+    attempts: int = 3
+    timeout: float = 5.0
+    """Per attempt."""
+    wait: float = 5.0
+    """Between attempts."""
+    initial_delay: float = 0.0
+    is_warning: bool = False
+    """A failure is said, and does not fail the deploy."""
+
+
+class Prober(Protocol):
+    """Asks a replica, once, whether it is ready. Patience (attempts, waits) is the caller's."""
+
+    async def probe(self, check: CheckSpec, status: ReplicaStatus, *, port: int, host: str) -> str | None:
+        """Return `None` if the check passes now, else why not, in words for the user. Bounded by ``check.timeout``.
+
+        `host`: the Host header of an HTTP check. ``uptime`` is not probed here.
+        """
+        ...

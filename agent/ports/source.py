@@ -1,0 +1,96 @@
+"""Port: the git repositories that pushes land in."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Protocol
+
+import msgspec
+
+from proto.names import AppId
+
+
+class TreeEntry(msgspec.Struct, frozen=True):
+    """One file of a commit."""
+
+    path: str
+    """Relative to the root, ``/`` between parts, never ``..`` or absolute (git refuses those trees)."""
+    mode: int
+    """``0o100644``, ``0o100755``, ``0o120000`` (symbolic link) or ``0o160000`` (submodule)."""
+    size: int
+    """Bytes of the blob; 0 for a submodule."""
+    blob: str
+    """Object id."""
+
+
+class Commit(msgspec.Struct, frozen=True):
+    """What the first lines of ``git log`` tell."""
+
+    id: str
+    author: str
+    subject: str
+    """First line of the message. Hostile text like all the rest."""
+
+
+class SourceTree(Protocol):
+    """The files of one commit, read from git's object store. There is no work tree on the host, ever."""
+
+    @property
+    def commit(self) -> str:
+        """The full object id of the commit."""
+        ...
+
+    async def entries(self) -> list[TreeEntry]:
+        """Return every file.
+
+        Raises:
+            UserError: ``source.too-large`` etc., the tree breaks a cap (files, depth, path length, blob, total).
+        """
+        ...
+
+    async def read(self, path: str, *, limit: int = 1_000_000) -> bytes | None:
+        """Return the content of the regular file at `path`, or `None` if there is none.
+
+        Raises:
+            UserError: ``source.file-too-large``, it has more than `limit` bytes.
+        """
+        ...
+
+    def archive(self, *, folder: str = "") -> AsyncIterator[bytes]:
+        """Yield ``git archive``'s tar stream of `folder` (names relative to it), export-ignore and export-subst undone.
+
+        Closing the iterator ends the git process. `entries` must have been called first: it checks the caps.
+        """
+        ...
+
+
+class SourceRepo(Protocol):
+    """Bare repositories, one per app, in folders named by app id."""
+
+    async def create(self, app: AppId) -> None:
+        """Make the app's repository and sync it to disk. Repeating is harmless."""
+        ...
+
+    async def remove(self, app: AppId) -> None:
+        """Delete the repository. Repeating is harmless."""
+        ...
+
+    async def tip(self, app: AppId, branch: str) -> str | None:
+        """Return the commit id that ``refs/heads/<branch>`` points at, or `None`."""
+        ...
+
+    async def branches(self, app: AppId) -> list[str]:
+        """Return the names of all branches, sorted."""
+        ...
+
+    async def set_head(self, app: AppId, branch: str) -> None:
+        """Point HEAD at ``refs/heads/<branch>``, so that clones check it out and git refuses to delete it."""
+        ...
+
+    async def describe(self, app: AppId, commit: str) -> Commit | None:
+        """Return the commit, or `None` if the repository does not have it."""
+        ...
+
+    def tree(self, app: AppId, commit: str) -> SourceTree:
+        """Return a reader of the commit's files. Reading fails with ``UserError`` if the commit is not there."""
+        ...

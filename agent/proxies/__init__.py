@@ -1,0 +1,1 @@
+"""Ways to route HTTP, one per folder, behind ``agent.ports.proxy.Proxy``."""

@@ -1,0 +1,1 @@
+"""Ways to run replicas, one per file, behind ``agent.ports.scheduler.Scheduler``."""

@@ -1,0 +1,1 @@
+"""What the agent remembers. The only place with SQL."""
