@@ -34,7 +34,7 @@ class Misconfigured(UserError):
         super().__init__(code, message, hint, status=Exit.MISCONFIGURED)
 
 
-class Retry(Exception):  # noqa: N818 - reads as an order: raise Retry(…)
+class Retry(Exception):
     """Raised by a handler: not yet; call me again for the same event after ``after`` seconds."""
 
     def __init__(self, reason: str, *, after: float) -> None:
@@ -42,9 +42,9 @@ class Retry(Exception):  # noqa: N818 - reads as an order: raise Retry(…)
         self.after = after
 
 
-class GiveUp(Exception):  # noqa: N818 - reads as an order: raise GiveUp(…)
+class GiveUp(Exception):
     """Raised by a handler: no repetition will help. The delivery is buried and ``HandlerGaveUp`` is emitted."""
 
 
-class Stopped(Exception):  # noqa: N818 - what happened, not what is wrong
+class Stopped(Exception):
     """Raised out of long work whose stop signal was set. The bus counts the delivery as done."""

@@ -18,7 +18,10 @@ Stage = Literal["source", "build", "release", "start", "checks", "switch", "agen
 
 
 class Event(msgspec.Struct, frozen=True, kw_only=True, tag_field="type"):
-    """Something that happened. ``app`` is also the ordering key: a handler sees an app's events one at a time, in order."""
+    """Something that happened.
+
+    ``app`` is also the ordering key: a handler sees an app's events one at a time, in order.
+    """
 
     app: AppId
 
@@ -89,7 +92,7 @@ class PropertyChanged(Event, frozen=True, kw_only=True, tag="property.changed"):
 
 
 class DeployAccepted(Event, frozen=True, kw_only=True, tag="deploy.accepted"):
-    """A push, an image, a config change, a restart or a rollback is to be made live. Source: ``agent.lifecycle.deploys``."""
+    """A push, an image, a config change … is to be made live. Source: ``agent.lifecycle.deploys``."""
 
     deploy: DeployId
     kind: str
@@ -104,7 +107,7 @@ class ImageBuilt(Event, frozen=True, kw_only=True, tag="image.built"):
 
 
 class ReleaseCreated(Event, frozen=True, kw_only=True, tag="release.created"):
-    """Image, config and process table are fixed as one numbered release, to be started. Source: ``agent.lifecycle.deploys``."""
+    """Image, config and process table are fixed as one numbered release. Source: ``agent.lifecycle.deploys``."""
 
     deploy: DeployId
     release: int
@@ -162,7 +165,7 @@ class ReplicaReady(Event, frozen=True, kw_only=True, tag="replica.ready"):
 
 
 class ReplicaLost(Event, frozen=True, kw_only=True, tag="replica.lost"):
-    """A replica that should run does not: it exited, was killed or was removed. Source: ``agent.lifecycle.replicas``."""
+    """A replica that should run does not: it exited or was removed. Source: ``agent.lifecycle.replicas``."""
 
     replica: ReplicaId
     process: ProcessType

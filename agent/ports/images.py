@@ -68,7 +68,7 @@ class ImageInfo(msgspec.Struct, frozen=True, kw_only=True):
     """Unix seconds; 0 when the image does not say."""
 
 
-class BuildFailed(Exception):  # noqa: N818 - the fact, as the event calls it
+class BuildFailed(Exception):
     """The app's own build broke; building the same commit again would not help. The text is for the user."""
 
 
@@ -126,5 +126,5 @@ class Images(Protocol):
         ...
 
     async def untag(self, tag: str) -> None:
-        """Remove one tag of ours; the engine drops the layers when no tag and no container needs them. Repeating is harmless."""
+        """Remove one tag of ours; layers that no tag and no container needs go with it. Repeating is harmless."""
         ...

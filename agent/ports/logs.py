@@ -41,7 +41,7 @@ class LogSource(Protocol):
     """Reads what containers write."""
 
     def follow(self, replica: ReplicaId, *, since: int) -> AsyncIterator[Sequence[RawLine]]:
-        """Yield batches of lines with ``at >= since`` (ns), from the past into the present; end when the container has ended.
+        """Yield batches of lines with ``at >= since`` (ns), then new ones as they come; end when the container has.
 
         Lines stamped exactly `since` come again: the caller de-duplicates. A batch is never empty.
 
@@ -59,7 +59,10 @@ class LogStore(Protocol):
         ...
 
     async def position(self, app: AppId, replica: ReplicaId) -> tuple[int, int]:
-        """Return the time (ns) of the replica's last stored line and how many stored lines of it have exactly that time; (0, 0) if none."""
+        """Return the time (ns) of the replica's last stored line, and how many lines of it have just that time.
+
+        (0, 0) if none is stored.
+        """
         ...
 
     async def remove(self, app: AppId) -> None:
@@ -71,10 +74,10 @@ class Transcripts(Protocol):
     """What a deploy said, line by line, kept on disk: build output, steps, failures."""
 
     def say(self, app: AppId, deploy: str, line: str) -> None:
-        """Append a line and wake its readers. Never blocks and never raises; a full disk is reported in the agent's log."""
+        """Append a line and wake its readers. Never blocks, never raises; a full disk is told to the agent's log."""
         ...
 
-    def follow(self, app: AppId, deploy: str, *, is_over: "IsOver") -> AsyncIterator[str]:
+    def follow(self, app: AppId, deploy: str, *, is_over: IsOver) -> AsyncIterator[str]:
         """Yield every line from the first on, then new ones as they come, until the deploy is over and all was read."""
         ...
 

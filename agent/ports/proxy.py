@@ -38,7 +38,7 @@ Table = Mapping[AppId, Route]
 """Every route. What is not in it gets the page for unknown hosts."""
 
 
-class RouteRefused(Exception):  # noqa: N818 - the fact
+class RouteRefused(Exception):
     """One app's settings make the proxy's configuration invalid; all others were applied."""
 
     def __init__(self, app: AppId, reason: str) -> None:

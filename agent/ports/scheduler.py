@@ -95,8 +95,8 @@ class OneOff(ContainerWish, frozen=True, kw_only=True):
     """After this the container is ended."""
 
 
-class StartFailed(Exception):  # noqa: N818 - the fact
-    """The engine refused to start a replica for a reason of the app's own (no such program in the image …). For the user."""
+class StartFailed(Exception):
+    """A replica cannot start for a reason of the app's own (no such program in the image …). The text is for users."""
 
 
 class Scheduler(Protocol):
@@ -137,7 +137,10 @@ class Scheduler(Protocol):
         ...
 
     async def run(self, one_off: OneOff, terminal: Terminal) -> int:
-        """Run a command attached to `terminal`; return its exit status. The container is gone afterwards, also if cancelled."""
+        """Run a command attached to `terminal`; return its exit status.
+
+        The container is gone afterwards, also if the call is cancelled.
+        """
         ...
 
     async def enter(self, replica: ReplicaId, command: Sequence[str], terminal: Terminal) -> int:
@@ -153,7 +156,7 @@ class Scheduler(Protocol):
         ...
 
     async def problems(self) -> Sequence[tuple[str, str]]:
-        """Return what is wrong with the engine, each with what to do, for ``doctor``. Empty: all is well. Never raises."""
+        """Return what is wrong with the engine, each with what to do, for ``doctor``. Never raises."""
         ...
 
 

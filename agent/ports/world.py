@@ -36,7 +36,7 @@ class Ids(Protocol):
 
 
 Say = Callable[[str], None]
-"""Adds one line (no newline; any text, sanitised by whoever shows it) to what the watcher of a deploy sees. Never blocks."""
+"""Adds one line (no newline, any text) to what the watchers of a deploy see. Never blocks."""
 
 
 class Stop:
