@@ -1,0 +1,248 @@
+"""What an operator can set: one Struct per concern, read from a TOML file and from ``PUSHBOAT_*``.
+
+A table of the file is a field of `Settings`, a key of the table a field of that Struct. The environment wins:
+``PUSHBOAT_SSH_PORT`` is ``port`` of ``[ssh]``. An unknown or wrong setting stops the start, since a typing
+error in a limit is worse than an agent that says why it does not run.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from ipaddress import IPv4Network
+from pathlib import Path
+from typing import Annotated, Any
+
+import msgspec
+
+from agent.errors import Misconfigured
+
+Port = Annotated[int, msgspec.Meta(ge=0, le=65_535)]
+"""A TCP port; 0 lets the system choose."""
+Count = Annotated[int, msgspec.Meta(ge=1)]
+Seconds = Annotated[float, msgspec.Meta(gt=0)]
+
+PREFIX = "PUSHBOAT_"
+NOT_SETTINGS = frozenset(
+    f"PUSHBOAT_{name}" for name in ("CONFIG", "HOST", "PORT", "KEY", "APP", "HTTP", "DOMAIN", "TZ")
+)
+"""Variables of ours that are no settings of the agent: where its file is, and what the client and quickstart use."""
+
+
+class DataSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """``[data]``: where the agent keeps what it remembers."""
+
+    folder: str = "/var/lib/pushboat"
+    """Database, key file, repositories, logs, proxy files. Owned by the agent, mode 0700."""
+
+
+class SshSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """``[ssh]``: the front door."""
+
+    host: str = "0.0.0.0"
+    """Address to listen on."""
+    port: Port = 2222
+    """Not 22: the machine's own sshd stays as it is."""
+    login_grace: Seconds = 20.0
+    """Seconds a connection may take to sign in. OpenSSH gives 120; a key needs one."""
+    max_tries: Count = 6
+    """Keys one connection may offer; an ssh agent with many keys offers all."""
+    max_unauthenticated: Count = 100
+    """Connections that have not signed in yet, in all. Further ones wait up to 5 s."""
+    max_unauthenticated_per_source: Count = 10
+    """The same, from one address, so that one source cannot shut the others out."""
+    max_sessions: Count = 10
+    """Sessions at once on one connection, as OpenSSH's MaxSessions."""
+    keepalive: Seconds = 30.0
+    """Seconds between questions to a silent peer; after three without an answer the connection ends."""
+    idle: Seconds = 3600.0
+    """Seconds after which a connection without a session is closed (a shared connection left behind)."""
+
+
+class GitSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """``[git]``: what may be pushed."""
+
+    max_push_bytes: Count = 1 << 30
+    """Bytes of one pack as sent. 1 GiB holds any repository that should be deployed."""
+    max_files: Count = 100_000
+    """Files of one commit."""
+    max_depth: Count = 100
+    """Folders within folders."""
+    max_path_bytes: Count = 4_096
+    """PATH_MAX of Linux."""
+    max_file_bytes: Count = 1 << 30
+    """One file, unpacked: a pack of 1 MB can hold 1 GiB of zeros."""
+    max_tree_bytes: Count = 2 << 30
+    """All files of one commit, unpacked."""
+    creates_apps: bool = True
+    """Whether a push to an app that does not exist creates it."""
+
+
+class HttpSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """``[http]``: the proxy."""
+
+    binds: tuple[str, ...] = ("0.0.0.0:80",)
+    """``address:port`` each."""
+    trusted_proxies: tuple[str, ...] = ()
+    """Networks (CIDR) whose X-Forwarded-* and X-Request-Id headers are believed."""
+    max_connections: Count = 20_000
+    """Client connections at once; each costs about 34 kB in HAProxy when busy."""
+    spare_backends: Count = 200
+    """Empty backends kept ready, so that a new app needs no reload of the proxy."""
+    keep_alive: Seconds = 15.0
+    """Seconds an idle client connection stays open. A deploy's drain waits this long after a reload."""
+    is_supervised: bool = False
+    """Whether the agent itself starts and restarts HAProxy. Under systemd, pushboat-proxy.service does."""
+
+
+class DomainSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """``[domains]``: names that every app gets."""
+
+    default: str = ""
+    """If set: a global domain that is added at the first start, so that ``blog`` answers as ``blog.<default>``."""
+
+
+class EngineSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """``[engine]``: Docker."""
+
+    socket: str = "unix:///var/run/docker.sock"
+    """Where the engine answers."""
+
+
+class NetworkSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """``[network]``: where replicas live."""
+
+    pool: str = "10.213.0.0/16"
+    """Addresses for the bridges, cut into /20s. Must be used by nobody else; the firewall rules name it."""
+
+
+class BuildSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """``[build]``: limits of builds."""
+
+    concurrency: Count = 2
+    """Builds at once on this machine."""
+    timeout: Seconds = 1800.0
+    """Seconds a build may take."""
+
+
+class ReplicaSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """``[replicas]``: defaults for containers."""
+
+    pids: Count = 512
+    """Processes and threads of one replica: room for any server, none for a fork bomb."""
+    memory_bytes: Annotated[int, msgspec.Meta(ge=0)] = 0
+    """0: no limit, since any other number would break somebody's app."""
+    stop_seconds: Seconds = 30.0
+    """From SIGTERM to SIGKILL."""
+    drain_seconds: Seconds = 60.0
+    """How long a replaced replica may go on with requests in flight and open sockets."""
+    kept_releases: Count = 5
+    """Releases whose images are kept for rollbacks."""
+
+
+class LogSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """``[logs]``: the agent's own log, and the apps'."""
+
+    format: Annotated[str, msgspec.Meta(pattern="^(json|console)$")] = "console"
+    """``json`` for collectors, ``console`` for people and journald."""
+    level: Annotated[str, msgspec.Meta(pattern="^(debug|info|warning|error)$")] = "info"
+    """Of the agent's own log."""
+    budget_bytes: Count = 2 << 30
+    """Disk for all apps' lines together; the oldest go first."""
+    app_budget_bytes: Count = 256 << 20
+    """Disk for one app's lines."""
+
+
+class BusSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """``[bus]``: reactions."""
+
+    grace: Seconds = 10.0
+    """Seconds that work under way gets when the agent stops; what is cut off runs again after the restart."""
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Everything an operator can set."""
+
+    data: DataSettings = DataSettings()
+    ssh: SshSettings = SshSettings()
+    git: GitSettings = GitSettings()
+    http: HttpSettings = HttpSettings()
+    domains: DomainSettings = DomainSettings()
+    engine: EngineSettings = EngineSettings()
+    network: NetworkSettings = NetworkSettings()
+    build: BuildSettings = BuildSettings()
+    replicas: ReplicaSettings = ReplicaSettings()
+    logs: LogSettings = LogSettings()
+    bus: BusSettings = BusSettings()
+
+    @property
+    def folder(self) -> Path:
+        """The data folder."""
+        return Path(self.data.folder)
+
+
+def load(path: Path | None, environment: Mapping[str, str]) -> Settings:
+    """Return the settings of the file at `path` (none: defaults), overridden by ``PUSHBOAT_*`` of `environment`.
+
+    Raises:
+        Misconfigured: the file cannot be read, or a setting is unknown or has a wrong value; the message names it.
+    """
+    tables = _read(path) if path else {}
+    for name, text in environment.items():
+        if name.startswith(PREFIX) and name not in NOT_SETTINGS:
+            _override(tables, name, text)
+    try:
+        settings = msgspec.convert(tables, Settings)
+    except msgspec.ValidationError as error:
+        raise Misconfigured(
+            "settings.invalid", f"A setting is wrong: {error}.", "See docs/settings.md for names, units and ranges."
+        ) from error
+    _check_pool(settings.network.pool)
+    return settings
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text())
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise Misconfigured("settings.unreadable", f"{path} cannot be read: {error}", "Mend the file.") from error
+
+
+def _override(tables: dict[str, Any], name: str, text: str) -> None:
+    concern, _, key = name.removeprefix(PREFIX).lower().partition("_")
+    known = {field.name: field.type for field in msgspec.structs.fields(Settings)}
+    keys = {field.name: field.type for field in msgspec.structs.fields(known[concern])} if concern in known else {}
+    if key not in keys:
+        raise Misconfigured(
+            "settings.unknown", f"{name} is not a setting.", "See docs/settings.md, or remove it from the environment."
+        )
+    value: object = text
+    if keys[key] == tuple[str, ...]:
+        value = [part.strip() for part in text.split(",") if part.strip()]
+    elif keys[key] is bool:
+        value = {"true": True, "1": True, "false": False, "0": False}.get(text.lower(), text)
+    elif keys[key] is not str:
+        value = _number(text)
+    tables.setdefault(concern, {})[key] = value
+
+
+def _number(text: str) -> object:
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    return text
+
+
+def _check_pool(pool: str) -> None:
+    try:
+        network = IPv4Network(pool)
+    except ValueError as error:
+        raise Misconfigured(
+            "settings.invalid", f"network.pool is not an IPv4 network: {error}.", "Write it as 10.213.0.0/16."
+        ) from error
+    if network.prefixlen > 20:
+        raise Misconfigured(
+            "settings.invalid", f"network.pool {pool} is too small.", "It must hold at least one /20 (4,096 addresses)."
+        )
