@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from typing import Literal, Protocol
 
 import msgspec
@@ -51,22 +51,95 @@ class LogSource(Protocol):
         ...
 
 
+class Position(msgspec.Struct, frozen=True, kw_only=True):
+    """How far a replica's lines are stored: enough to go on without a gap or a double.
+
+    Engines stamp stdout and stderr in two threads, so stamps may step back by microseconds. Hence not only the
+    last stamp is told, but all of a short stretch before it.
+    """
+
+    since: int = 0
+    """Nanoseconds: where to follow from. 0: nothing is stored."""
+    seen: Mapping[int, int] = {}
+    """Stamp -> how many stored lines have it, for every line of the replica's stamped `since` or later."""
+    ended_at: int = 0
+    """Stamp of the ``agent`` line that is the replica's last one (its end was noted), or 0."""
+
+
 class LogStore(Protocol):
     """Keeps lines per app on disk, within a budget, across deploys, crashes and restarts."""
 
     async def append(self, app: AppId, replica: ReplicaId, lines: Sequence[LogLine]) -> None:
-        """Store lines of one replica, in order. When this returns they survive the agent's death."""
-        ...
+        """Store lines of one replica, in order. When this returns they survive the agent's death.
 
-    async def position(self, app: AppId, replica: ReplicaId) -> tuple[int, int]:
-        """Return the time (ns) of the replica's last stored line, and how many lines of it have just that time.
-
-        (0, 0) if none is stored.
+        Raises:
+            Unavailable: ``logs.not-written``; nothing of `lines` is stored.
         """
         ...
 
+    async def position(self, app: AppId, replica: ReplicaId) -> Position:
+        """Return how far the replica's lines are stored."""
+        ...
+
+    async def retain(self, app: AppId, replicas: Collection[ReplicaId]) -> None:
+        """Keep the positions of `replicas` alone: the others will not be followed again. Their lines stay."""
+        ...
+
     async def remove(self, app: AppId) -> None:
-        """Forget a destroyed app's lines."""
+        """Forget a destroyed app's lines; its readers come to their end. Repeating is harmless."""
+        ...
+
+
+class LogQuery(msgspec.Struct, frozen=True, kw_only=True):
+    """Which lines are asked for. All conditions must hold."""
+
+    last: int | None = 100
+    """How many of the newest matching lines; `None`: all that are stored."""
+    process: ProcessType | None = None
+    number: int | None = None
+    release: int | None = None
+    since: int | None = None
+    """Nanoseconds: lines stamped then or later."""
+    until: int | None = None
+    """Nanoseconds: lines stamped then or earlier."""
+    grep: str | None = None
+    """A regular expression (Python's) to be found in the line, colours and control characters left out."""
+
+
+class Missed(msgspec.Struct, frozen=True):
+    """A reader was too slow: so many of its oldest waiting lines were dropped."""
+
+    count: int
+
+
+class LogReader(Protocol):
+    """Reads stored lines, and those that come. Close the iterators (``aclosing``) to stop early."""
+
+    def read(self, app: AppId, query: LogQuery) -> AsyncIterator[Sequence[LogLine]]:
+        """Yield the stored lines that match, oldest first, in pages of bounded size.
+
+        Raises:
+            UserError: ``logs.bad-pattern``, ``logs.slow-pattern``.
+        """
+        ...
+
+    def follow(self, app: AppId, query: LogQuery) -> AsyncIterator[Sequence[LogLine] | Missed]:
+        """Yield what `read` does, then each matching line as it is stored, with no gap and no double between.
+
+        Live lines come in batches, 50 ms apart or more. Ends when the app is removed or the agent shuts down. Raises
+        as `read` does.
+        """
+        ...
+
+
+class LogKeeper(Protocol):
+    """Sees to it that no container goes before its last line is stored."""
+
+    async def drained(self, app: AppId, replica: ReplicaId) -> None:
+        """Return once everything a stopped replica wrote is stored; after 10 s in any case. Gone is fine.
+
+        Called between ``Scheduler.stop`` and ``Scheduler.remove``.
+        """
         ...
 
 
@@ -78,11 +151,18 @@ class Transcripts(Protocol):
         ...
 
     def follow(self, app: AppId, deploy: str, *, is_over: IsOver) -> AsyncIterator[str]:
-        """Yield every line from the first on, then new ones as they come, until the deploy is over and all was read."""
+        """Yield every line from the first on, then new ones as they come, until the deploy is over and all was read.
+
+        Lines are sanitised already.
+        """
+        ...
+
+    def nudge(self, app: AppId, deploy: str) -> None:
+        """Make the deploy's followers ask `is_over` now. Call it after the commit that ends the deploy. Never blocks."""
         ...
 
     async def remove(self, app: AppId, deploys: Sequence[str] | None = None) -> None:
-        """Forget some deploys' lines, or all of the app's."""
+        """Forget some deploys' lines, or all of the app's. Repeating is harmless."""
         ...
 
 
