@@ -158,7 +158,7 @@ class Transcripts(Protocol):
         ...
 
     def nudge(self, app: AppId, deploy: str) -> None:
-        """Make the deploy's followers ask `is_over` now. Call it after the commit that ends the deploy. Never blocks."""
+        """Make the deploy's followers ask `is_over` now. For after the commit that ends the deploy. Never blocks."""
         ...
 
     async def remove(self, app: AppId, deploys: Sequence[str] | None = None) -> None:

@@ -16,8 +16,10 @@ _ACTS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud80
 PIECES = st.one_of(
     st.text(st.characters(), max_size=8),
     st.sampled_from(
-        ["\x1b", "[", "]", "\x1b[", "\x9b", "\x1b]0;", "\x07", "\x1b\\", "\x9c", "\x1bP", "m", "31", ";", "8", "2J"]
-        + ["\x1b[31m", "\x1b[0m", "\x1b[8m", "\x1b(0", "\x90", "\u202e", "\ud800", "\r", "\n", "\t", "?25l", "H"]
+        r"\x1b [ ] \x1b[ \x9b \x1b]0; \x07 \x1b\\ \x9c \x1bP m 31 ; 8 2J \x1b[31m \x1b[0m \x1b[8m \x1b(0 \x90"
+        r" \u202e \ud800 \r \n \t ?25l H".encode()
+        .decode("unicode_escape")
+        .split(" ")
     ),
 )
 HOSTILE = st.lists(PIECES, max_size=30).map("".join)
