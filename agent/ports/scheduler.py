@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Literal, Protocol
 
 import msgspec
@@ -99,6 +99,10 @@ class StartFailed(Exception):
     """A replica cannot start for a reason of the app's own (no such program in the image …). The text is for users."""
 
 
+Notify = Callable[[AppId | None], None]
+"""Says that something of an app changed; `None`: of any app. Never blocks."""
+
+
 class Scheduler(Protocol):
     """Runs containers. Touches only what carries the labels of this agent's instance."""
 
@@ -153,6 +157,18 @@ class Scheduler(Protocol):
 
     async def describe(self, app: AppId) -> Sequence[Mapping[str, object]]:
         """Return the engine's own description of each replica, environment values masked, for ``ps:inspect``."""
+        ...
+
+    async def tidy(self) -> None:
+        """End and remove one-offs that nobody is attached to: an agent before this one left them. Called at the start."""
+        ...
+
+    async def watch(self, notify: Notify) -> None:
+        """Tell `notify` of changes that nobody asked for, until cancelled. Never raises; reconnects for ever.
+
+        A notice is a hint: it may come late, twice or not at all, so the caller looks for itself. At each (re)connect
+        `notify` gets `None`: anything may have changed meanwhile.
+        """
         ...
 
     async def problems(self) -> Sequence[tuple[str, str]]:

@@ -1,0 +1,239 @@
+"""A scheduler of dictionaries, and the levers by which a test makes its containers misbehave.
+
+It keeps the promises of ``agent.ports.scheduler.Scheduler`` (``tests/contracts/test_scheduler.py`` runs against it and
+against Docker alike) and no others.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+
+import msgspec
+
+from agent.errors import Unavailable, UserError
+from agent.ports.scheduler import (
+    CheckSpec,
+    ContainerWish,
+    Health,
+    Notify,
+    OneOff,
+    ReplicaStatus,
+    ReplicaWish,
+    StartFailed,
+)
+from agent.ports.session import Terminal
+from agent.ports.world import Say
+from proto.names import AppId, ReplicaId
+
+Command = Callable[[Terminal], int]
+
+
+class FakeScheduler:
+    """Fulfils ``Scheduler``. Containers run until a lever below says otherwise."""
+
+    def __init__(self) -> None:
+        self.containers: dict[ReplicaId, ReplicaStatus] = {}
+        """What is, running or not."""
+        self.wishes: dict[ReplicaId, ReplicaWish] = {}
+        """What each container was made from."""
+        self.calls: list[tuple[str, str]] = []
+        """Every call with the app or replica it was about, in order."""
+        self.stopped: list[tuple[ReplicaId, float]] = []
+        """Replicas that were stopped while they ran, with their grace."""
+        self.is_down = False
+        """While true every call raises `Unavailable`."""
+        self.missing_images: set[str] = set()
+        self.start_failures: dict[str, str] = {}
+        """Image or replica id -> why it cannot start."""
+        self.exits_at_start: dict[str, int] = {}
+        """Image or replica id -> exit code of its first breath."""
+        self.gate = asyncio.Event()
+        """While cleared, `converge` waits before it starts anything."""
+        self.gate.set()
+        self.run_exit = 0
+        """What `run` and `enter` return."""
+        self.loses_answers = 0
+        """That many next calls of `converge`, `stop` and `remove` take effect and then raise `Unavailable`."""
+        self.notify: Notify | None = None
+        self._made = 0
+
+    async def converge(self, app: AppId, wishes: Sequence[ReplicaWish], say: Say) -> Sequence[ReplicaStatus]:
+        """See ``Scheduler``."""
+        self._called("converge", app)
+        await self.gate.wait()
+        failures: list[Exception] = []
+        for wish in wishes:
+            try:
+                self._start(wish, say)
+            except (StartFailed, Unavailable) as failure:
+                failures.append(failure)
+        if failures:
+            raise next((failure for failure in failures if isinstance(failure, StartFailed)), failures[0])
+        self._lose()
+        return [self.containers[wish.replica] for wish in wishes]
+
+    async def survey(self) -> Sequence[ReplicaStatus]:
+        """See ``Scheduler``."""
+        self._called("survey", "")
+        return list(self.containers.values())
+
+    async def look(self, replica: ReplicaId) -> ReplicaStatus | None:
+        """See ``Scheduler``."""
+        self._called("look", replica)
+        return self.containers.get(replica)
+
+    async def stop(self, replica: ReplicaId, *, seconds: float) -> None:
+        """See ``Scheduler``."""
+        self._called("stop", replica)
+        status = self.containers.get(replica)
+        if status and status.phase in ("running", "restarting"):
+            self.stopped.append((replica, seconds))
+            self._change(replica, phase="exited", exit_code=143)
+        self._lose()
+
+    async def remove(self, replica: ReplicaId) -> None:
+        """See ``Scheduler``."""
+        self._called("remove", replica)
+        self.containers.pop(replica, None)
+        self.wishes.pop(replica, None)
+        self._lose()
+
+    async def release(self, app: AppId) -> None:
+        """See ``Scheduler``."""
+        self._called("release", app)
+        for replica in [status.replica for status in self.containers.values() if status.app == app]:
+            del self.containers[replica], self.wishes[replica]
+
+    async def run(self, one_off: OneOff, terminal: Terminal) -> int:
+        """See ``Scheduler``: reads all input, then returns `run_exit`."""
+        self._called("run", one_off.app)
+        self._require_image(one_off)
+        while await terminal.read():
+            pass
+        return self.run_exit
+
+    async def enter(self, replica: ReplicaId, command: Sequence[str], terminal: Terminal) -> int:
+        """See ``Scheduler``: reads all input, then returns `run_exit`."""
+        self._called("enter", replica)
+        status = self.containers.get(replica)
+        if status is None or status.phase != "running":
+            raise UserError("replica.not-running", "The replica does not run.", "Start it with: ps:start")
+        while await terminal.read():
+            pass
+        return self.run_exit
+
+    async def describe(self, app: AppId) -> Sequence[Mapping[str, object]]:
+        """See ``Scheduler``."""
+        self._called("describe", app)
+        return [{"Id": status.container} for status in self.containers.values() if status.app == app]
+
+    async def tidy(self) -> None:
+        """See ``Scheduler``."""
+        self._called("tidy", "")
+
+    async def watch(self, notify: Notify) -> None:
+        """See ``Scheduler``. The levers below call `notify` from then on."""
+        self.notify = notify
+        notify(None)
+        try:
+            await asyncio.Event().wait()
+        finally:
+            self.notify = None
+
+    async def problems(self) -> Sequence[tuple[str, str]]:
+        """See ``Scheduler``."""
+        return [("Docker does not answer.", "Start it.")] if self.is_down else []
+
+    # Levers.
+
+    def exit(self, replica: ReplicaId, *, code: int = 1, is_oom_killed: bool = False) -> None:
+        """Let a running replica end by itself, for good."""
+        self._change(replica, phase="exited", exit_code=code, is_oom_killed=is_oom_killed)
+
+    def restart(self, replica: ReplicaId) -> None:
+        """Let the engine restart a replica by itself."""
+        self._change(replica, phase="running", restarts=self.containers[replica].restarts + 1)
+
+    def set_health(self, replica: ReplicaId, health: Health) -> None:
+        """Let the image's own health check come to a result."""
+        self._change(replica, health=health)
+
+    def vanish(self, replica: ReplicaId) -> None:
+        """Remove a container behind the agent's back."""
+        app = self.containers.pop(replica).app
+        del self.wishes[replica]
+        self._hint(app)
+
+    def running(self, app: AppId) -> list[ReplicaStatus]:
+        """Return what runs of an app."""
+        return [status for status in self.containers.values() if status.app == app and status.phase == "running"]
+
+    def _called(self, name: str, about: str) -> None:
+        self.calls.append((name, about))
+        if self.is_down:
+            raise Unavailable("docker.unavailable", "Docker does not answer.")
+
+    def _lose(self) -> None:
+        if self.loses_answers:
+            self.loses_answers -= 1
+            raise Unavailable("docker.unavailable", "The answer was lost.")
+
+    def _require_image(self, wish: ContainerWish) -> None:
+        if wish.image in self.missing_images:
+            raise Unavailable("image.missing", f"The image of {wish.app_name} v{wish.release} is not there.")
+
+    def _start(self, wish: ReplicaWish, say: Say) -> None:
+        found = self.containers.get(wish.replica)
+        if found is not None and found.fingerprint == wish.fingerprint:
+            if found.phase in ("running", "restarting"):
+                return
+        else:
+            self._require_image(wish)
+            self._create(wish)
+        for key in (wish.replica, wish.image):
+            if key in self.start_failures:
+                raise StartFailed(self.start_failures[key])
+        self._change(wish.replica, phase="running", exit_code=None, is_oom_killed=False)
+        for key in (wish.replica, wish.image):
+            if key in self.exits_at_start:
+                self._change(wish.replica, phase="exited", exit_code=self.exits_at_start[key])
+        say(f"{wish.process}.{wish.number} started")
+
+    def _create(self, wish: ReplicaWish) -> None:
+        self._made += 1
+        self.wishes[wish.replica] = wish
+        self.containers[wish.replica] = ReplicaStatus(
+            app=wish.app,
+            replica=wish.replica,
+            process=wish.process,
+            number=wish.number,
+            release=wish.release,
+            container=f"{self._made:064x}",
+            name=f"{wish.app_name}.{wish.process}.{wish.number}.v{wish.release}",
+            phase="created",
+            fingerprint=wish.fingerprint,
+            address=wish.address,
+        )
+
+    def _change(self, replica: ReplicaId, **changes: object) -> None:
+        status = self.containers[replica]
+        self.containers[replica] = msgspec.structs.replace(status, **changes)
+        self._hint(status.app)
+
+    def _hint(self, app: AppId) -> None:
+        if self.notify:
+            self.notify(app)
+
+
+class FakeProber:
+    """Fulfils ``Prober``: every check passes, unless `answers` has a reason for that replica."""
+
+    def __init__(self) -> None:
+        self.answers: dict[ReplicaId, str] = {}
+        self.asked: list[tuple[ReplicaId, CheckSpec]] = []
+
+    async def probe(self, check: CheckSpec, status: ReplicaStatus, *, port: int, host: str) -> str | None:
+        """See ``Prober``."""
+        self.asked.append((status.replica, check))
+        return self.answers.get(status.replica)
