@@ -1,0 +1,47 @@
+"""What a release runs, as it is stored: the process table and what the image says of itself."""
+
+from __future__ import annotations
+
+import msgspec
+
+from agent.ports.scheduler import CheckSpec
+from proto.names import ProcessType
+
+DEFAULT_PORT = 5000
+"""Where a web process is expected to listen when neither config nor image says otherwise, as Dokku has it."""
+
+
+class ProcessPlan(msgspec.Struct, frozen=True, kw_only=True):
+    """One line of the process table."""
+
+    type: ProcessType
+    command: str | None = None
+    """The Procfile's line; `None`: the image's own command."""
+    checks: tuple[CheckSpec, ...] = ()
+    """From ``app.json``; empty: the default for its type."""
+
+
+class Plan(msgspec.Struct, frozen=True, kw_only=True):
+    """A release's processes. Stored: add fields with defaults only."""
+
+    processes: tuple[ProcessPlan, ...]
+    port: int = DEFAULT_PORT
+    """First TCP port that the image EXPOSEs."""
+    has_entrypoint: bool = False
+    has_healthcheck: bool = False
+    formation: dict[str, int] = {}
+    """Quantities from ``app.json``. A type that is named here cannot be scaled by hand."""
+
+    def process(self, name: ProcessType) -> ProcessPlan | None:
+        """Return the plan of one process type, or `None`."""
+        return next((process for process in self.processes if process.type == name), None)
+
+
+def encode(plan: Plan) -> bytes:
+    """Return the stored form."""
+    return msgspec.json.encode(plan)
+
+
+def decode(body: bytes) -> Plan:
+    """Return the plan that was stored as `body`."""
+    return msgspec.json.decode(body, type=Plan)
