@@ -1,0 +1,311 @@
+"""The house rules that a machine can check, over the syntax trees of everything that is shipped.
+
+Formatting, docstrings and imports are ruff's, types are mypy's, layers are import-linter's (pyproject.toml). What
+stands here is what none of them knows: how large a room may get, who may announce which fact, what must never be
+called, and where SQL may be written.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+from proto import events
+
+ROOT = Path(__file__).parent.parent
+GOLDEN = ROOT / "tests" / "golden"
+
+MODULE_LINES = 400
+"""About 100 is usual and 300 is large; past that a module holds two nouns."""
+FUNCTION_LINES = 70
+"""40 is large. What is longer cannot be read at a glance."""
+
+BANNED_CALLS = {
+    "eval": "app text must never become code",
+    "exec": "app text must never become code",
+    "os.system": "a shell would read what users wrote",
+    "os.popen": "a shell would read what users wrote",
+    "subprocess.getoutput": "a shell would read what users wrote",
+    "subprocess.getstatusoutput": "a shell would read what users wrote",
+    "asyncio.create_subprocess_shell": "a shell would read what users wrote",
+    "pickle.loads": "stored bytes must never become code",
+    "tarfile.TarFile.extractall": "archives are never unpacked in the agent",
+}
+SQL = re.compile(
+    r"\s*(SELECT\s.+\sFROM\s|INSERT\s+INTO\s|UPDATE\s+\w+\s+SET\s|DELETE\s+FROM\s|CREATE\s+TABLE|PRAGMA\s+\w)"
+)
+SOURCE_OF_EVENT = re.compile(r"Source: ``([a-z_.]+)``")
+
+
+whole = pytest.mark.skipif(
+    not (ROOT / "agent" / "bootstrap.py").exists(), reason="true once every part is there, which bootstrap.py joins"
+)
+
+
+def shipped() -> list[Path]:
+    """Return every Python file of the product and of the tools beside it, tests left out."""
+    folders = ("agent", "cli", "proto", "scripts", "bench")
+    return sorted(path for folder in folders for path in (ROOT / folder).rglob("*.py"))
+
+
+def inside(*folders: str) -> list[Path]:
+    """Return the Python files below the given folders of the repository."""
+    return sorted(path for folder in folders for path in (ROOT / folder).rglob("*.py"))
+
+
+@cache
+def tree(path: Path) -> ast.Module:
+    """Return the syntax tree of a file."""
+    return ast.parse(path.read_text(), filename=str(path))
+
+
+def where(path: Path, node: ast.AST | None = None) -> str:
+    """Return a place that an editor can jump to."""
+    line = f":{node.lineno}" if node is not None and hasattr(node, "lineno") else ""
+    return f"{path.relative_to(ROOT)}{line}"
+
+
+def functions(path: Path) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]:
+    """Yield every function and method of a file."""
+    for node in ast.walk(tree(path)):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            yield node
+
+
+def dotted(node: ast.expr) -> str:
+    """Return ``a.b.c`` of a name or attribute, or an empty string of anything else."""
+    match node:
+        case ast.Name(id=name):
+            return name
+        case ast.Attribute(value=value, attr=attr):
+            owner = dotted(value)
+            return f"{owner}.{attr}" if owner else ""
+        case _:
+            return ""
+
+
+def docstrings(path: Path) -> set[int]:
+    """Return the identities of the nodes that hold documentation, those below attributes included."""
+    return {
+        id(node.value)
+        for node in ast.walk(tree(path))
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
+    }
+
+
+def test_no_module_is_larger_than_one_noun() -> None:
+    sizes = {where(path): len(path.read_text().splitlines()) for path in shipped()}
+    assert {place: size for place, size in sizes.items() if size > MODULE_LINES} == {}
+
+
+def test_no_function_is_too_long_to_be_read_at_a_glance() -> None:
+    sizes = {
+        f"{where(path, function)} {function.name}": (function.end_lineno or 0) - function.lineno + 1
+        for path in shipped()
+        for function in functions(path)
+    }
+    assert {place: size for place, size in sizes.items() if size > FUNCTION_LINES} == {}
+
+
+def test_every_public_thing_is_documented() -> None:
+    missing = [
+        f"{where(path, node)} {name}"
+        for path in shipped()
+        for name, node in public_things(path)
+        if not documented(node)
+    ]
+    assert missing == []
+
+
+def public_things(path: Path) -> Iterator[tuple[str, ast.AST]]:
+    """Yield the module, its public classes and functions, and the public methods of those classes."""
+    yield path.stem, tree(path)
+    for node in tree(path).body:
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef) and not node.name.startswith("_"):
+            yield node.name, node
+            methods = node.body if isinstance(node, ast.ClassDef) else []
+            for method in methods:
+                if isinstance(method, ast.FunctionDef | ast.AsyncFunctionDef) and not method.name.startswith("_"):
+                    yield f"{node.name}.{method.name}", method
+
+
+def documented(node: ast.AST) -> bool:
+    """Tell whether a definition has a docstring, or is one of several overloads of one that has."""
+    if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and any(
+        dotted(decorator) in {"overload", "override"} or dotted(decorator).endswith(".setter")
+        for decorator in node.decorator_list
+    ):
+        return True
+    assert isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef)
+    return bool(ast.get_docstring(node))
+
+
+def test_no_import_hides_in_a_function_or_behind_type_checking() -> None:
+    hidden = [
+        where(path, node)
+        for path in shipped()
+        for function in functions(path)
+        for node in ast.walk(function)
+        if isinstance(node, ast.Import | ast.ImportFrom)
+    ]
+    conditional = [
+        where(path, node)
+        for path in shipped()
+        for node in ast.walk(tree(path))
+        if isinstance(node, ast.If) and dotted(node.test).endswith("TYPE_CHECKING")
+    ]
+    assert hidden + conditional == []
+
+
+def test_nothing_that_could_run_what_users_wrote_is_called() -> None:
+    calls = [
+        f"{where(path, node)}: {dotted(node.func)}: {BANNED_CALLS[dotted(node.func)]}"
+        for path in shipped()
+        for node in ast.walk(tree(path))
+        if isinstance(node, ast.Call) and dotted(node.func) in BANNED_CALLS
+    ]
+    shells = [
+        f"{where(path, node)}: shell=True"
+        for path in shipped()
+        for node in ast.walk(tree(path))
+        if isinstance(node, ast.keyword)
+        and node.arg == "shell"
+        and not (isinstance(node.value, ast.Constant) and node.value.value is False)
+    ]
+    assert calls + shells == []
+
+
+def test_no_exception_is_swallowed_whole() -> None:
+    swallowed = [
+        where(path, node)
+        for path in shipped()
+        for node in ast.walk(tree(path))
+        if isinstance(node, ast.ExceptHandler)
+        and (node.type is None or dotted(node.type) in {"Exception", "BaseException", "asyncio.CancelledError"})
+        and all(isinstance(statement, ast.Pass | ast.Continue) for statement in node.body)
+    ]
+    suppressed = [
+        where(path, node)
+        for path in shipped()
+        for node in ast.walk(tree(path))
+        if isinstance(node, ast.Call)
+        and dotted(node.func).endswith("suppress")
+        and any(dotted(argument) in {"Exception", "BaseException"} for argument in node.args)
+    ]
+    assert swallowed + suppressed == []
+
+
+def test_sql_is_written_in_agent_state_only() -> None:
+    found = [
+        where(path, node)
+        for path in shipped()
+        if (ROOT / "agent" / "state") not in path.parents
+        for node in ast.walk(tree(path))
+        if isinstance(node, ast.Constant)
+        and isinstance(node.value, str)
+        and id(node) not in docstrings(path)
+        and SQL.match(node.value)
+    ]
+    assert found == []
+
+
+def test_the_core_never_says_any() -> None:
+    places = [
+        where(path, node)
+        for path in inside("agent/bus", "agent/lifecycle", "agent/handlers", "agent/commands", "agent/ports", "cli")
+        for node in ast.walk(tree(path))
+        if isinstance(node, ast.ImportFrom)
+        and node.module == "typing"
+        and any(alias.name == "Any" for alias in node.names)
+    ]
+    assert places == []
+
+
+def emitters() -> dict[str, set[str]]:
+    """Return which modules of the agent construct which durable event."""
+    names = {event_type.__name__ for event_type in events.EVENT_TYPES}
+    found: dict[str, set[str]] = {name: set() for name in names}
+    for path in inside("agent"):
+        module = ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+        for node in ast.walk(tree(path)):
+            if isinstance(node, ast.Call) and (name := dotted(node.func).rpartition(".")[2]) in names:
+                found[name].add(module)
+    return found
+
+
+@whole
+@pytest.mark.parametrize("event_type", events.EVENT_TYPES, ids=events.tag_of)
+def test_an_event_is_announced_by_the_module_that_its_docstring_names(event_type: type[events.Event]) -> None:
+    source = SOURCE_OF_EVENT.search(event_type.__doc__ or "")
+    assert source, f"{event_type.__name__}: the docstring must say who announces it: Source: ``agent.…``."
+    assert emitters()[event_type.__name__] == {source[1]}
+
+
+@whole
+@pytest.mark.parametrize("event_type", events.EVENT_TYPES, ids=events.tag_of)
+def test_an_event_has_a_golden_example(event_type: type[events.Event]) -> None:
+    tag = events.tag_of(event_type)
+    examples = [
+        path for path in (GOLDEN / "events").glob("*.json") if re.fullmatch(rf"{tag}(\.v\d+)?\.json", path.name)
+    ]
+    assert examples, f"tests/golden/events/{tag}.json is missing"
+    for example in examples:
+        assert isinstance(events.decode(example.read_bytes()), event_type)
+
+
+def handler_names() -> list[str]:
+    """Return the names under which deliveries are stored, as the decorators ``@on`` and ``@reconciles`` say them."""
+    found = []
+    for path in inside("agent/handlers"):
+        for function in functions(path):
+            for decorator in function.decorator_list:
+                if isinstance(decorator, ast.Call) and dotted(decorator.func).split(".")[-1] in {"on", "reconciles"}:
+                    found.append(explicit_name(path, decorator))
+    return sorted(found)
+
+
+def explicit_name(path: Path, decorator: ast.Call) -> str:
+    """Return the ``name=`` of a subscription, which must be written out: rows of the database carry it."""
+    for keyword in decorator.keywords:
+        if keyword.arg == "name" and isinstance(keyword.value, ast.Constant):
+            return str(keyword.value.value)
+    raise AssertionError(f'{where(path, decorator)}: write the handler\'s name out: name="noun.verb"')
+
+
+@whole
+def test_stored_handler_names_never_change_by_accident() -> None:
+    assert handler_names() == (GOLDEN / "handlers.txt").read_text().split()
+
+
+def test_a_handler_name_is_used_once() -> None:
+    names = handler_names()
+    assert len(names) == len(set(names))
+
+
+def test_tests_of_the_core_never_sleep() -> None:
+    sleeping = [
+        where(path, node)
+        for path in inside("tests/bus", "tests/state", "tests/lifecycle", "tests/handlers")
+        for node in ast.walk(tree(path))
+        if isinstance(node, ast.Call)
+        and dotted(node.func).endswith("sleep")
+        and not (node.args and isinstance(node.args[0], ast.Constant) and node.args[0].value == 0)
+    ]
+    assert sleeping == []
+
+
+def test_no_file_names_a_package_index() -> None:
+    tracked = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, check=True).stdout.decode()
+    option = re.compile(r"--(extra-)?" + r"index-url|--find" + r"-links|\[\[tool\.uv\.index")
+    guilty = []
+    for name in filter(None, tracked.split("\0")):
+        path = ROOT / name
+        if path.is_file() and option.search(path.read_text(errors="replace")):
+            guilty.append(name)
+    assert guilty == []
