@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from typing import Protocol
 
 import msgspec
@@ -56,11 +56,16 @@ class SourceTree(Protocol):
         """
         ...
 
-    def archive(self, *, folder: str = "") -> AsyncIterator[bytes]:
-        """Yield ``git archive``'s tar stream of `folder` (names relative to it), export-ignore and export-subst undone.
+    def archive(self, *, folder: str = "") -> AsyncGenerator[bytes, None]:
+        """Yield the tar stream of ``git archive`` (of `folder` alone, if given), export-ignore and export-subst undone.
 
-        Closing the iterator ends the git process. `entries` must have been called first: it checks the caps.
+        Names are relative to the root of the repository, and times are the commit's, so that the same commit always
+        gives the same bytes. Closing the generator ends the git process: do so (``contextlib.aclosing``). Calls `entries`, which checks the caps.
         """
+        ...
+
+    async def notes(self) -> list[str]:
+        """Return what a build of this commit will miss, in sentences for the user: submodules, files of Git LFS."""
         ...
 
 
@@ -92,5 +97,19 @@ class SourceRepo(Protocol):
         ...
 
     def tree(self, app: AppId, commit: str) -> SourceTree:
-        """Return a reader of the commit's files. Reading fails with ``UserError`` if the commit is not there."""
+        """Return a reader of the commit's files.
+
+        Reading raises ``UserError`` (``source.no-such-commit``) if the commit is not there.
+        """
+        ...
+
+    async def sync(self, app: AppId) -> None:
+        """Return once all that git wrote so far is on disk, the names of new files too.
+
+        Called after git has taken a push and before the push is acknowledged or its deploy recorded.
+        """
+        ...
+
+    async def tidy(self, app: AppId) -> None:
+        """Remove what killed pushes left, and repack when it is worth it. Safe beside pushes; repeating is harmless."""
         ...

@@ -1,0 +1,139 @@
+"""One git process at a time: started, read within bounds, and never left behind.
+
+Each runs in a session of its own, so that ending it ends its children too, and so that a Ctrl-C in the agent's
+terminal does not reach it. Whatever happens to the caller, the process is dead and reaped when the block is left.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager, suppress
+from itertools import pairwise
+
+from agent.errors import Unavailable
+from agent.git.environment import environment
+
+READ_SECONDS = 60.0
+"""For anything that answers a question about a repository; milliseconds are usual."""
+
+CHUNK = 256 * 1024
+"""Bytes read from a pipe at once."""
+
+_MAX_ERROR = 8_192
+"""Bytes of standard error kept (the last ones): a message, not a log."""
+
+
+class GitFailed(Exception):
+    """Git ended with an error. The text is git's own; it may quote hostile names."""
+
+    def __init__(self, command: Sequence[str], *, status: int, error: str) -> None:
+        super().__init__(f"{_verb(command)} ended with {status}: {error}")
+        self.status = status
+        self.error = error
+
+
+class GitProcess:
+    """A running git whose output is being read."""
+
+    def __init__(self, process: asyncio.subprocess.Process, command: Sequence[str]) -> None:
+        self._process = process
+        self._command = command
+        self._error = bytearray()
+        self._errors = asyncio.create_task(self._keep_errors())
+
+    async def read(self, size: int = CHUNK) -> bytes:
+        """Return up to `size` bytes of standard output; empty at its end."""
+        return await _pipe(self._process.stdout).read(size)
+
+    async def finish(self) -> None:
+        """Wait for the end.
+
+        Raises:
+            GitFailed: the exit status is not 0.
+        """
+        await self._errors
+        status = await self._process.wait()
+        if status != 0:
+            raise GitFailed(self._command, status=status, error=self._error.decode("utf-8", "replace").strip())
+
+    async def end(self) -> None:
+        """Kill it and its children if it still runs, and wait until nothing is left. Repeating is harmless."""
+        if self._process.returncode is None:
+            with suppress(ProcessLookupError):
+                os.killpg(self._process.pid, signal.SIGKILL)
+        # asyncio notices the end only once the pipes are empty, so they are read out.
+        while await self.read():
+            pass
+        await self._errors
+        await self._process.wait()
+
+    async def _keep_errors(self) -> None:
+        while data := await _pipe(self._process.stderr).read(CHUNK):
+            self._error += data
+            del self._error[:-_MAX_ERROR]
+
+
+@asynccontextmanager
+async def started(command: Sequence[str], *, stdin: bytes | None = None) -> AsyncIterator[GitProcess]:
+    """Run `command` (see ``environment``) for the length of a block; killed at its end if it still runs.
+
+    `stdin` must fit into a pipe (64 KiB).
+
+    Raises:
+        Unavailable: ``git.missing``, there is no git to run.
+    """
+    try:
+        process = await asyncio.create_subprocess_exec(
+            *command,
+            stdin=asyncio.subprocess.DEVNULL if stdin is None else asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+            env=environment(),
+            start_new_session=True,
+            limit=CHUNK,
+        )
+    except FileNotFoundError as error:
+        raise Unavailable("git.missing", "There is no git on this machine.", "Install it: apt install git") from error
+    git = GitProcess(process, command)
+    try:
+        if process.stdin is not None:
+            process.stdin.write(stdin or b"")
+            process.stdin.close()
+        yield git
+    finally:
+        await git.end()
+
+
+async def output(
+    command: Sequence[str], *, limit: int, seconds: float = READ_SECONDS, stdin: bytes | None = None
+) -> bytes:
+    """Return what `command` writes to standard output, at most `limit` bytes.
+
+    Raises:
+        GitFailed: the exit status is not 0, or there was more than `limit`.
+        Unavailable: no answer within `seconds`.
+    """
+    collected = bytearray()
+    try:
+        async with asyncio.timeout(seconds), started(command, stdin=stdin) as git:
+            while data := await git.read():
+                collected += data
+                if len(collected) > limit:
+                    raise GitFailed(command, status=-1, error=f"more than {limit} bytes of output")
+            await git.finish()
+    except TimeoutError as error:
+        raise Unavailable("git.slow", f"Git did not answer within {seconds:.0f} s ({_verb(command)}).") from error
+    return bytes(collected)
+
+
+def _pipe(reader: asyncio.StreamReader | None) -> asyncio.StreamReader:
+    assert reader is not None  # both pipes were asked for
+    return reader
+
+
+def _verb(command: Sequence[str]) -> str:
+    plain = [part for before, part in pairwise(command) if before != "-c"]
+    return "git " + next((part for part in plain if not part.startswith("-")), "")

@@ -1,0 +1,223 @@
+"""The files of one commit, read from git's object store; there is never a work tree on the host.
+
+``git ls-tree`` walks the tree first, streamed, against caps on files, depth, path length, blob and total size: a
+pack of a megabyte can unfold to a gigabyte of zeros, or to millions of folders. Folders are counted too, for a tree
+of nothing but empty folders names no file and takes for ever. Only a tree that passed is read or archived.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import AsyncGenerator
+from pathlib import Path
+
+import msgspec
+
+from agent.errors import Unavailable, UserError
+from agent.git.environment import command
+from agent.git.process import READ_SECONDS, GitFailed, output, started
+from agent.ports.source import TreeEntry
+
+_COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
+_SUBMODULE = 0o160000
+_REGULAR = (0o100644, 0o100755, 0o100664)
+"""Modes of regular files. 0o100664 is in old histories; fsck refuses it in new pushes."""
+
+_LFS_LINE = b"version https://git-lfs.github.com/spec/v1"
+_LFS_SIZES = range(100, 201)
+"""Bytes of a pointer file of Git LFS: three short lines, of which only the object's size varies."""
+_LFS_LOOKED_AT = 50
+_NAMED = 3
+"""How many paths a note names before it says "and n more"."""
+
+
+class Caps(msgspec.Struct, frozen=True, kw_only=True):
+    """What a tree may hold. Each default is far above real projects and far below what hurts a small server."""
+
+    entries: int = 100_000
+    """Files, symbolic links, submodules and folders."""
+    depth: int = 100
+    """Parts of a path."""
+    path_bytes: int = 4_096
+    """Of a whole path: PATH_MAX of Linux."""
+    blob_bytes: int = 1 << 30
+    total_bytes: int = 2 << 30
+    """Of all files together, as they unfold."""
+
+
+class GitTree:
+    """Implements ``SourceTree`` by git. The walk is done once, its result kept."""
+
+    def __init__(self, git_dir: Path, *, commit: str, caps: Caps | None = None) -> None:
+        self._git_dir = git_dir
+        self._commit = commit
+        self._caps = caps or Caps()
+        self._entries: list[TreeEntry] | None = None
+        self._walking = asyncio.Lock()
+
+    @property
+    def commit(self) -> str:
+        """The full object id of the commit."""
+        return self._commit
+
+    async def entries(self) -> list[TreeEntry]:
+        """See ``SourceTree.entries``. Folders are walked and counted, but not returned."""
+        async with self._walking:
+            if self._entries is None:
+                self._entries = await self._walk()
+        return self._entries
+
+    async def read(self, path: str, *, limit: int = 1_000_000) -> bytes | None:
+        """See ``SourceTree.read``."""
+        entry = next((each for each in await self.entries() if each.path == path), None)
+        if entry is None or entry.mode not in _REGULAR:
+            return None
+        if entry.size > limit:
+            message = f"{shown(path)} has {entry.size:,} bytes; Pushboat reads at most {limit:,} of it."
+            raise UserError("source.file-too-large", message, "Is it really the file you mean?")
+        return await output(command(self._git_dir, "cat-file", "blob", entry.blob), limit=limit)
+
+    async def archive(self, *, folder: str = "") -> AsyncGenerator[bytes, None]:
+        """See ``SourceTree.archive``."""
+        await self.entries()
+        # Anything but the commit itself would be dated "now", and no rebuild would ever hit the cache.
+        arguments = ["archive", "--format=tar", self._commit, *(["--", folder] if folder else [])]
+        async with started(command(self._git_dir, "-c", "tar.umask=0022", *arguments)) as git:
+            while data := await git.read():
+                yield data
+            await git.finish()
+
+    async def notes(self) -> list[str]:
+        """See ``SourceTree.notes``."""
+        entries = await self.entries()
+        notes = []
+        if submodules := [entry.path for entry in entries if entry.mode == _SUBMODULE]:
+            notes.append(
+                f"Submodules are not fetched: {_listed(submodules)} will be missing. "
+                "Add the files to this repository (git subtree does it) if the build needs them."
+            )
+        if pointers := await self._lfs_pointers(entries):
+            notes.append(
+                f"Files of Git LFS are not fetched: the build sees only the pointers of {_listed(pointers)}. "
+                "Store the files in git itself (git lfs migrate export) if the build needs them."
+            )
+        return notes
+
+    async def _walk(self) -> list[TreeEntry]:
+        if not _COMMIT.fullmatch(self._commit):
+            raise _no_such_commit(self._commit)
+        walk = _Walk(self._caps)
+        # -t names folders as well, so that a tree of empty folders reaches the cap.
+        listing = command(self._git_dir, "ls-tree", "-r", "-t", "-l", "-z", "--full-tree", self._commit)
+        try:
+            async with asyncio.timeout(READ_SECONDS), started(listing) as git:
+                while data := await git.read():
+                    walk.feed(data)
+                await git.finish()
+        except GitFailed as error:
+            if error.status == 128:
+                raise _no_such_commit(self._commit) from error
+            raise
+        except TimeoutError as error:
+            raise Unavailable("git.slow", f"The files of {self._commit[:8]} could not be listed in time.") from error
+        return walk.entries
+
+    async def _lfs_pointers(self, entries: list[TreeEntry]) -> list[str]:
+        attributes = [entry for entry in entries if entry.path.rpartition("/")[2] == ".gitattributes"]
+        if not any(b"filter=lfs" in content for content in await self._contents(attributes[:_LFS_LOOKED_AT])):
+            return []
+        candidates = [entry for entry in entries if entry.mode in _REGULAR and entry.size in _LFS_SIZES]
+        candidates = candidates[:_LFS_LOOKED_AT]
+        contents = await self._contents(candidates)
+        return [entry.path for entry, data in zip(candidates, contents, strict=True) if data.startswith(_LFS_LINE)]
+
+    async def _contents(self, entries: list[TreeEntry]) -> list[bytes]:
+        """Return the content of each small file, by one process; empty for those above 64 KiB."""
+        small = [entry for entry in entries if entry.size <= 65_536]
+        if not small:
+            return [b""] * len(entries)
+        asked = "".join(f"{entry.blob}\n" for entry in small).encode()
+        answer = await output(command(self._git_dir, "cat-file", "--batch"), limit=8 << 20, stdin=asked)
+        found: dict[str, bytes] = {}
+        position = 0
+        for entry in small:
+            start = answer.index(b"\n", position) + 1
+            found[entry.blob] = answer[start : start + entry.size]
+            position = start + entry.size + 1
+        return [found.get(entry.blob, b"") for entry in entries]
+
+
+class _Walk:
+    """Reads ``ls-tree -r -t -l -z`` as it comes, and stops at the first broken cap."""
+
+    def __init__(self, caps: Caps) -> None:
+        self.entries: list[TreeEntry] = []
+        self._caps = caps
+        self._count = 0
+        self._total = 0
+        self._rest = b""
+
+    def feed(self, data: bytes) -> None:
+        *records, self._rest = (self._rest + data).split(b"\0")
+        for record in records:
+            self._add(record)
+        if len(self._rest) > self._caps.path_bytes + 200:
+            self._check_path(self._rest.partition(b"\t")[2])
+
+    def _add(self, record: bytes) -> None:
+        facts, _, path = record.partition(b"\t")
+        mode, kind, blob, size = facts.split()
+        self._count += 1
+        if self._count > self._caps.entries:
+            raise _too_large(f"The commit has more than {self._caps.entries:,} files and folders.")
+        self._check_path(path)
+        if kind == b"tree":
+            return
+        entry = TreeEntry(
+            path=path.decode("utf-8", "surrogateescape"),
+            mode=int(mode, 8),
+            size=int(size) if kind == b"blob" else 0,
+            blob=blob.decode("ascii"),
+        )
+        self._check_size(entry)
+        self.entries.append(entry)
+
+    def _check_path(self, path: bytes) -> None:
+        start = path[:80].decode("utf-8", "replace")
+        if len(path) > self._caps.path_bytes:
+            raise _too_large(f"A path has more than {self._caps.path_bytes:,} bytes: {start}…")
+        if path.count(b"/") >= self._caps.depth:
+            raise _too_large(f"A path is more than {self._caps.depth} folders deep: {start}…")
+
+    def _check_size(self, entry: TreeEntry) -> None:
+        self._total += entry.size
+        if entry.size > self._caps.blob_bytes:
+            raise _too_large(f"{shown(entry.path)} is larger than {_bytes(self._caps.blob_bytes)}.")
+        if self._total > self._caps.total_bytes:
+            raise _too_large(f"The files of the commit are larger than {_bytes(self._caps.total_bytes)} in all.")
+
+
+def shown(path: str) -> str:
+    """Return `path` as text that any stream can encode (names in git are bytes)."""
+    return path.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+
+
+def _listed(paths: list[str]) -> str:
+    named = ", ".join(shown(path) for path in paths[:_NAMED])
+    return named if len(paths) <= _NAMED else f"{named} and {len(paths) - _NAMED} more"
+
+
+def _bytes(count: int) -> str:
+    for unit, size in (("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)):
+        if count >= size:
+            return f"{count / size:g} {unit}"
+    return f"{count} bytes"
+
+
+def _too_large(message: str) -> UserError:
+    return UserError("source.too-large", message, "Take out of the repository what the app does not need.")
+
+
+def _no_such_commit(commit: str) -> UserError:
+    return UserError("source.no-such-commit", f"The app's repository has no commit {commit[:12]}.", "Push it again.")
