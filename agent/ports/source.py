@@ -60,7 +60,8 @@ class SourceTree(Protocol):
         """Yield the tar stream of ``git archive`` (of `folder` alone, if given), export-ignore and export-subst undone.
 
         Names are relative to the root of the repository, and times are the commit's, so that the same commit always
-        gives the same bytes. Closing the generator ends the git process: do so (``contextlib.aclosing``). Calls `entries`, which checks the caps.
+        gives the same bytes. Closing the generator ends the git process: do so (``contextlib.aclosing``). Calls
+        `entries`, which checks the caps.
         """
         ...
 
