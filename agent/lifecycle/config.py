@@ -1,0 +1,68 @@
+"""The moves of the draft: config that users set, until a release takes a copy of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from agent.errors import UserError
+from agent.state.database import Transaction
+from proto.events import DraftChanged
+from proto.names import AppId, is_config_key
+
+MAX_CONFIG_BYTES = 4 << 20
+"""Keys and values of one app together. Linux gives all arguments and environment of a process 2 to 6 MB."""
+
+MAX_VALUE_BYTES = 128 << 10
+"""One ``KEY=value``. Linux refuses to start a process with a longer string (MAX_ARG_STRLEN, execve(2))."""
+
+
+async def set_values(tx: Transaction, *, app: AppId, values: Mapping[str, str], replace: bool = False) -> list[str]:
+    """Set config in the draft; with `replace`, also unset what `values` does not name. Return the keys that changed.
+
+    Raises:
+        UserError: ``config.invalid-key``, ``config.invalid-value`` or ``config.too-large``.
+    """
+    for key, value in values.items():
+        _refuse_invalid(key, value)
+    old = await tx.configs.get(app)
+    new = dict(values) if replace else {**old, **values}
+    if sum(len(key) + len(value.encode()) for key, value in new.items()) > MAX_CONFIG_BYTES:
+        raise UserError(
+            "config.too-large",
+            f"The config would have more than {MAX_CONFIG_BYTES >> 20} MiB in all.",
+            "Put large values into a file or a service.",
+        )
+    return await _store(tx, app=app, old=old, new=new)
+
+
+async def unset(tx: Transaction, *, app: AppId, keys: Sequence[str]) -> list[str]:
+    """Unset config in the draft. Return the keys that were there."""
+    old = await tx.configs.get(app)
+    return await _store(tx, app=app, old=old, new={key: value for key, value in old.items() if key not in keys})
+
+
+async def _store(tx: Transaction, *, app: AppId, old: Mapping[str, str], new: Mapping[str, str]) -> list[str]:
+    changed = sorted(key for key in old.keys() | new.keys() if old.get(key) != new.get(key))
+    if changed:
+        await tx.configs.put(app, new)
+        await tx.emit(DraftChanged(app=app, keys=tuple(changed)))
+    return changed
+
+
+def _refuse_invalid(key: str, value: str) -> None:
+    if not is_config_key(key):
+        raise UserError(
+            "config.invalid-key",
+            f"{key[:80]!r} is not a config key.",
+            "Keys are letters, digits and _, and do not begin with a digit.",
+        )
+    if "\0" in value:
+        raise UserError(
+            "config.invalid-value", f"The value of {key} has a NUL character.", "Encode binary values, say in base64."
+        )
+    if len(key) + 1 + len(value.encode()) >= MAX_VALUE_BYTES:
+        raise UserError(
+            "config.too-large",
+            f"The value of {key} is longer than {MAX_VALUE_BYTES >> 10} KiB, which Linux gives to no process.",
+            "Put large values into a file or a service.",
+        )

@@ -1,0 +1,251 @@
+"""The moves of a deploy, from accepted to its one outcome.
+
+    accepted -> building -> built -> starting -> switching -> live
+        \\__________\\_________\\__________\\-> cancelled, superseded
+         \\__________\\_________\\__________\\___________\\-> failed
+
+Each move is one guarded UPDATE and emits once; a second attempt at the same move changes nothing and says so.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from agent.errors import UserError
+from agent.lifecycle import replicas
+from agent.state.apps import App
+from agent.state.database import Tables, Transaction
+from agent.state.deploys import BEFORE_SWITCH, Deploy, Kind
+from agent.state.plans import Plan
+from agent.state.releases import Release
+from agent.state.replicas import Replica
+from proto.events import (
+    DeployAccepted,
+    DeployCancelled,
+    DeployFailed,
+    DeployLive,
+    DeploySuperseded,
+    ImageBuilt,
+    ReleaseCreated,
+    ReplicasReady,
+    Stage,
+)
+from proto.names import WEB, AppId, DeployId
+
+BEFORE_RELEASE = ("accepted", "building", "built")
+"""Statuses in which a deploy has not taken its copy of the config yet."""
+
+_BUILDS: tuple[Kind, ...] = ("push", "rebuild", "image")
+
+
+async def accept(
+    tx: Transaction,
+    *,
+    deploy: DeployId,
+    app: AppId,
+    kind: Kind,
+    by: str,
+    why: str,
+    commit: str | None = None,
+    image: str | None = None,
+    from_release: int | None = None,
+    is_code_only: bool = False,
+) -> Deploy:
+    """Take on a deploy and return it; older ones of the app that have not switched are superseded.
+
+    A config change or restart while a build is under way needs no deploy of its own: that build's release takes
+    the draft as it is then, so that deploy is returned.
+
+    Raises:
+        UserError: ``deploy.nothing-deployed`` (config, restart), ``release.not-found`` or ``release.image-gone``
+            (rollback).
+    """
+    under_way = await tx.deploys.under_way(app)
+    if kind in ("config", "restart") and under_way and under_way[-1].status in BEFORE_RELEASE:
+        return under_way[-1]
+    base = None if kind in _BUILDS else await _base(tx, app=app, kind=kind, from_release=from_release)
+    await tx.deploys.add(
+        deploy,
+        app=app,
+        kind=kind,
+        by=by,
+        why=why,
+        at=tx.now,
+        commit=base.commit_id if base else commit,
+        image=image,
+        from_release=from_release,
+        is_code_only=is_code_only,
+    )
+    for older in under_way:
+        await _supersede(tx, older=older, newer=deploy)
+    await tx.emit(DeployAccepted(app=app, deploy=deploy, kind=kind, by=by))
+    if base:
+        await built(tx, app=app, deploy=deploy, image=base.image, plan=base.plan)
+    return await _get(tx, deploy)
+
+
+async def building(tx: Transaction, *, deploy: DeployId) -> bool:
+    """Note that its build began. Return false unless it is still to be built (again, after a crash)."""
+    return await tx.deploys.move(deploy, old=("accepted", "building"), new="building")
+
+
+async def built(tx: Transaction, *, app: AppId, deploy: DeployId, image: str, plan: Plan) -> bool:
+    """Note the image (``sha256:…``) and the process table. Return false if the deploy has moved on or ended."""
+    if not await tx.deploys.move(deploy, old=("accepted", "building"), new="built"):
+        return False
+    await tx.deploys.set_built(deploy, image=image, plan=plan)
+    await tx.emit(ImageBuilt(app=app, deploy=deploy, image=image))
+    return True
+
+
+async def create_release(tx: Transaction, *, deploy: DeployId) -> Release | None:
+    """Fix image, config and process table as the app's next release. Return `None` unless the deploy was just built."""
+    if not await tx.deploys.move(deploy, old=("built",), new="starting"):
+        return None
+    row = await _get(tx, deploy)
+    assert row.plan is not None and row.image is not None
+    release = Release(
+        app=row.app,
+        version=await tx.apps.take_release(row.app),
+        deploy=deploy,
+        image=row.image,
+        plan=row.plan,
+        commit_id=row.commit_id,
+        by=row.by,
+        why=row.why,
+        created_at=tx.now,
+        live_at=None,
+        is_image_kept=True,
+    )
+    brings_config = row.kind == "rollback" and not row.is_code_only and row.from_release is not None
+    config = await (
+        tx.configs.get(row.app, release=row.from_release or 0) if brings_config else tx.configs.merged(row.app)
+    )
+    await tx.configs.put(row.app, config, release=release.version)
+    await tx.releases.add(release)
+    await tx.deploys.set_release(deploy, release=release.version)
+    await _set_scale(tx, release)
+    await tx.emit(ReleaseCreated(app=row.app, deploy=deploy, release=release.version))
+    return release
+
+
+async def ready(tx: Transaction, *, deploy: Deploy) -> bool:
+    """Note that every replica of the candidate is ready, so that its route may be switched."""
+    if deploy.release is None or not await tx.deploys.move(deploy.id, old=("starting",), new="switching"):
+        return False
+    await tx.deploys.set_switching(deploy.id, at=tx.now)
+    await tx.emit(ReplicasReady(app=deploy.app, deploy=deploy.id, release=deploy.release))
+    return True
+
+
+async def live(tx: Transaction, *, deploy: Deploy, drain_seconds: float) -> bool:
+    """Make the candidate the live release, which its route serves already; the older replicas drain.
+
+    Return false unless the deploy was switching.
+    """
+    version = deploy.release
+    if version is None or not await tx.deploys.move(deploy.id, old=("switching",), new="live", at=tx.now):
+        return False
+    await tx.releases.set_live(deploy.app, version, at=tx.now)
+    await tx.apps.set_live(deploy.app, release=version)
+    await tx.apps.set_stopped(deploy.app, is_stopped=False)
+    if deploy.kind == "rollback" and not deploy.is_code_only:
+        await tx.configs.put(deploy.app, await tx.configs.get(deploy.app, release=version))
+    await tx.emit(DeployLive(app=deploy.app, deploy=deploy.id, release=version))
+    older = [replica for replica in await tx.replicas.of_app(deploy.app) if replica.release != version]
+    await replicas.drain(tx, app=deploy.app, surplus=older, until=tx.now + drain_seconds)
+    return True
+
+
+async def fail(tx: Transaction, *, deploy: Deploy, stage: Stage, reason: str) -> bool:
+    """End a deploy that cannot go live; its replicas stop, and what served before goes on. False if it had ended."""
+    if not await tx.deploys.move(deploy.id, old=(*BEFORE_SWITCH, "switching"), new="failed", at=tx.now):
+        return False
+    await tx.deploys.set_failure(deploy.id, stage=stage, reason=reason)
+    await tx.emit(DeployFailed(app=deploy.app, deploy=deploy.id, stage=stage, reason=reason))
+    await _drop_candidate(tx, deploy)
+    return True
+
+
+async def cancel(tx: Transaction, *, deploy: Deploy, by: str) -> bool:
+    """End a deploy because somebody asks. Return false if it is too late: it switches, or has ended."""
+    if not await tx.deploys.move(deploy.id, old=BEFORE_SWITCH, new="cancelled", at=tx.now):
+        return False
+    await tx.emit(DeployCancelled(app=deploy.app, deploy=deploy.id, by=by))
+    await _drop_candidate(tx, deploy)
+    return True
+
+
+async def push_outcome(tables: Tables, *, app: App, commit: str) -> Deploy | Literal["deploy", "nothing"]:
+    """Say what an empty push of `commit` ("Everything up-to-date") should do.
+
+    A deploy of it under way is returned, to be watched. ``deploy`` if the newest deploy is of this commit and
+    failed, or if none was ever recorded (the agent died between git and its own row). Else ``nothing``: never after
+    a rollback, a cancel or a newer release.
+    """
+    recent = await tables.deploys.of_app(app.id, limit=1)
+    if not recent:
+        return "deploy"
+    newest = recent[0]
+    if newest.commit_id != commit:
+        return "nothing" if newest.kind != "push" or await _was_deployed(tables, app=app, commit=commit) else "deploy"
+    if not newest.is_over:
+        return newest
+    return "deploy" if newest.status == "failed" else "nothing"
+
+
+async def _was_deployed(tables: Tables, *, app: App, commit: str) -> bool:
+    return any(deploy.commit_id == commit for deploy in await tables.deploys.of_app(app.id, limit=1000))
+
+
+async def _base(tx: Transaction, *, app: AppId, kind: Kind, from_release: int | None) -> Release:
+    """Return the release whose image and process table a deploy without a build takes."""
+    row = await tx.apps.get(app)
+    candidate = await tx.deploys.candidate(app)
+    if kind == "rollback":
+        version = from_release
+    else:
+        version = candidate.release if candidate else row.live_release if row else None
+    release = await tx.releases.get(app, version) if version else None
+    if release is None and kind == "rollback":
+        raise UserError("release.not-found", f"There is no release v{version}.", "List them with: releases")
+    if release is None:
+        raise UserError("deploy.nothing-deployed", "Nothing is deployed yet.", "Deploy it first: git push")
+    if not release.is_image_kept:
+        raise UserError(
+            "release.image-gone",
+            f"The image of v{release.version} is no longer kept.",
+            f"Push its commit again: {release.commit_id or 'unknown'}",
+        )
+    return release
+
+
+async def _supersede(tx: Transaction, *, older: Deploy, newer: DeployId) -> None:
+    if await tx.deploys.move(older.id, old=BEFORE_SWITCH, new="superseded", at=tx.now):
+        await tx.emit(DeploySuperseded(app=older.app, deploy=older.id, newer=newer))
+        await _drop_candidate(tx, older)
+
+
+async def _drop_candidate(tx: Transaction, deploy: Deploy) -> None:
+    """Want none of the deploy's replicas any more. They never had traffic, so nothing is waited for."""
+    surplus: list[Replica] = []
+    if deploy.release is not None:
+        surplus = [r for r in await tx.replicas.of_app(deploy.app) if r.release == deploy.release]
+    await replicas.drain(tx, app=deploy.app, surplus=surplus, until=tx.now)
+
+
+async def _set_scale(tx: Transaction, release: Release) -> None:
+    """Give process types that were never seen their first quantity: one ``web``, none of the others, or app.json's."""
+    scales = await tx.scales.of_app(release.app)
+    for plan in release.plan.processes:
+        quantity = release.plan.formation.get(plan.type)
+        if quantity is None and plan.type not in scales:
+            quantity = 1 if plan.type == WEB else 0
+        if quantity is not None:
+            await tx.scales.set(release.app, process=plan.type, quantity=quantity)
+
+
+async def _get(tx: Transaction, deploy: DeployId) -> Deploy:
+    row = await tx.deploys.get(deploy)
+    assert row is not None, f"deploy {deploy} vanished in its own transaction"
+    return row

@@ -1,0 +1,148 @@
+"""The moves of replicas, and which of them are wanted.
+
+Generations: the live release, unless the app is stopped, and at most one candidate beside it. What is wanted is
+derived from them and the scale each time; nothing is stored that could contradict it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import msgspec
+
+from agent.state.apps import App
+from agent.state.database import Tables, Transaction
+from agent.state.releases import Release
+from agent.state.replicas import WANTED, Replica
+from proto.events import ReplicaLost, ReplicaReady, ReplicaRemoved, ReplicasDraining, ReplicasStarted
+from proto.names import WEB, AppId, ProcessType, ReplicaId
+
+ADDRESS_REST_SECONDS = 600.0
+"""How long a removed replica's address is given to nobody, so that no stale route can reach a stranger."""
+
+
+class AddressTaken(msgspec.Struct, frozen=True):
+    """An address that nobody else has."""
+
+    bridge: int
+    address: str
+
+
+class Slot(msgspec.Struct, frozen=True):
+    """A replica that should run, whether or not there is one."""
+
+    release: int
+    process: ProcessType
+    number: int
+    port: int
+    """Where it will serve; 0 for process types that do not."""
+
+
+async def wanted(tables: Tables, app: App) -> list[Slot]:
+    """Return what should run: the live release's replicas, unless stopped, and the candidate's."""
+    if app.destroyed_at is not None:
+        return []
+    scales = await tables.scales.of_app(app.id)
+    slots: list[Slot] = []
+    for release in await generations(tables, app):
+        port = await web_port(tables, release)
+        for plan in release.plan.processes:
+            count = scales.get(plan.type, 1 if plan.type == WEB else 0)
+            slots += [
+                Slot(release.version, plan.type, number, port if plan.type == WEB else 0)
+                for number in range(1, count + 1)
+            ]
+    return slots
+
+
+async def generations(tables: Tables, app: App) -> list[Release]:
+    """Return the releases of which replicas should run, the live one first."""
+    versions = [] if app.is_stopped or app.live_release is None else [app.live_release]
+    candidate = await tables.deploys.candidate(app.id)
+    if candidate and candidate.release and candidate.release not in versions:
+        versions.append(candidate.release)
+    found = [await tables.releases.get(app.id, version) for version in versions]
+    return [release for release in found if release is not None]
+
+
+async def web_port(tables: Tables, release: Release) -> int:
+    """Return where a release's web processes serve: ``PORT`` of its config, else what the image EXPOSEs, else 5000."""
+    text = (await tables.configs.get(release.app, release=release.version)).get("PORT", "")
+    return int(text) if text.isascii() and text.isdigit() and 0 < int(text) <= 65_535 else release.plan.port
+
+
+async def started(tx: Transaction, *, app: AppId, containers: Sequence[tuple[ReplicaId, str]]) -> None:
+    """Note which containers run these replicas; they have their check before them."""
+    moved = [
+        replica
+        for replica, container in containers
+        if await tx.replicas.set_started(replica, container=container, at=tx.now)
+    ]
+    if moved:
+        await tx.emit(ReplicasStarted(app=app, replicas=tuple(moved)))
+
+
+async def ready(tx: Transaction, *, replica: Replica) -> bool:
+    """Note that a replica passed its startup check. Return false unless it was waiting for that."""
+    if not await tx.replicas.set_ready(replica.id, at=tx.now):
+        return False
+    await tx.emit(
+        ReplicaReady(
+            app=replica.app,
+            replica=replica.id,
+            process=replica.process,
+            number=replica.number,
+            release=replica.release,
+        )
+    )
+    return True
+
+
+async def lost(tx: Transaction, *, replica: Replica, reason: str, retry_at: float) -> bool:
+    """Note that a replica does not run though it should; it is started again from `retry_at` (Unix seconds)."""
+    if not await tx.replicas.set_lost(replica.id, retry_at=retry_at):
+        return False
+    await tx.emit(
+        ReplicaLost(
+            app=replica.app,
+            replica=replica.id,
+            process=replica.process,
+            number=replica.number,
+            release=replica.release,
+            reason=reason,
+        )
+    )
+    return True
+
+
+async def drain(tx: Transaction, *, app: AppId, surplus: Sequence[Replica], until: float) -> None:
+    """Want these replicas no longer. Web replicas finish what is in flight until then, the others stop at once."""
+    ids = [replica.id for replica in surplus if replica.state in WANTED]
+    moved = await tx.replicas.drain(ids, until=until) if ids else []
+    if moved:
+        await tx.emit(ReplicasDraining(app=app, replicas=tuple(moved)))
+
+
+async def removed(tx: Transaction, *, replica: Replica) -> None:
+    """Forget a replica whose container is gone and whose log is stored."""
+    if await tx.replicas.remove(replica.id, cool_until=tx.now + ADDRESS_REST_SECONDS):
+        await tx.emit(
+            ReplicaRemoved(
+                app=replica.app,
+                replica=replica.id,
+                process=replica.process,
+                number=replica.number,
+                release=replica.release,
+            )
+        )
+
+
+async def are_ready(tables: Tables, *, app: App, release: int) -> bool:
+    """Tell whether every wanted replica of a release is ready. True if none is wanted."""
+    slots = {(slot.process, slot.number) for slot in await wanted(tables, app) if slot.release == release}
+    there = {
+        (replica.process, replica.number)
+        for replica in await tables.replicas.of_app(app.id)
+        if replica.release == release and replica.state == "ready"
+    }
+    return slots <= there
