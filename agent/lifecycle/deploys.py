@@ -138,6 +138,17 @@ async def ready(tx: Transaction, *, deploy: Deploy) -> bool:
     return True
 
 
+async def ready_if_complete(tx: Transaction, *, app: AppId) -> bool:
+    """Move the app's candidate on if every replica it wants is ready. Called after each replica that becomes so."""
+    row = await tx.apps.get(app)
+    candidate = await tx.deploys.candidate(app)
+    if row is None or candidate is None or candidate.release is None or candidate.status != "starting":
+        return False
+    if not await replicas.are_ready(tx, app=row, release=candidate.release):
+        return False
+    return await ready(tx, deploy=candidate)
+
+
 async def live(tx: Transaction, *, deploy: Deploy, drain_seconds: float) -> bool:
     """Make the candidate the live release, which its route serves already; the older replicas drain.
 

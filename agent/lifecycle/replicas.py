@@ -6,10 +6,12 @@ derived from them and the scale each time; nothing is stored that could contradi
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import msgspec
 
+from agent.lifecycle import addresses
+from agent.ports.addresses import Bridges
 from agent.state.apps import App
 from agent.state.database import Tables, Transaction
 from agent.state.releases import Release
@@ -17,15 +19,11 @@ from agent.state.replicas import WANTED, Replica
 from proto.events import ReplicaLost, ReplicaReady, ReplicaRemoved, ReplicasDraining, ReplicasStarted
 from proto.names import WEB, AppId, ProcessType, ReplicaId
 
+NewId = Callable[[str], str]
+"""Makes an id that begins with the given letter; see ``agent.ports.world.Ids.new``."""
+
 ADDRESS_REST_SECONDS = 600.0
 """How long a removed replica's address is given to nobody, so that no stale route can reach a stranger."""
-
-
-class AddressTaken(msgspec.Struct, frozen=True):
-    """An address that nobody else has."""
-
-    bridge: int
-    address: str
 
 
 class Slot(msgspec.Struct, frozen=True):
@@ -36,6 +34,30 @@ class Slot(msgspec.Struct, frozen=True):
     number: int
     port: int
     """Where it will serve; 0 for process types that do not."""
+
+
+async def plan(tx: Transaction, *, app: App, bridges: Bridges, new_id: NewId, drain_seconds: float) -> list[Replica]:
+    """Make the rows what they should be: add what is missing, drain what is too many. Return the wanted rows."""
+    slots = {(slot.release, slot.process, slot.number): slot for slot in await wanted(tx, app)}
+    rows = [row for row in await tx.replicas.of_app(app.id) if row.state in WANTED]
+    surplus = [row for row in rows if (row.release, row.process, row.number) not in slots]
+    await drain(tx, app=app.id, surplus=surplus, until=tx.now + drain_seconds)
+    there = {(row.release, row.process, row.number) for row in rows}
+    for key in [key for key in slots if key not in there]:
+        place = await addresses.take(tx, bridges=bridges)
+        slot = slots[key]
+        await tx.replicas.add(
+            ReplicaId(new_id("r")),
+            app=app.id,
+            release=slot.release,
+            process=slot.process,
+            number=slot.number,
+            bridge=place.bridge,
+            address=place.address,
+            port=slot.port,
+            at=tx.now,
+        )
+    return [row for row in await tx.replicas.of_app(app.id) if row.state in WANTED]
 
 
 async def wanted(tables: Tables, app: App) -> list[Slot]:

@@ -152,6 +152,11 @@ class Replicas:
             )
         return bool(rows.rows)
 
+    async def per_bridge(self) -> dict[int, int]:
+        """Return how many replicas each bridge has."""
+        rows = await self._sql.run("SELECT bridge, COUNT(*) FROM replicas GROUP BY bridge")
+        return {int(bridge or 0): int(count or 0) for bridge, count in rows.rows}
+
     async def is_free(self, address: str, *, now: float) -> bool:
         """Tell whether no replica has the address, nor had it until a short while ago."""
         rows = await self._sql.run(

@@ -1,0 +1,118 @@
+"""What a replica or a one-off is made from: pure functions from a release, its config and a row to a wish.
+
+The fingerprint covers what a replica cannot change without being another one: its image, command, environment and
+address. Limits and grace times are left out, since setting them must not restart what runs.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Callable, Mapping
+
+import msgspec
+
+from agent.ports.scheduler import ReplicaWish, Resources
+from agent.state.apps import App
+from agent.state.plans import Plan
+from agent.state.releases import Release
+from agent.state.replicas import Replica
+from proto.names import WEB, ProcessType
+
+REVISION_VARIABLE = "GIT_REV"
+"""Name of the variable that tells an app its commit, unless ``git:set rev-env-var`` says otherwise."""
+
+_SHELL_SYNTAX = re.compile(r"[|&;<>()`*?\[\]~\n]|\$\(|\$\{[^}]*[^A-Za-z0-9_}]")
+"""What only a shell can do. Without it a Procfile's line is a list of words."""
+
+_VARIABLE = re.compile(r"\$(?:\{([A-Za-z_][A-Za-z0-9_]*)\}|([A-Za-z_][A-Za-z0-9_]*))")
+
+
+def replica_wish(
+    *,
+    app: App,
+    release: Release,
+    config: Mapping[str, str],
+    replica: Replica,
+    resources: Resources,
+    stop_seconds: float,
+    revision_variable: str,
+    fingerprint: Callable[[bytes], str],
+) -> ReplicaWish:
+    """Return what the replica should be. `fingerprint`: a keyed hash, see ``agent.vault``."""
+    env = environment(
+        config,
+        process=replica.process,
+        label=replica.label,
+        port=replica.port,
+        commit=release.commit_id,
+        revision_variable=revision_variable,
+    )
+    command = process_command(release.plan, process=replica.process, env=env)
+    canonical = msgspec.json.encode(
+        [replica.id, release.image, command, sorted(env.items()), replica.address], order="deterministic"
+    )
+    return ReplicaWish(
+        app=app.id,
+        app_name=app.name,
+        process=replica.process,
+        release=release.version,
+        image=release.image,
+        command=command,
+        env=env,
+        resources=resources,
+        stop_seconds=stop_seconds,
+        replica=replica.id,
+        number=replica.number,
+        bridge=replica.bridge,
+        address=replica.address,
+        fingerprint=fingerprint(canonical),
+    )
+
+
+def environment(
+    config: Mapping[str, str],
+    *,
+    process: ProcessType,
+    label: str,
+    port: int,
+    commit: str | None,
+    revision_variable: str = REVISION_VARIABLE,
+) -> dict[str, str]:
+    """Return the config with what the agent adds: ``DYNO``, ``PORT`` (empty unless web), the commit."""
+    added = {"DYNO": label, "PORT": str(port) if process == WEB and port else ""}
+    if commit and revision_variable:
+        added[revision_variable] = commit
+    return {**config, **added}
+
+
+def process_command(plan: Plan, *, process: ProcessType, env: Mapping[str, str]) -> tuple[str, ...] | None:
+    """Return the words that replace the image's CMD, or `None` to keep it.
+
+    A Procfile's line is split into words and its ``$VARIABLES`` are replaced. A line that needs a shell is given to
+    the image's own ``/bin/sh -c``, unless the image has an ENTRYPOINT, which gets the words as they are.
+    """
+    found = plan.process(process)
+    if found is None or found.command is None:
+        return None
+    return command_words(found.command, env=env, has_entrypoint=plan.has_entrypoint)
+
+
+def command_words(line: str, *, env: Mapping[str, str], has_entrypoint: bool) -> tuple[str, ...]:
+    """Return one Procfile line as a list of words. See `process_command`."""
+    if not has_entrypoint and (_SHELL_SYNTAX.search(line) or _assigns(line)):
+        return ("/bin/sh", "-c", line)
+    try:
+        words = shlex.split(line)
+    except ValueError:
+        return ("/bin/sh", "-c", line)
+    return tuple(_expand(word, env) for word in words)
+
+
+def _assigns(line: str) -> bool:
+    """Tell whether the line begins with ``KEY=value``, which a shell takes as environment."""
+    return re.match(r"[A-Za-z_][A-Za-z0-9_]*=", line) is not None
+
+
+def _expand(word: str, env: Mapping[str, str]) -> str:
+    return _VARIABLE.sub(lambda match: env.get(match[1] or match[2], ""), word)
