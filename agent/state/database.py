@@ -25,7 +25,7 @@ from agent.state.tables import Tables
 from agent.state.transaction import Lease, Transaction, cause_var, to_the_end
 from proto.events import Event
 
-__all__ = ["Database", "Listener", "Transaction", "cause_var"]
+__all__ = ["Database", "Listener", "Tables", "Transaction", "cause_var"]
 
 log = structlog.get_logger(__name__)
 
