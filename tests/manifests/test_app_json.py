@@ -1,0 +1,130 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from agent.errors import UserError
+from agent.manifests.app_json import parse_app_json
+from agent.manifests.commented import parse_commented
+from agent.ports.scheduler import CheckSpec
+
+
+def test_comments_and_trailing_commas_are_read_over() -> None:
+    parsed = parse_app_json(
+        b"""{ // of ours
+          "name": "a // no comment, /* nor this */ ,]",
+          /* two
+             lines */
+          "formation": { "web": { "quantity": 2, }, },
+        }"""
+    )
+    assert parsed.quantities == {"web": 2}
+    assert parsed.notes == ()
+
+
+def test_each_kind_of_check_is_told_by_its_keys() -> None:
+    web = [
+        {"path": "/health", "content": "ok", "httpHeaders": [{"name": "X-A", "value": "b"}], "scheme": "https"},
+        {"command": ["./check", "-q"], "attempts": 9, "timeout": 1.5, "wait": 0, "initialDelay": 2},
+        {"listening": True, "port": 8080, "warn": True},
+        {"type": "startup", "uptime": 3, "name": "stays"},
+        {},
+    ]
+    parsed = parse_app_json(json.dumps({"healthchecks": {"web": web}}).encode())
+    assert parsed.checks["web"] == (  # type: ignore[index]
+        CheckSpec(kind="path", path="/health", content="ok", headers=(("X-A", "b"),), scheme="https"),
+        CheckSpec(kind="command", command=("./check", "-q"), attempts=9, timeout=1.5, wait=0.0, initial_delay=2.0),
+        CheckSpec(kind="listening", port=8080, is_warning=True),
+        CheckSpec(kind="uptime", uptime=3.0, name="stays"),
+        CheckSpec(kind="uptime", uptime=10.0),
+    )
+
+
+def test_what_is_not_acted_on_is_named() -> None:
+    parsed = parse_app_json(
+        b"""{"scripts": {}, "frobnicate": 1, "stack": "heroku-22", "formation": {"web": {"max_parallel": 2}},
+             "healthchecks": {"web": [{"type": "liveness", "path": "/"}, {"path": "/", "onFailure": {}}]}}"""
+    )
+    assert parsed.notes == (
+        "Pushboat does not act on scripts of app.json yet.",
+        "Pushboat does not know frobnicate of app.json.",
+        "Pushboat does not act on formation.web.max_parallel of app.json yet.",
+        "Pushboat runs no liveness checks yet: healthchecks.web[0] of app.json is left out.",
+        "Pushboat does not act on healthchecks.web[1].onFailure of app.json yet.",
+    )
+    assert len(parsed.checks) == 1
+    assert parsed.quantities == {}
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        ("{\n\n  'a': 1}", "Line 3 of app.json is not JSON"),
+        ('{"a": 1,\n"b" 2}', "Line 2 of app.json is not JSON"),
+        ("[]", "app.json must be an object"),
+        ("", "Line 1 of app.json is not JSON"),
+        ('{"a": NaN}', "NaN is not a JSON number"),
+        ('{"formation": {}, "formation": {}}', "'formation' stands twice"),
+        ("[" * 100_000, "app.json"),
+        ('{"formation": []}', "formation in app.json must be an object"),
+        ('{"formation": {"w b": {}}}', "formation.w b in app.json is not the name of a process type"),
+        ('{"formation": {"web": {"quantity": -1}}}', r"formation.web.quantity in app.json must be a whole number"),
+        ('{"formation": {"web": {"quantity": true}}}', "must be a whole number"),
+        ('{"formation": {"web": {"quantity": 1e9}}}', "must be a whole number"),
+        ('{"formation": {"web": {"quantitiy": 1}}}', "formation.web.quantitiy in app.json is not known; known are"),
+        ('{"healthchecks": {"web": {}}}', "healthchecks.web in app.json must be a list"),
+        ('{"healthchecks": {"web": [{"atempts": 1}]}}', r"healthchecks.web\[0\].atempts in app.json is not known"),
+        ('{"healthchecks": {"web": [{"attempts": 0}]}}', "attempts in app.json must be a whole number from 1"),
+        ('{"healthchecks": {"web": [{"timeout": "5"}]}}', "timeout in app.json must be a number of seconds"),
+        ('{"healthchecks": {"web": [{"timeout": 1e999}]}}', "timeout in app.json must be a number of seconds"),
+        ('{"healthchecks": {"web": [{"path": "health"}]}}', "path in app.json must begin with /"),
+        ('{"healthchecks": {"web": [{"path": "/a\\r\\nX: y"}]}}', "path in app.json must begin with /"),
+        ('{"healthchecks": {"web": [{"path": "/", "uptime": 1}]}}', "asks for path and uptime at once"),
+        ('{"healthchecks": {"web": [{"command": "x"}]}}', "command in app.json must be a list of texts"),
+        ('{"healthchecks": {"web": [{"command": []}]}}', "command in app.json must not be empty"),
+        ('{"healthchecks": {"web": [{"type": "x"}]}}', "type in app.json must be startup"),
+        ('{"healthchecks": {"web": [{"scheme": "ftp"}]}}', "scheme in app.json must be http or https"),
+        ('{"healthchecks": {"web": [{"path":"/","httpHeaders": [{"name": "a b"}]}]}}', "must be the name of an HTTP"),
+        ('{"healthchecks": {"web": [{"path":"/","httpHeaders": [{"name":"a","value":"b\\n"}]}]}}', "plain text"),
+    ],
+)
+def test_a_mistake_is_named_with_its_place(content: str, says: str) -> None:
+    with pytest.raises(UserError, match=says) as refused:
+        parse_app_json(content.encode())
+    assert refused.value.code == "manifest.invalid"
+
+
+def test_text_that_is_not_utf8_is_named_with_its_line() -> None:
+    with pytest.raises(UserError, match=r"Line 2 of x\.json is not UTF-8"):
+        parse_commented(b'{\n"a": "\xff"}', name="x.json")
+
+
+_json = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+    max_leaves=20,
+)
+
+
+@given(_json)
+def test_plain_json_means_what_it_means_without_comments(value: object) -> None:
+    assert parse_commented(json.dumps(value, ensure_ascii=False).encode(), name="x") == value
+
+
+_keys = st.sampled_from(["web", "path", "command", "attempts", "uptime", "type", "listening", "x"])
+_shapes = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(_keys, inner, max_size=3),
+    max_leaves=10,
+)
+
+
+@given(st.dictionaries(st.sampled_from(["formation", "healthchecks", "x"]), _shapes))
+def test_any_shape_is_parsed_or_refused(value: object) -> None:
+    try:
+        parse_app_json(json.dumps(value).encode())
+    except UserError as refused:
+        assert "app.json" in refused.message
