@@ -100,7 +100,7 @@ async def scale(tx: Transaction, *, app: App, quantities: Mapping[ProcessType, i
                 f"Its release v{release.version} has: {known}",
             )
         await tx.scales.set(app.id, process=process, quantity=quantity)
-    await tx.emit(ScaleChanged(app=app.id, quantities=dict(quantities)))
+    await tx.emit(ScaleChanged(app=app.id, quantities={str(process): count for process, count in quantities.items()}))
 
 
 async def quantity(tables: Tables, *, app: AppId, process: ProcessType) -> int:

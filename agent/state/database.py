@@ -23,6 +23,7 @@ from agent.state.schema import MIGRATIONS, check, migrate, prepare_reader, prepa
 from agent.state.sql import Opener, Rows, Sql, StorageBroken, ThreadSql, Value
 from agent.state.tables import Tables
 from agent.state.transaction import Lease, Transaction, cause_var, to_the_end
+from agent.vault import Vault
 from proto.events import Event
 
 __all__ = ["Database", "Listener", "Tables", "Transaction", "cause_var"]
@@ -39,11 +40,12 @@ Listener = Callable[[Sequence[tuple[int, Event]]], None]
 class Database:
     """The agent's memory."""
 
-    def __init__(self, path: Path, *, routes: Routes, clock: Clock, opener: Opener) -> None:
+    def __init__(self, path: Path, *, routes: Routes, clock: Clock, vault: Vault, opener: Opener) -> None:
         self.listeners: list[Listener] = []
         self._path = path
         self._routes = routes
         self._clock = clock
+        self._vault = vault
         self._opener = opener
         self._turn = asyncio.Lock()
         self._owner: asyncio.Task[object] | None = None
@@ -62,19 +64,20 @@ class Database:
         *,
         routes: Routes,
         clock: Clock,
+        vault: Vault,
         opener: Opener = ThreadSql.open,
         migrations: Path = MIGRATIONS,
     ) -> AsyncIterator[Database]:
         """Open the file under an exclusive lock (made 0600 if missing), bring its schema up to date, close it after.
 
-        `opener`: what runs the SQL, a thread for each connection unless the clock is virtual.
+        `vault`: seals config. `opener`: what runs the SQL, a thread for each connection unless the clock is virtual.
 
         Raises:
             Unavailable: ``database.in-use``, another process has had it open for 5 s.
             Misconfigured: ``database.damaged``, or ``database.newer`` than this Pushboat.
         """
         async with exclusive(path.with_name(path.name + ".lock")):
-            database = cls(path, routes=routes, clock=clock, opener=opener)
+            database = cls(path, routes=routes, clock=clock, vault=vault, opener=opener)
             try:
                 await database._start(migrations)
                 yield database
@@ -97,7 +100,7 @@ class Database:
             lease = Lease(sql)
             try:
                 await to_the_end(sql.run("BEGIN"))
-                yield Tables(lease)
+                yield Tables(lease, self._vault)
             finally:
                 lease.end()
                 await to_the_end(self._give_back(sql))
@@ -121,7 +124,7 @@ class Database:
             lease: Lease | None = None
             try:
                 lease = Lease(await to_the_end(self._begin()))
-                tx = Transaction(lease, routes=self._routes, now=self._clock.now())
+                tx = Transaction(lease, self._vault, routes=self._routes, now=self._clock.now())
                 yield tx
                 lease.end()
                 lease.verify()
@@ -162,7 +165,7 @@ class Database:
             await migrate(self._writer, path=self._path, folder=migrations)
             reader = await self._connect()
             await prepare_reader(reader)
-            self._read = Tables(reader)
+            self._read = Tables(reader, self._vault)
         except StorageBroken as error:
             if error.code != "database.damaged":
                 raise

@@ -6,12 +6,31 @@ depends on the connection alone.
 
 from __future__ import annotations
 
+from agent.state.apps import Apps, Properties, Scales, Server
+from agent.state.configs import Configs
+from agent.state.deploys import Deploys
+from agent.state.domains import Domains
+from agent.state.keys import Invocations, Keys
 from agent.state.outbox import Outbox
+from agent.state.releases import Releases
+from agent.state.replicas import Replicas
 from agent.state.sql import Sql
+from agent.vault import Vault
 
 
 class Tables:
-    """What the agent remembers."""
+    """What the agent remembers. `vault` seals and opens config."""
 
-    def __init__(self, sql: Sql) -> None:
+    def __init__(self, sql: Sql, vault: Vault) -> None:
+        self.apps = Apps(sql)
+        self.configs = Configs(sql, vault)
+        self.deploys = Deploys(sql)
+        self.domains = Domains(sql)
+        self.invocations = Invocations(sql)
+        self.keys = Keys(sql)
         self.outbox = Outbox(sql)
+        self.properties = Properties(sql)
+        self.releases = Releases(sql)
+        self.replicas = Replicas(sql)
+        self.scales = Scales(sql)
+        self.server = Server(sql)

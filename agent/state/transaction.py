@@ -16,6 +16,7 @@ from typing import TypeVar
 from agent.state.outbox import Routes
 from agent.state.sql import Rows, Sql, Value
 from agent.state.tables import Tables
+from agent.vault import Vault
 from proto.events import Event
 
 T = TypeVar("T")
@@ -103,8 +104,8 @@ class Lease:
 class Transaction(Tables):
     """Every table, to read and to write, and the only way to publish an event."""
 
-    def __init__(self, sql: Sql, *, routes: Routes, now: float) -> None:
-        super().__init__(sql)
+    def __init__(self, sql: Sql, vault: Vault, *, routes: Routes, now: float) -> None:
+        super().__init__(sql, vault)
         self.now = now
         """When it began, in Unix seconds: the time stamp of all that it writes."""
         self.emitted: list[tuple[int, Event]] = []
