@@ -1,0 +1,55 @@
+"""Ports and networks of this machine that nobody uses."""
+
+from __future__ import annotations
+
+import random
+import socket
+from ipaddress import IPv4Address, IPv4Network
+from pathlib import Path
+
+from scripts.house.engine import Engine
+
+LOOPBACK = "127.0.0.1"
+
+
+def free_port(preferred: int = 0) -> int:
+    """Return `preferred` if nobody listens there, else a port that the system picks."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("", preferred))
+        except OSError:
+            return free_port()
+        return int(probe.getsockname()[1])
+
+
+def free_pool(engine: Engine, *, preferred: str | None = None, prefix: int = 16) -> IPv4Network:
+    """Return an IPv4 network inside 10.128.0.0/9 that no bridge and no route of this machine overlaps."""
+    taken = [*engine.subnets(), *_routes()]
+    outer = IPv4Network("10.128.0.0/9")
+    size = 1 << (32 - prefix)
+    candidates = [IPv4Network(preferred)] if preferred else []
+    candidates += [
+        IPv4Network((int(outer.network_address) + index * size, prefix))
+        for index in random.sample(range(outer.num_addresses // size), 64)
+    ]
+    for candidate in candidates:
+        if not any(candidate.overlaps(network) for network in taken):
+            return candidate
+    raise OSError("no free network in 10.128.0.0/9: set network.pool by hand")
+
+
+def _routes() -> list[IPv4Network]:
+    """Return the networks that the kernel routes, the default route left out. Format: route in proc(5)."""
+    lines = Path("/proc/net/route").read_text().splitlines()[1:]
+    found = []
+    for line in lines:
+        _, destination, _, _, _, _, _, mask = line.split()[:8]
+        network = IPv4Network((_address(destination), str(IPv4Address(_address(mask)))))
+        if network.prefixlen:
+            found.append(network)
+    return found
+
+
+def _address(hexadecimal: str) -> int:
+    return int.from_bytes(bytes.fromhex(hexadecimal), "little")
