@@ -1,0 +1,1 @@
+"""What makes Pushboat easy to try, to check and to install."""

@@ -13,7 +13,7 @@ import socket
 import subprocess
 import tarfile
 from collections.abc import Iterator, Sequence
-from ipaddress import IPv4Network, ip_network
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, ip_network
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlencode
@@ -72,7 +72,7 @@ class Engine:
             network["Labels"][INSTANCE]
             for network in self.call("GET", "/networks")
             for part in network["IPAM"]["Config"] or ()
-            if INSTANCE in (network["Labels"] or {}) and ip_network(part["Subnet"]).subnet_of(pool)
+            if INSTANCE in (network["Labels"] or {}) and _first_address(part["Subnet"]) in pool
         }
 
     def containers(self, instance: str) -> list[str]:
@@ -140,6 +140,10 @@ class _UnixConnection(http.client.HTTPConnection):
         self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self.sock.settimeout(self.timeout)
         self.sock.connect(self._path)
+
+
+def _first_address(subnet: str) -> IPv4Address | IPv6Address:
+    return ip_network(subnet).network_address
 
 
 def _decoded(text: bytes) -> Any:
