@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from agent.errors import UserError
-from agent.lifecycle import replicas
+from agent.lifecycle import deploys, replicas
 from agent.state.apps import App
 from agent.state.database import Tables, Transaction
 from proto.events import AppCreated, AppDestroyed, AppRemoved, AppRenamed, AppStarted, AppStopped, ScaleChanged
@@ -115,6 +115,8 @@ async def destroy(tx: Transaction, *, app: App) -> None:
     for domain in await tx.domains.of_app(app.id):
         await tx.domains.remove(app.id, domain)
     await tx.emit(AppDestroyed(app=app.id, name=app.name))
+    for deploy in await tx.deploys.under_way(app.id):
+        await deploys.fail(tx, deploy=deploy, stage="source", reason="The app was destroyed.")
     await replicas.drain(tx, app=app.id, surplus=await tx.replicas.of_app(app.id), until=tx.now)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from ipaddress import ip_address
 
 from agent.errors import UserError
@@ -18,9 +18,14 @@ WITHOUT_DEFAULT = "domains.without-default"
 async def of_app(tables: Tables, app: App) -> list[str]:
     """Return the domains that the app answers to, its own first."""
     own = await tables.domains.of_app(app.id)
-    if await tables.properties.get(app.id, WITHOUT_DEFAULT):
-        return own
-    return own + [name for name in default_names(app.name, await tables.domains.global_ones()) if name not in own]
+    return names_of(app, own, await tables.domains.global_ones(), await tables.properties.of_app(app.id))
+
+
+def names_of(app: App, own: Sequence[str], global_ones: Sequence[str], properties: Mapping[str, str]) -> list[str]:
+    """Return the domains that an app answers to, from what is stored of it."""
+    if WITHOUT_DEFAULT in properties:
+        return list(own)
+    return [*own, *(name for name in default_names(app.name, global_ones) if name not in own)]
 
 
 def default_names(name: str, global_domains: Sequence[str]) -> list[str]:

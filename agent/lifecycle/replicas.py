@@ -12,6 +12,7 @@ import msgspec
 
 from agent.lifecycle import addresses
 from agent.ports.addresses import Bridges
+from agent.ports.scheduler import ReplicaStatus
 from agent.state.apps import App
 from agent.state.database import Tables, Transaction
 from agent.state.releases import Release
@@ -168,3 +169,12 @@ async def are_ready(tables: Tables, *, app: App, release: int) -> bool:
         if replica.release == release and replica.state == "ready"
     }
     return slots <= there
+
+
+def ending_of(status: ReplicaStatus) -> str:
+    """Return how a replica ended, in words for users."""
+    if status.is_oom_killed:
+        return "it was killed because it used more memory than it may"
+    if status.exit_code is not None:
+        return f"it exited with status {status.exit_code}"
+    return f"it is {status.phase}"

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 
 import msgspec
 
+from agent.manifests.procfile import argv
 from agent.ports.scheduler import ReplicaWish, Resources
 from agent.state.apps import App
 from agent.state.plans import Plan
@@ -22,8 +23,8 @@ from proto.names import WEB, ProcessType
 REVISION_VARIABLE = "GIT_REV"
 """Name of the variable that tells an app its commit, unless ``git:set rev-env-var`` says otherwise."""
 
-_SHELL_SYNTAX = re.compile(r"[|&;<>()`*?\[\]~\n]|\$\(|\$\{[^}]*[^A-Za-z0-9_}]")
-"""What only a shell can do. Without it a Procfile's line is a list of words."""
+_OURS = ("DYNO", "PORT")
+"""Variables that the agent decides; the others are left to a shell in the container, where they are quoted right."""
 
 _VARIABLE = re.compile(r"\$(?:\{([A-Za-z_][A-Za-z0-9_]*)\}|([A-Za-z_][A-Za-z0-9_]*))")
 
@@ -87,11 +88,7 @@ def environment(
 
 
 def process_command(plan: Plan, *, process: ProcessType, env: Mapping[str, str]) -> tuple[str, ...] | None:
-    """Return the words that replace the image's CMD, or `None` to keep it.
-
-    A Procfile's line is split into words and its ``$VARIABLES`` are replaced. A line that needs a shell is given to
-    the image's own ``/bin/sh -c``, unless the image has an ENTRYPOINT, which gets the words as they are.
-    """
+    """Return the words that replace the image's CMD, or `None` to keep it. See `command_words`."""
     found = plan.process(process)
     if found is None or found.command is None:
         return None
@@ -99,20 +96,16 @@ def process_command(plan: Plan, *, process: ProcessType, env: Mapping[str, str])
 
 
 def command_words(line: str, *, env: Mapping[str, str], has_entrypoint: bool) -> tuple[str, ...]:
-    """Return one Procfile line as a list of words. See `process_command`."""
-    if not has_entrypoint and (_SHELL_SYNTAX.search(line) or _assigns(line)):
-        return ("/bin/sh", "-c", line)
-    try:
-        words = shlex.split(line)
-    except ValueError:
-        return ("/bin/sh", "-c", line)
-    return tuple(_expand(word, env) for word in words)
+    """Return one Procfile line as the words that a container gets.
 
-
-def _assigns(line: str) -> bool:
-    """Tell whether the line begins with ``KEY=value``, which a shell takes as environment."""
-    return re.match(r"[A-Za-z_][A-Za-z0-9_]*=", line) is not None
-
-
-def _expand(word: str, env: Mapping[str, str]) -> str:
-    return _VARIABLE.sub(lambda match: env.get(match[1] or match[2], ""), word)
+    An image's ENTRYPOINT decides itself what to do with them, so it gets plain words, with ``$VARIABLES`` replaced;
+    without one, a line that needs a shell is given to the image's own.
+    """
+    if has_entrypoint:
+        try:
+            return tuple(
+                _VARIABLE.sub(lambda match: env.get(match[1] or match[2], ""), word) for word in shlex.split(line)
+            )
+        except ValueError:
+            return (line,)
+    return argv(line, environment={name: env[name] for name in _OURS if name in env})

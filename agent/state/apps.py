@@ -113,6 +113,14 @@ class Properties:
         rows = await self._sql.run("SELECT name, value FROM properties WHERE app = ? ORDER BY name", (app,))
         return {str(name): str(value) for name, value in rows.rows}
 
+    async def all(self) -> dict[AppId, dict[str, str]]:
+        """Return every property of every app, and of the server."""
+        rows = await self._sql.run("SELECT app, name, value FROM properties")
+        found: dict[AppId, dict[str, str]] = {}
+        for app, name, value in rows.rows:
+            found.setdefault(AppId(str(app)), {})[str(name)] = str(value)
+        return found
+
     async def set(self, app: AppId, name: str, value: str) -> None:
         """Set a property."""
         await self._sql.run(

@@ -120,6 +120,13 @@ class Replicas:
         )
         return rows.changed == 1
 
+    async def postpone(self, replica: ReplicaId, *, retry_at: float) -> None:
+        """Put off the next try of a planned replica that could not be started; it counts as a loss."""
+        await self._sql.run(
+            "UPDATE replicas SET losses = losses + 1, retry_at = ? WHERE id = ? AND state = 'planned'",
+            (retry_at, replica),
+        )
+
     async def forgive(self, replica: ReplicaId) -> None:
         """Forget its losses: it has been well for long enough."""
         await self._sql.run("UPDATE replicas SET losses = 0 WHERE id = ?", (replica,))

@@ -1,0 +1,203 @@
+"""Turns what was pushed into an image and a process table.
+
+A build is repeated from the engine's cache after a crash: nothing is noted between its start and its result.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+
+import msgspec
+import structlog
+
+from agent.bus.subscriptions import on
+from agent.errors import Retry, Unavailable, UserError
+from agent.lifecycle import deploys
+from agent.manifests.app_json import AppJson, parse_app_json
+from agent.manifests.procfile import Procfile, parse_procfile
+from agent.ports.images import BuildFailed, BuildOptions, BuildRequest, ImageBuilder, ImageInfo, Images
+from agent.ports.logs import Transcripts
+from agent.ports.source import SourceRepo, SourceTree
+from agent.ports.world import Say, Stop
+from agent.state.apps import App
+from agent.state.database import Database
+from agent.state.deploys import Deploy
+from agent.state.plans import DEFAULT_PORT, Plan, ProcessPlan
+from proto.events import AppDestroyed, DeployAccepted, DeployCancelled, DeploySuperseded, Stage
+from proto.names import WEB, AppId, ProcessType
+
+log = structlog.get_logger(__name__)
+
+PATIENCE_SECONDS = 120.0
+"""How long after its acceptance a deploy waits for an engine that does not answer."""
+
+RETRY_SECONDS = 2.0
+
+Choose = Callable[[Sequence[ImageBuilder], SourceTree, BuildOptions], Awaitable[ImageBuilder]]
+"""Picks the builder for a source tree, or raises ``UserError`` that names what was looked for."""
+
+
+class Builder:
+    """Builds each accepted deploy that needs it, a few at a time."""
+
+    def __init__(
+        self,
+        database: Database,
+        *,
+        repos: SourceRepo,
+        images: Images,
+        builders: Sequence[ImageBuilder],
+        choose: Choose,
+        transcripts: Transcripts,
+        concurrency: int,
+        timeout_seconds: float,
+    ) -> None:
+        self._database = database
+        self._repos = repos
+        self._images = images
+        self._builders = builders
+        self._choose = choose
+        self._transcripts = transcripts
+        self._slots = asyncio.Semaphore(concurrency)
+        self._timeout_seconds = timeout_seconds
+
+    @on(
+        DeployAccepted,
+        name="builder.build",
+        limit=1000,
+        tries=3,
+        stop_on=(DeployCancelled, DeploySuperseded, AppDestroyed),
+    )
+    async def build(self, event: DeployAccepted, stop: Stop) -> None:
+        """Build the deploy, or note why it cannot be built. Deploys of what is built already are left alone."""
+        async with self._database.transaction() as tx:
+            is_ours = await deploys.building(tx, deploy=event.deploy)
+        deploy = await self._database.read.deploys.get(event.deploy)
+        app = await self._database.read.apps.get(event.app)
+        if not is_ours or deploy is None or app is None:
+            return
+        say = self._sayer(deploy)
+        try:
+            image, plan = await stop.race(self._image_and_plan(app, deploy, say))
+        except BuildFailed as error:
+            await self._fail(deploy, "build", str(error))
+        except Unavailable as error:
+            await self._wait_or_fail(deploy, error)
+        except UserError as error:
+            await self._fail(deploy, "source", " ".join(filter(None, (error.message, error.hint))))
+        else:
+            async with self._database.transaction() as tx:
+                await deploys.built(tx, app=app.id, deploy=deploy.id, image=image.id, plan=plan)
+
+    async def _image_and_plan(self, app: App, deploy: Deploy, say: Say) -> tuple[ImageInfo, Plan]:
+        if self._slots.locked():
+            say("       Waiting for another build to end")
+        async with self._slots:
+            if deploy.kind == "image":
+                return await self._fetch(deploy, say)
+            assert deploy.commit_id is not None
+            return await self._build_commit(app, deploy, deploy.commit_id, say)
+
+    async def _fetch(self, deploy: Deploy, say: Say) -> tuple[ImageInfo, Plan]:
+        assert deploy.image is not None
+        say(f"-----> Getting the image {deploy.image}")
+        info = await self._images.find(deploy.image)
+        if info is None:
+            info = await self._images.pull(deploy.image, say)
+        else:
+            say("       It is on this machine already")
+        await self._images.keep(info.id, tag=self._images.tag_for(deploy.app, deploy.id))
+        return info, plan_of(info, procfile=None, app_json=AppJson())
+
+    async def _build_commit(self, app: App, deploy: Deploy, commit: str, say: Say) -> tuple[ImageInfo, Plan]:
+        tree = self._repos.tree(app.id, commit)
+        options = await self._options(app.id)
+        # Files that do not parse are told before minutes of building.
+        procfile = await _read_procfile(tree, options)
+        app_json = await _read_app_json(tree, options)
+        builder = await self._choose(self._builders, tree, options)
+        say(f"-----> Building {app.name} from {commit[:8]} with {builder.name}")
+        for note in await tree.notes():
+            say(f" !     {note}")
+        for note in (*app_json.notes, *_notes(procfile)):
+            say(f" !     {note}")
+        request = BuildRequest(
+            app=app.id,
+            app_name=app.name,
+            deploy=deploy.id,
+            tag=self._images.tag_for(app.id, deploy.id),
+            labels={"com.pushboat.app-id": app.id},
+            source=tree,
+            options=options,
+        )
+        info = await builder.build(request, say)
+        return info, plan_of(info, procfile=procfile, app_json=app_json)
+
+    async def _options(self, app: AppId) -> BuildOptions:
+        properties = self._database.read.properties
+        return BuildOptions(
+            dockerfile_path=await properties.effective(app, "builder-dockerfile.dockerfile-path") or "Dockerfile",
+            build_folder=await properties.effective(app, "builder.build-dir") or "",
+            target=await properties.effective(app, "builder-dockerfile.target") or "",
+            build_args=_build_args(await properties.effective(app, "builder-dockerfile.build-args")),
+            timeout_seconds=self._timeout_seconds,
+        )
+
+    async def _wait_or_fail(self, deploy: Deploy, error: Unavailable) -> None:
+        async with self._database.transaction() as tx:
+            is_hopeless = tx.now - deploy.created_at > PATIENCE_SECONDS
+            if is_hopeless:
+                await deploys.fail(tx, deploy=deploy, stage="build", reason=error.message)
+        if not is_hopeless:
+            self._transcripts.say(deploy.app, deploy.id, f" !     {error.message} Trying again.")
+            raise Retry(error.message, after=RETRY_SECONDS)
+
+    async def _fail(self, deploy: Deploy, stage: Stage, reason: str) -> None:
+        log.info("build.failed", deploy=deploy.id, stage=stage)
+        async with self._database.transaction() as tx:
+            await deploys.fail(tx, deploy=deploy, stage=stage, reason=reason)
+
+    def _sayer(self, deploy: Deploy) -> Say:
+        return lambda line: self._transcripts.say(deploy.app, deploy.id, line)
+
+
+def plan_of(info: ImageInfo, *, procfile: Procfile | None, app_json: AppJson) -> Plan:
+    """Return the process table of an image: the Procfile's, else the image's own command as ``web``."""
+    commands: dict[ProcessType, str | None] = {WEB: None}
+    if procfile and procfile.processes:
+        commands = dict(procfile.processes)
+    return Plan(
+        processes=tuple(
+            ProcessPlan(type=process, command=command, checks=tuple(app_json.checks.get(process, ())))
+            for process, command in commands.items()
+        ),
+        port=info.ports[0] if info.ports else DEFAULT_PORT,
+        has_entrypoint=bool(info.entrypoint),
+        has_healthcheck=info.has_healthcheck,
+        formation={process: count for process, count in app_json.quantities.items() if process in commands},
+    )
+
+
+async def _read_procfile(tree: SourceTree, options: BuildOptions) -> Procfile | None:
+    content = await tree.read(_inside(options, "Procfile"))
+    return None if content is None else parse_procfile(content)
+
+
+async def _read_app_json(tree: SourceTree, options: BuildOptions) -> AppJson:
+    content = await tree.read(_inside(options, "app.json"))
+    return AppJson() if content is None else parse_app_json(content)
+
+
+def _notes(procfile: Procfile | None) -> Sequence[str]:
+    if procfile is None or procfile.release is None:
+        return ()
+    return ("The Procfile's release task is not run yet; run it by hand after the deploy: run -- <command>",)
+
+
+def _inside(options: BuildOptions, name: str) -> str:
+    return f"{options.build_folder.strip('/')}/{name}" if options.build_folder.strip("/") else name
+
+
+def _build_args(stored: str | None) -> dict[str, str]:
+    return msgspec.json.decode(stored, type=dict[str, str]) if stored else {}

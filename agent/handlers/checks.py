@@ -1,0 +1,269 @@
+"""Finds out when a started replica is ready, and ends the deploy of one that never will be.
+
+All waiting replicas of an app are watched at once, in memory: attempts and pauses are not stored. After a restart
+the patience begins anew, counted from the time that the container was started.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+import msgspec
+import structlog
+
+from agent.bus.subscriptions import reconciles, surveys
+from agent.errors import Stopped, Unavailable
+from agent.lifecycle import deploys, domains, replicas
+from agent.ports.logs import LogKeeper, LogLine, LogQuery, LogReader, Transcripts
+from agent.ports.scheduler import CheckSpec, Prober, ReplicaStatus, Scheduler
+from agent.ports.world import Clock, Stop
+from agent.state.apps import App
+from agent.state.database import Database
+from agent.state.deploys import Deploy
+from agent.state.plans import ProcessPlan
+from agent.state.releases import Release
+from agent.state.replicas import Replica
+from proto.events import ReplicasDraining, ReplicasStarted
+from proto.names import AppId
+
+log = structlog.get_logger(__name__)
+
+FIRST_POLL_SECONDS = 0.02
+"""A small server listens after 70 to 150 ms; asking sooner costs nothing."""
+POLL_GROWTH = 1.5
+SLOWEST_POLL_SECONDS = 1.0
+CONNECT_PATIENCE_SECONDS = 60.0
+"""How long a web process may take until it listens, if app.json says nothing else."""
+UPTIME_SECONDS = 1.0
+"""How long a process without a port must stay up to count as ready. Doubled for each loss."""
+LONGEST_UPTIME_SECONDS = 30.0
+LAST_LINES = 30
+"""Log lines of a failed replica that the pusher is shown."""
+LOOK_SECONDS = 0.25
+"""Between looks at whether a container that is waited for still runs."""
+LOST_BACKOFF_SECONDS = (1.0, 2.0, 5.0, 10.0, 30.0, 60.0)
+
+
+class NotReady(Exception):
+    """A replica did not pass. The text says why, for users."""
+
+
+class Watch(msgspec.Struct, frozen=True, kw_only=True):
+    """What is known of a replica while it is waited for."""
+
+    app: App
+    release: Release
+    row: Replica
+    deploy: Deploy | None
+    """The deploy that fails if the replica does; `None`: the release is live already."""
+    host: str
+    """Sent as Host by HTTP checks."""
+
+
+class Checks:
+    """Waits for replicas to become ready."""
+
+    def __init__(
+        self,
+        database: Database,
+        *,
+        scheduler: Scheduler,
+        prober: Prober,
+        transcripts: Transcripts,
+        logs: LogReader,
+        keeper: LogKeeper,
+        clock: Clock,
+    ) -> None:
+        self._database = database
+        self._scheduler = scheduler
+        self._prober = prober
+        self._transcripts = transcripts
+        self._logs = logs
+        self._keeper = keeper
+        self._clock = clock
+
+    @reconciles(ReplicasStarted, ReplicasDraining, name="checks.watch", limit=1000, is_interruptible=True)
+    async def watch(self, app: AppId, stop: Stop) -> float | None:
+        """Watch every started replica of the app until each is ready or has failed, or something changed."""
+        watches = await self._watches(app)
+        async with asyncio.TaskGroup() as group:
+            for watch in watches:
+                group.create_task(self._until_decided(watch, stop))
+        return None
+
+    @surveys
+    async def survey(self) -> Sequence[AppId]:
+        """Return the apps that have replicas waiting for their check: nobody watches them after a restart."""
+        return [row.app for row in await self._database.read.replicas.all() if row.state == "started"]
+
+    async def _watches(self, app: AppId) -> list[Watch]:
+        async with self._database.snapshot() as tables:
+            row = await tables.apps.get(app)
+            if row is None:
+                return []
+            candidate = await tables.deploys.candidate(app)
+            releases = {release.version: release for release in await replicas.generations(tables, row)}
+            names = await domains.of_app(tables, row)
+            waiting = [replica for replica in await tables.replicas.of_app(app) if replica.state == "started"]
+        return [
+            Watch(
+                app=row,
+                release=releases[replica.release],
+                row=replica,
+                deploy=candidate if candidate and candidate.release == replica.release else None,
+                host=next((name for name in names if not name.startswith("*")), row.name),
+            )
+            for replica in waiting
+            if replica.release in releases
+        ]
+
+    async def _until_decided(self, watch: Watch, stop: Stop) -> None:
+        try:
+            await stop.race(self._until_ready(watch))
+        except Stopped:
+            return
+        except NotReady as error:
+            await self._failed(watch, str(error))
+            return
+        async with self._database.transaction() as tx:
+            if await replicas.ready(tx, replica=watch.row):
+                await deploys.ready_if_complete(tx, app=watch.app.id)
+        if watch.deploy:
+            self._say(watch, f"       {watch.row.label} is ready")
+
+    async def _until_ready(self, watch: Watch) -> None:
+        checks = checks_of(watch.release, watch.row, self._plan(watch))
+        alive = asyncio.ensure_future(self._watch_over(watch))
+        passed = asyncio.gather(*(self._pass(watch, check) for check in checks))
+        try:
+            await asyncio.wait((alive, passed), return_when=asyncio.FIRST_COMPLETED)
+            (await alive) if alive.done() else (await passed)
+        finally:
+            alive.cancel()
+            passed.cancel()
+            await asyncio.gather(alive, passed, return_exceptions=True)
+        # Between the last look and the check's answer it may have ended.
+        await self._require_running(watch)
+
+    async def _pass(self, watch: Watch, check: CheckSpec) -> None:
+        """Return once `check` passed; a failed one that is a warning is told, no more."""
+        try:
+            await self._attempt(watch, check)
+        except NotReady as error:
+            if not check.is_warning:
+                raise
+            self._say(watch, f" !     {watch.row.label}: {error} (only a warning)")
+
+    async def _attempt(self, watch: Watch, check: CheckSpec) -> None:
+        match check.kind:
+            case "uptime":
+                await self._stay_up(watch, check.uptime)
+            case "connect" | "image":
+                await self._poll(watch, check)
+            case "path" | "command" | "listening":
+                await self._try_times(watch, check)
+
+    async def _stay_up(self, watch: Watch, seconds: float) -> None:
+        started_at = watch.row.started_at or self._clock.now()
+        await asyncio.sleep(max(0.0, started_at + seconds - self._clock.now()))
+
+    async def _poll(self, watch: Watch, check: CheckSpec) -> None:
+        """Ask often at first, then less; give up when the replica had its time."""
+        started_at = watch.row.started_at or self._clock.now()
+        pause = FIRST_POLL_SECONDS
+        while True:
+            reason = await self._probe(watch, check)
+            if reason is None:
+                return
+            if self._clock.now() - started_at > check.uptime:
+                raise NotReady(f"{reason} (waited {check.uptime:.0f} s)")
+            await asyncio.sleep(pause)
+            pause = min(pause * POLL_GROWTH, SLOWEST_POLL_SECONDS)
+
+    async def _try_times(self, watch: Watch, check: CheckSpec) -> None:
+        """As app.json says: so many attempts, so long between them."""
+        await asyncio.sleep(check.initial_delay)
+        for attempt in range(1, check.attempts + 1):
+            reason = await self._probe(watch, check)
+            if reason is None:
+                return
+            self._say(watch, f"       {watch.row.label}: {check.name}, attempt {attempt} of {check.attempts}: {reason}")
+            if attempt < check.attempts:
+                await asyncio.sleep(check.wait)
+        raise NotReady(f"the check {check.name} failed {check.attempts} times: {reason}")
+
+    async def _probe(self, watch: Watch, check: CheckSpec) -> str | None:
+        try:
+            status = await self._look(watch)
+            return await self._prober.probe(check, status, port=watch.row.port, host=watch.host)
+        except Unavailable as error:
+            return error.message
+
+    async def _watch_over(self, watch: Watch) -> None:
+        """Raise as soon as the replica has ended: no check can pass then. Never returns."""
+        while True:
+            await asyncio.sleep(LOOK_SECONDS)
+            try:
+                await self._require_running(watch)
+            except Unavailable as error:
+                log.info("checks.engine-silent", reason=error.message)
+
+    async def _require_running(self, watch: Watch) -> None:
+        status = await self._look(watch)
+        if status.phase != "running" or status.restarts:
+            raise NotReady(replicas.ending_of(status))
+
+    async def _look(self, watch: Watch) -> ReplicaStatus:
+        status = await self._scheduler.look(watch.row.id)
+        if status is None:
+            raise NotReady("its container is gone")
+        return status
+
+    async def _failed(self, watch: Watch, reason: str) -> None:
+        log.warning("replica.not-ready", replica=watch.row.label, release=watch.row.release, reason=reason)
+        if watch.deploy is None:
+            async with self._database.transaction() as tx:
+                pause = LOST_BACKOFF_SECONDS[min(watch.row.losses, len(LOST_BACKOFF_SECONDS) - 1)]
+                await replicas.lost(tx, replica=watch.row, reason=reason, retry_at=tx.now + pause)
+            return
+        await self._show_last_lines(watch)
+        async with self._database.transaction() as tx:
+            await deploys.fail(
+                tx, deploy=watch.deploy, stage="checks", reason=f"{watch.row.label} is not ready: {reason}"
+            )
+
+    async def _show_last_lines(self, watch: Watch) -> None:
+        status = await self._scheduler.look(watch.row.id)
+        if status is None or status.phase == "exited":
+            await self._keeper.drained(watch.app.id, watch.row.id)
+        query = LogQuery(last=LAST_LINES, process=watch.row.process, number=watch.row.number, release=watch.row.release)
+        lines: list[LogLine] = []
+        async for page in self._logs.read(watch.app.id, query):
+            lines += page
+        self._say(watch, f"=====> Start of {watch.app.name} container output ({watch.row.label})")
+        for line in lines:
+            self._say(watch, f"       {line.text}")
+        self._say(watch, f"=====> End of {watch.app.name} container output ({watch.row.label})")
+
+    def _plan(self, watch: Watch) -> ProcessPlan | None:
+        return watch.release.plan.process(watch.row.process)
+
+    def _say(self, watch: Watch, line: str) -> None:
+        if watch.deploy:
+            self._transcripts.say(watch.app.id, watch.deploy.id, line)
+
+
+def checks_of(release: Release, row: Replica, plan: ProcessPlan | None) -> Sequence[CheckSpec]:
+    """Return what a replica has to pass: its image's HEALTHCHECK, else app.json's checks, else the default.
+
+    The default is a connection to its port for ``web``, and staying up for a moment for the others.
+    """
+    if plan and plan.checks:
+        return plan.checks
+    if release.plan.has_healthcheck:
+        return (CheckSpec(name="image", kind="image", uptime=CONNECT_PATIENCE_SECONDS),)
+    if row.port:
+        return (CheckSpec(name="port", kind="connect", uptime=CONNECT_PATIENCE_SECONDS),)
+    seconds = min(UPTIME_SECONDS * 2**row.losses, LONGEST_UPTIME_SECONDS)
+    return (CheckSpec(name="uptime", kind="uptime", uptime=seconds),)

@@ -1,0 +1,122 @@
+"""Removes what nothing needs any more: old releases' images, old transcripts, and all that a destroyed app left.
+
+Only what carries a tag or a label of ours is looked at, and nothing that a kept release needs is touched.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import structlog
+
+from agent.bus.subscriptions import reconciles, surveys
+from agent.lifecycle import apps
+from agent.ports.images import Images
+from agent.ports.logs import LogStore, Transcripts
+from agent.ports.scheduler import Scheduler
+from agent.ports.source import SourceRepo
+from agent.state.apps import App
+from agent.state.database import Database, Tables
+from agent.state.releases import Release
+from proto.events import AppDestroyed, DeployCancelled, DeployFailed, DeployLive, DeploySuperseded, ReplicaRemoved
+from proto.names import AppId, DeployId
+
+log = structlog.get_logger(__name__)
+
+KEPT_TRANSCRIPTS = 50
+"""Deploys of an app whose output is kept."""
+
+
+class Janitor:
+    """Cleans up after apps."""
+
+    def __init__(
+        self,
+        database: Database,
+        *,
+        scheduler: Scheduler,
+        images: Images,
+        repos: SourceRepo,
+        logs: LogStore,
+        transcripts: Transcripts,
+        kept_releases: int,
+    ) -> None:
+        self._database = database
+        self._scheduler = scheduler
+        self._images = images
+        self._repos = repos
+        self._logs = logs
+        self._transcripts = transcripts
+        self._kept_releases = kept_releases
+
+    @reconciles(
+        AppDestroyed,
+        ReplicaRemoved,
+        DeployLive,
+        DeployFailed,
+        DeployCancelled,
+        DeploySuperseded,
+        name="janitor.clean",
+        limit=2,
+    )
+    async def clean(self, app: AppId) -> float | None:
+        """Clean up after one app."""
+        row = await self._database.read.apps.get(app)
+        if row is None:
+            return None
+        if row.destroyed_at is None:
+            await self._forget_old(row)
+        elif not await self._database.read.replicas.of_app(app):
+            await self._remove(row)
+        return None
+
+    @surveys
+    async def survey(self) -> Sequence[AppId]:
+        """Return the destroyed apps of which something is left."""
+        return [app.id for app in await self._database.read.apps.destroyed()]
+
+    async def _remove(self, app: App) -> None:
+        """Remove everything of a destroyed app, its rows last: until then all of this is repeated."""
+        await self._scheduler.release(app.id)
+        for tag in await self._tags(app.id):
+            await self._images.untag(tag)
+        await self._repos.remove(app.id)
+        await self._logs.remove(app.id)
+        await self._transcripts.remove(app.id)
+        async with self._database.transaction() as tx:
+            await apps.remove(tx, app=app)
+        log.info("app.removed", name=app.name)
+
+    async def _forget_old(self, app: App) -> None:
+        async with self._database.snapshot() as tables:
+            kept, gone = await self._sorted_releases(tables, app)
+            deploys = await tables.deploys.of_app(app.id, limit=1000)
+        under_way = {self._images.tag_for(app.id, deploy.id) for deploy in deploys if not deploy.is_over}
+        needed = {release.image for release in kept}
+        for tag, image in (await self._tags(app.id)).items():
+            if tag not in under_way and image not in needed:
+                await self._images.untag(tag)
+        if forgotten := [release for release in gone if release.is_image_kept and release.image not in needed]:
+            async with self._database.transaction() as tx:
+                for release in forgotten:
+                    await tx.releases.forget_image(app.id, release.version)
+        if old := [deploy.id for deploy in deploys[KEPT_TRANSCRIPTS:] if deploy.is_over]:
+            await self._transcripts.remove(app.id, old)
+
+    async def _sorted_releases(self, tables: Tables, app: App) -> tuple[list[Release], list[Release]]:
+        """Return the releases whose image is needed (live, candidate, the last few that served), and the others."""
+        candidate = await tables.deploys.candidate(app.id)
+        current = {app.live_release, candidate.release if candidate else None}
+        kept: list[Release] = []
+        gone: list[Release] = []
+        served = 0
+        for release in await tables.releases.of_app(app.id):
+            served += release.live_at is not None
+            is_recent = release.live_at is not None and served <= self._kept_releases
+            (kept if release.version in current or is_recent else gone).append(release)
+        return kept, gone
+
+    async def _tags(self, app: AppId) -> dict[str, str]:
+        """Return the app's tags of ours and the images that they name."""
+        prefix = self._images.tag_for(app, DeployId("")).rstrip(":") + ":"
+        return {tag: image.id for image in await self._images.ours() for tag in image.tags if tag.startswith(prefix)}

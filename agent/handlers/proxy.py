@@ -1,0 +1,190 @@
+"""Makes the proxy serve what it should: each app's domains lead to the ready web replicas of the release that serves.
+
+While a deploy switches, its release is the one that serves: the route is moved first, and the row follows once the
+proxy says that it serves it. If the agent dies in between, the row still says "switching" and the same is done again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+
+import structlog
+
+from agent.bus.subscriptions import reconciles, surveys
+from agent.errors import Unavailable
+from agent.lifecycle import deploys, domains
+from agent.ports.proxy import Balance, Proxy, Route, RouteRefused, Upstream
+from agent.ports.world import Clock
+from agent.state.apps import App
+from agent.state.database import Database, Tables
+from agent.state.deploys import Deploy
+from agent.state.replicas import Replica
+from proto.events import (
+    AppCreated,
+    AppDestroyed,
+    AppRenamed,
+    AppStarted,
+    AppStopped,
+    DeployFailed,
+    DeployLive,
+    DomainsChanged,
+    GlobalDomainsChanged,
+    PropertyChanged,
+    ReplicaLost,
+    ReplicaReady,
+    ReplicasDraining,
+    ReplicasReady,
+)
+from proto.names import SERVER, WEB, AppId
+
+log = structlog.get_logger(__name__)
+
+SWITCH_PATIENCE_SECONDS = 30.0
+"""How long a deploy waits for a proxy that does not answer before it fails, unswitched."""
+
+
+class ProxyReconciler:
+    """Keeps the proxy's table."""
+
+    def __init__(
+        self,
+        database: Database,
+        *,
+        proxy: Proxy,
+        clock: Clock,
+        drain_seconds: float,
+    ) -> None:
+        self._database = database
+        self._proxy = proxy
+        self._clock = clock
+        self._drain_seconds = drain_seconds
+        self._table: dict[AppId, Route] = {}
+        self._turn = asyncio.Lock()
+        self._is_loaded = False
+
+    @reconciles(
+        AppCreated,
+        AppRenamed,
+        AppDestroyed,
+        AppStarted,
+        AppStopped,
+        DeployFailed,
+        DeployLive,
+        DomainsChanged,
+        GlobalDomainsChanged,
+        PropertyChanged,
+        ReplicaLost,
+        ReplicaReady,
+        ReplicasDraining,
+        ReplicasReady,
+        name="proxy.route",
+        limit=64,
+    )
+    async def route(self, app: AppId) -> float | None:
+        """Serve the app's route as it should be now, and make the deploy live that switches to it."""
+        switching = await self._update(app)
+        try:
+            # No await between the copy and the call: tables reach the proxy in the order in which they were made.
+            await self._proxy.apply(dict(self._table))
+        except RouteRefused as error:
+            if error.app != app:
+                raise
+            log.warning("proxy.refused", app=app, reason=str(error))
+            await self._fail(switching, f"The proxy refuses the route: {error}")
+        except Unavailable as error:
+            if switching and self._clock.now() - (switching.switching_at or 0) > SWITCH_PATIENCE_SECONDS:
+                await self._fail(switching, error.message)
+            raise
+        else:
+            await self._make_live(switching)
+        return None
+
+    @surveys
+    async def survey(self) -> Iterable[AppId]:
+        """Return the apps whose route is not served as it should be, by one look at the proxy."""
+        if not self._is_loaded:
+            under_way = await self._database.read.deploys.under_way()
+            return {SERVER} | {deploy.app for deploy in under_way if deploy.status == "switching"}
+        return await self._proxy.survey()
+
+    async def _update(self, app: AppId) -> Deploy | None:
+        """Bring the table up to date with what is committed now; return the app's deploy that switches."""
+        async with self._turn, self._database.snapshot() as tables:
+            if app == SERVER or not self._is_loaded:
+                self._table = await _all_routes(tables)
+                self._is_loaded = True
+            elif route := await _route(tables, app):
+                self._table[app] = route
+            else:
+                self._table.pop(app, None)
+            return await tables.deploys.switching(app)
+
+    async def _make_live(self, switching: Deploy | None) -> None:
+        if switching is None:
+            return
+        text = await self._database.read.properties.effective(switching.app, "checks.wait-to-retire")
+        async with self._database.transaction() as tx:
+            await deploys.live(tx, deploy=switching, drain_seconds=float(text) if text else self._drain_seconds)
+
+    async def _fail(self, switching: Deploy | None, reason: str) -> None:
+        if switching is None:
+            return
+        async with self._database.transaction() as tx:
+            await deploys.fail(tx, deploy=switching, stage="switch", reason=reason)
+
+
+async def _all_routes(tables: Tables) -> dict[AppId, Route]:
+    """Return every route, by a few queries however many apps there are."""
+    own = await tables.domains.all()
+    global_ones = await tables.domains.global_ones()
+    properties = await tables.properties.all()
+    switching = {d.app: d.release for d in await tables.deploys.under_way() if d.status == "switching"}
+    rows: dict[AppId, list[Replica]] = defaultdict(list)
+    for row in await tables.replicas.all():
+        rows[row.app].append(row)
+    server = properties.get(SERVER, {})
+    return {
+        app.id: _route_of(
+            app,
+            names=domains.names_of(app, own.get(app.id, []), global_ones, properties.get(app.id, {})),
+            properties={**server, **properties.get(app.id, {})},
+            release=switching.get(app.id) or app.live_release,
+            rows=rows[app.id],
+        )
+        for app in await tables.apps.all()
+    }
+
+
+async def _route(tables: Tables, app_id: AppId) -> Route | None:
+    app = await tables.apps.get(app_id)
+    if app is None or app.destroyed_at is not None:
+        return None
+    switching = await tables.deploys.switching(app.id)
+    return _route_of(
+        app,
+        names=await domains.of_app(tables, app),
+        properties={**await tables.properties.of_app(SERVER), **await tables.properties.of_app(app.id)},
+        release=(switching.release if switching else None) or app.live_release,
+        rows=await tables.replicas.of_app(app.id),
+    )
+
+
+def _route_of(
+    app: App, *, names: Sequence[str], properties: Mapping[str, str], release: int | None, rows: Sequence[Replica]
+) -> Route:
+    balance: Balance = "leastconn" if properties.get("proxy.balance") == "leastconn" else "roundrobin"
+    upstreams = tuple(
+        Upstream(row.id, row.address, row.port)
+        for row in rows
+        if row.release == release and row.state == "ready" and row.process == WEB and row.port
+    )
+    return Route(
+        app=app.id,
+        app_name=app.name,
+        domains=tuple(names),
+        upstreams=upstreams,
+        is_deployed=release is not None,
+        balance=balance,
+    )

@@ -1,0 +1,98 @@
+"""Ends replicas that are no longer wanted: drained, stopped, their log stored, then removed.
+
+A drain is a row with a deadline. Nobody sleeps over it: each look says when the next one is due.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+import structlog
+
+from agent.bus.subscriptions import reconciles, surveys
+from agent.errors import Stopped
+from agent.lifecycle import replicas
+from agent.ports.logs import LogKeeper
+from agent.ports.proxy import Proxy, Upstream
+from agent.ports.scheduler import Scheduler
+from agent.ports.world import Clock, Stop
+from agent.state.database import Database
+from agent.state.replicas import Replica
+from proto.events import ReplicasDraining
+from proto.names import AppId
+
+log = structlog.get_logger(__name__)
+
+LOOK_SECONDS = 1.0
+"""Between questions to the proxy whether a draining replica has requests left."""
+
+
+class Retirer:
+    """Ends replicas."""
+
+    def __init__(
+        self,
+        database: Database,
+        *,
+        scheduler: Scheduler,
+        proxy: Proxy,
+        keeper: LogKeeper,
+        clock: Clock,
+        stop_seconds: float,
+    ) -> None:
+        self._database = database
+        self._scheduler = scheduler
+        self._proxy = proxy
+        self._keeper = keeper
+        self._clock = clock
+        self._stop_seconds = stop_seconds
+
+    @reconciles(ReplicasDraining, name="retirer.retire", limit=16, is_interruptible=True)
+    async def retire(self, app: AppId, stop: Stop) -> float | None:
+        """End those that may go; return the seconds until the next look if others have to wait."""
+        leaving = [r for r in await self._database.read.replicas.of_app(app) if r.state in ("draining", "stopping")]
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(self._end_if_drained(row, stop)) for row in leaving]
+        if all(task.result() for task in tasks):
+            return None
+        return LOOK_SECONDS
+
+    @surveys
+    async def survey(self) -> Sequence[AppId]:
+        """Return the apps with replicas to end; end containers that no row names at once."""
+        statuses = await self._scheduler.survey()
+        rows = await self._database.read.replicas.all()
+        known = {row.id for row in rows}
+        for status in statuses:
+            # A row is made before its container and deleted after it, so nothing can want this one.
+            if status.replica not in known:
+                log.warning("retirer.orphan", container=status.name, app=status.app)
+                await self._scheduler.stop(status.replica, seconds=self._stop_seconds)
+                await self._scheduler.remove(status.replica)
+        return [row.app for row in rows if row.state in ("draining", "stopping")]
+
+    async def _end_if_drained(self, row: Replica, stop: Stop) -> bool:
+        """Return whether the replica is gone."""
+        if row.state == "draining" and not await self._may_stop(row):
+            return False
+        async with self._database.transaction() as tx:
+            await tx.replicas.set_stopping(row.id)
+        try:
+            await stop.race(self._scheduler.stop(row.id, seconds=await self._patience(row.app)))
+        except Stopped:
+            return False
+        await self._keeper.drained(row.app, row.id)
+        await self._scheduler.remove(row.id)
+        async with self._database.transaction() as tx:
+            await replicas.removed(tx, replica=row)
+        return True
+
+    async def _may_stop(self, row: Replica) -> bool:
+        if not row.port or row.ready_at is None or self._clock.now() >= (row.drain_until or 0):
+            return True
+        return await self._proxy.is_drained(row.app, Upstream(row.id, row.address, row.port))
+
+    async def _patience(self, app: AppId) -> float:
+        text = await self._database.read.properties.effective(app, "ps.stop-timeout-seconds")
+        return float(text) if text else self._stop_seconds

@@ -1,0 +1,263 @@
+"""Makes the containers that run equal to those that should: the live release's and the candidate's.
+
+What should run is derived, never remembered: the rows of ``replicas`` are brought in line with it first, then the
+engine with the rows. A replica that ended is started again after a pause that grows with each loss.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
+
+import msgspec
+import structlog
+
+from agent.bus.subscriptions import reconciles, surveys
+from agent.errors import Unavailable
+from agent.lifecycle import deploys, replicas, wishes
+from agent.ports.addresses import Bridges
+from agent.ports.logs import Transcripts
+from agent.ports.scheduler import ReplicaStatus, ReplicaWish, Resources, Scheduler, StartFailed
+from agent.ports.world import Clock, Ids
+from agent.state.apps import App
+from agent.state.database import Database
+from agent.state.deploys import Deploy
+from agent.state.releases import Release
+from agent.state.replicas import WANTED, Replica
+from proto.events import (
+    AppDestroyed,
+    AppStarted,
+    AppStopped,
+    DeployCancelled,
+    DeployFailed,
+    DeployLive,
+    DeploySuperseded,
+    ReleaseCreated,
+    ReplicaLost,
+    ScaleChanged,
+)
+from proto.names import AppId
+
+log = structlog.get_logger(__name__)
+
+BACKOFF_SECONDS = (0.0, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0)
+"""Pause before a replica is started again, by the number of its losses; the last one repeats."""
+
+FORGIVEN_AFTER_SECONDS = 600.0
+"""A replica that was well for so long starts again at once when it is lost the next time."""
+
+MISSING_IMAGE = "image.missing"
+
+
+class RunDefaults(msgspec.Struct, frozen=True, kw_only=True):
+    """What replicas get unless a property says otherwise."""
+
+    resources: Resources
+    stop_seconds: float
+    drain_seconds: float
+
+
+class SchedulerReconciler:
+    """Keeps replicas running."""
+
+    def __init__(
+        self,
+        database: Database,
+        *,
+        scheduler: Scheduler,
+        bridges: Bridges,
+        transcripts: Transcripts,
+        clock: Clock,
+        ids: Ids,
+        fingerprint: Callable[[bytes], str],
+        defaults: RunDefaults,
+    ) -> None:
+        self._database = database
+        self._scheduler = scheduler
+        self._bridges = bridges
+        self._transcripts = transcripts
+        self._clock = clock
+        self._ids = ids
+        self._fingerprint = fingerprint
+        self._defaults = defaults
+        self._has_surveyed = False
+
+    @reconciles(
+        ReleaseCreated,
+        DeployLive,
+        DeployFailed,
+        DeployCancelled,
+        DeploySuperseded,
+        ScaleChanged,
+        AppStarted,
+        AppStopped,
+        AppDestroyed,
+        ReplicaLost,
+        name="scheduler.converge",
+        limit=8,
+    )
+    async def converge(self, app: AppId) -> float | None:
+        """Run what should run; return the seconds until a lost replica is to be started again."""
+        row = await self._database.read.apps.get(app)
+        if row is None:
+            return None
+        await self._note_losses(app)
+        drain_seconds = await self._drain_seconds(app)
+        async with self._database.transaction() as tx:
+            rows = await replicas.plan(
+                tx, app=row, bridges=self._bridges, new_id=self._ids.new, drain_seconds=drain_seconds
+            )
+        async with self._database.snapshot() as tables:
+            releases = await replicas.generations(tables, row)
+            candidate = await tables.deploys.candidate(app)
+        for release in releases:
+            of_release = [replica for replica in rows if replica.release == release.version]
+            await self._start(row, release, of_release, candidate=candidate)
+        async with self._database.transaction() as tx:
+            await deploys.ready_if_complete(tx, app=app)
+        return self._next_retry(rows)
+
+    @surveys
+    async def survey(self) -> Iterable[AppId]:
+        """Return the apps whose containers differ from their rows, by one look at the engine.
+
+        The first time every app is returned: what should run may have been left half done.
+        """
+        statuses = {status.replica: status for status in await self._scheduler.survey()}
+        rows = await self._database.read.replicas.all()
+        differing = {row.app for row in rows if _differs(row, statuses.get(row.id))}
+        if not self._has_surveyed:
+            self._has_surveyed = True
+            differing |= {app.id for app in await self._database.read.apps.all()}
+        return differing
+
+    async def _note_losses(self, app: AppId) -> None:
+        """Find out which ready replicas do not run any more, or did not run all the time."""
+        ready = [row for row in await self._database.read.replicas.of_app(app) if row.state == "ready"]
+        statuses = await asyncio.gather(*(self._scheduler.look(row.id) for row in ready))
+        for row, status in zip(ready, statuses, strict=True):
+            reason = loss_of(row, status)
+            if reason is None:
+                await self._forgive(row)
+                continue
+            log.warning("replica.lost", replica=row.label, release=row.release, reason=reason)
+            async with self._database.transaction() as tx:
+                await replicas.lost(tx, replica=row, reason=reason, retry_at=tx.now + backoff(row.losses))
+
+    async def _forgive(self, row: Replica) -> None:
+        if row.losses and row.ready_at is not None and self._clock.now() - row.ready_at > FORGIVEN_AFTER_SECONDS:
+            async with self._database.transaction() as tx:
+                await tx.replicas.forgive(row.id)
+
+    async def _start(self, app: App, release: Release, rows: Sequence[Replica], *, candidate: Deploy | None) -> None:
+        """Start what is due of one release. What cannot start fails the candidate, or waits for its next try."""
+        due = [row for row in rows if row.state == "planned" and row.retry_at <= self._clock.now()]
+        if not due:
+            return
+        deploy = candidate if candidate and candidate.release == release.version else None
+        if deploy:
+            counts = _counts(due)
+            self._transcripts.say(app.id, deploy.id, f"-----> Starting v{release.version} ({counts})")
+        try:
+            statuses = await self._scheduler.converge(
+                app.id, await self._wishes(app, release, due), self._sayer(app.id, deploy)
+            )
+        except StartFailed as error:
+            await self._cannot_start(due, deploy, str(error))
+            return
+        except Unavailable as error:
+            if error.code != MISSING_IMAGE:
+                raise
+            await self._cannot_start(due, deploy, f"{error.message} {error.hint}")
+            return
+        await self._note_started(app, statuses)
+
+    async def _note_started(self, app: App, statuses: Sequence[ReplicaStatus]) -> None:
+        """Note what was started. One that has ended already goes to its check too, which tells why and decides."""
+        async with self._database.transaction() as tx:
+            containers = [(status.replica, status.container) for status in statuses]
+            await replicas.started(tx, app=app.id, containers=containers)
+            rows = {row.id: row for row in await tx.replicas.of_app(app.id)}
+        for status in statuses:
+            row = rows.get(status.replica)
+            # It was given up while it was being started, so the one who ends replicas may have missed it.
+            if row is None or row.state not in WANTED:
+                await self._scheduler.stop(status.replica, seconds=self._defaults.stop_seconds)
+                await self._scheduler.remove(status.replica)
+
+    async def _cannot_start(self, rows: Sequence[Replica], deploy: Deploy | None, reason: str) -> None:
+        async with self._database.transaction() as tx:
+            if deploy:
+                await deploys.fail(tx, deploy=deploy, stage="start", reason=reason)
+                return
+            for row in rows:
+                # Never started, so not lost; only the next try is put off.
+                await tx.replicas.postpone(row.id, retry_at=tx.now + max(1.0, backoff(row.losses)))
+        log.warning("replica.cannot-start", replicas=[row.label for row in rows], reason=reason)
+
+    async def _wishes(self, app: App, release: Release, rows: Sequence[Replica]) -> list[ReplicaWish]:
+        read = self._database.read
+        config = await read.configs.get(app.id, release=release.version)
+        revision_variable = await read.properties.effective(app.id, "git.rev-env-var")
+        stop_text = await read.properties.effective(app.id, "ps.stop-timeout-seconds")
+        return [
+            wishes.replica_wish(
+                app=app,
+                release=release,
+                config=config,
+                replica=row,
+                resources=self._defaults.resources,
+                stop_seconds=float(stop_text) if stop_text else self._defaults.stop_seconds,
+                revision_variable=wishes.REVISION_VARIABLE if revision_variable is None else revision_variable,
+                fingerprint=self._fingerprint,
+            )
+            for row in rows
+        ]
+
+    async def _drain_seconds(self, app: AppId) -> float:
+        text = await self._database.read.properties.effective(app, "checks.wait-to-retire")
+        return float(text) if text else self._defaults.drain_seconds
+
+    def _next_retry(self, rows: Sequence[Replica]) -> float | None:
+        now = self._clock.now()
+        waiting = [row.retry_at - now for row in rows if row.state == "planned" and row.retry_at > now]
+        return min(waiting, default=None)
+
+    def _sayer(self, app: AppId, deploy: Deploy | None) -> Callable[[str], None]:
+        if deploy is None:
+            return lambda line: log.info("scheduler.said", line=line)
+        return lambda line: self._transcripts.say(app, deploy.id, line)
+
+
+def backoff(losses: int) -> float:
+    """Return the seconds to wait before a replica with so many losses behind it is started again."""
+    return BACKOFF_SECONDS[min(losses, len(BACKOFF_SECONDS) - 1)]
+
+
+def loss_of(row: Replica, status: ReplicaStatus | None) -> str | None:
+    """Return why a ready replica cannot be counted on any more, in words for users, or `None` if it can."""
+    if status is None:
+        return "its container is gone"
+    if status.phase == "running":
+        return "it was restarted and has to pass its check again" if _was_restarted(row, status) else None
+    return replicas.ending_of(status)
+
+
+def _differs(row: Replica, status: ReplicaStatus | None) -> bool:
+    if row.state not in WANTED:
+        return False
+    if row.state == "planned" or status is None or status.phase != "running":
+        return True
+    return row.state == "ready" and _was_restarted(row, status)
+
+
+def _was_restarted(row: Replica, status: ReplicaStatus) -> bool:
+    return row.ready_at is not None and status.started_at > row.ready_at
+
+
+def _counts(rows: Sequence[Replica]) -> str:
+    counts: dict[str, int] = defaultdict(int)
+    for row in rows:
+        counts[row.process] += 1
+    return ", ".join(f"{process}={count}" for process, count in counts.items())
