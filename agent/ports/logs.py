@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Collection, Mapping, Sequence
 from typing import Literal, Protocol
 
 import msgspec
@@ -115,7 +115,7 @@ class Missed(msgspec.Struct, frozen=True):
 class LogReader(Protocol):
     """Reads stored lines, and those that come. Close the iterators (``aclosing``) to stop early."""
 
-    def read(self, app: AppId, query: LogQuery) -> AsyncIterator[Sequence[LogLine]]:
+    def read(self, app: AppId, query: LogQuery) -> AsyncGenerator[Sequence[LogLine], None]:
         """Yield the stored lines that match, oldest first, in pages of bounded size.
 
         Raises:
@@ -123,7 +123,7 @@ class LogReader(Protocol):
         """
         ...
 
-    def follow(self, app: AppId, query: LogQuery) -> AsyncIterator[Sequence[LogLine] | Missed]:
+    def follow(self, app: AppId, query: LogQuery) -> AsyncGenerator[Sequence[LogLine] | Missed, None]:
         """Yield what `read` does, then each matching line as it is stored, with no gap and no double between.
 
         Live lines come in batches, 50 ms apart or more. Ends when the app is removed or the agent shuts down. Raises

@@ -1,0 +1,163 @@
+"""How log lines are written in a segment: one text line each, made to be split rather than parsed.
+
+A record is ``<ns> <process>.<number> <release> <o|e|a> <replica> <text>``; all but the text is free of blanks. Between
+records stand checkpoints, ``#1 <ns> <json>``: when it was written, and up to where each replica's lines are
+stored, so that a restart reads only what follows the last one. A record begins with a digit, so neither is
+mistaken for the other. `Recent` is what a checkpoint says of one replica.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+import msgspec
+
+from agent.ports.logs import LogLine, LogQuery, Position, Stream
+from proto.names import ProcessType, ReplicaId
+
+OVERLAP_NS = 5_000_000
+"""How far back from a replica's newest stamp the stored stamps are remembered one by one (5 ms).
+
+Docker stamps stdout and stderr in two goroutines, so stamps step back by some microseconds; a thousandfold margin.
+"""
+
+CHECKPOINT = b"#1 "
+"""How a checkpoint line begins; the digit is the version of its format."""
+
+_CODES: Mapping[Stream, str] = {"stdout": "o", "stderr": "e", "agent": "a"}
+_STREAMS: Mapping[bytes, Stream] = {b"o": "stdout", b"e": "stderr", b"a": "agent"}
+_FIELDS = 6
+
+
+class Recent(msgspec.Struct, kw_only=True):
+    """The newest stamps of one replica's stored lines. Updated in place, line by line or batch by batch alike."""
+
+    newest: int = 0
+    seen: dict[int, int] = {}
+    ended_at: int = 0
+
+    def absorb(self, stamps: Sequence[tuple[int, bool]]) -> None:
+        """Take note of lines just stored: each one's stamp, and whether it is the agent's own."""
+        own = [at for at, is_agent in stamps if not is_agent]
+        if own:
+            self.newest = max(self.newest, max(own))
+            floor = self.newest - OVERLAP_NS
+            self.seen = {at: count for at, count in self.seen.items() if at >= floor}
+            for at in own:
+                if at >= floor:
+                    self.seen[at] = self.seen.get(at, 0) + 1
+        if stamps:
+            at, is_agent = stamps[-1]
+            self.ended_at = at if is_agent else 0
+
+    def position(self) -> Position:
+        """Return where to follow from."""
+        since = max(self.newest - OVERLAP_NS, 0)
+        return Position(since=since, seen=dict(self.seen), ended_at=self.ended_at)
+
+
+class Checkpoint(msgspec.Struct):
+    """One checkpoint line."""
+
+    at: int
+    """Nanoseconds: every record before it was stored, and so stamped, no later."""
+    recent: dict[ReplicaId, Recent]
+
+
+class Wanted(msgspec.Struct, frozen=True, kw_only=True):
+    """What a record must be to match, as the bytes of its fields. The defaults let all pass."""
+
+    source: bytes = b""
+    """Start of the second field: ``web.`` or, to be met in full, ``web.1``."""
+    is_one: bool = False
+    """Whether `source` is a whole field."""
+    release: bytes = b""
+    since: int = 0
+    until: int = 2**63
+
+    def accepts(self, fields: Sequence[bytes]) -> bool:
+        """Tell whether the record split into `fields` matches."""
+        if self.release and fields[2] != self.release:
+            return False
+        if self.is_one and fields[1] != self.source:
+            return False
+        return fields[1].startswith(self.source) and self.since <= int(fields[0]) <= self.until
+
+
+def wanted(query: LogQuery) -> Wanted:
+    """Return what `query` demands of a record, but for its pattern."""
+    source = b""
+    if query.process is not None:
+        number = "" if query.number is None else str(query.number)
+        source = f"{query.process}.{number}".encode()
+    return Wanted(
+        source=source,
+        is_one=query.process is not None and query.number is not None,
+        release=b"" if query.release is None else str(query.release).encode(),
+        since=query.since or 0,
+        until=2**63 if query.until is None else query.until,
+    )
+
+
+def encode(replica: ReplicaId, lines: Iterable[LogLine]) -> bytes:
+    """Return the records of `lines`. A newline within a text, which should not be there, is stored as ``\\n``."""
+    records: list[str] = []
+    for line in lines:
+        text = line.text if "\n" not in line.text else line.text.replace("\n", "\\n")
+        code = _CODES[line.stream]
+        records.append(f"{line.at} {line.process}.{line.number} {line.release} {code} {replica} {text}\n")
+    return "".join(records).encode("utf-8", "replace")
+
+
+def split(record: bytes) -> list[bytes] | None:
+    """Return the fields of one record (no newline), or `None` for what is none: a checkpoint, a torn line."""
+    fields = record.split(b" ", _FIELDS - 1)
+    if len(fields) != _FIELDS or not fields[0].isdigit() or fields[3] not in _STREAMS:
+        return None
+    return fields
+
+
+def decode(fields: Sequence[bytes]) -> LogLine:
+    """Return the line whose record was split into `fields`."""
+    process, _, number = fields[1].decode().rpartition(".")
+    return LogLine(
+        at=int(fields[0]),
+        process=ProcessType(process),
+        number=int(number),
+        release=int(fields[2]),
+        stream=_STREAMS[fields[3]],
+        text=fields[5].decode("utf-8", "replace"),
+    )
+
+
+def text_of(fields: Sequence[bytes]) -> str:
+    """Return just the text of a record split into `fields`."""
+    return fields[5].decode("utf-8", "replace")
+
+
+def encode_checkpoint(checkpoint: Checkpoint) -> bytes:
+    """Return the checkpoint as a line."""
+    return CHECKPOINT + str(checkpoint.at).encode() + b" " + msgspec.json.encode(checkpoint.recent) + b"\n"
+
+
+def decode_checkpoint(line: bytes) -> Checkpoint | None:
+    """Return the checkpoint that `line` (no newline) is, or `None` if it is none that can be read."""
+    if not line.startswith(CHECKPOINT):
+        return None
+    at, _, body = line.removeprefix(CHECKPOINT).partition(b" ")
+    try:
+        return Checkpoint(at=int(at), recent=_recent.decode(body))
+    except (ValueError, msgspec.DecodeError):
+        return None
+
+
+def absorb_records(recent: dict[ReplicaId, Recent], records: Iterable[bytes]) -> None:
+    """Bring `recent` up to date with stored records, as absorbing them when they were stored did."""
+    for record in records:
+        fields = split(record)
+        if fields is not None:
+            replica = ReplicaId(fields[4].decode())
+            recent.setdefault(replica, Recent()).absorb([(int(fields[0]), fields[3] == b"a")])
+
+
+_recent = msgspec.json.Decoder(dict[ReplicaId, Recent])

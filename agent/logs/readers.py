@@ -1,0 +1,84 @@
+"""Live readers of stored lines: each with a bounded backlog of its own.
+
+A batch is shared by all readers that have it waiting, so a reader costs references, not copies. When more than
+`READER_BYTES` wait, its oldest batches go, and it is told how many lines it missed; nobody else notices.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncGenerator, Sequence
+
+from agent.ports.logs import LogLine, LogQuery, Missed
+
+READER_BYTES = 1024 * 1024
+"""What may wait for one reader, as stored. At 100 bytes a line some ten thousand lines: seconds of a chatty app."""
+
+PACE_SECONDS = 0.05
+"""Shortest time between two deliveries to one reader; lines gather meanwhile.
+
+500 readers of 10 lines/s take 94 % of a core line by line and a fraction of that in batches; nobody sees 50 ms.
+"""
+
+
+class LiveReader:
+    """One watcher of one app's new lines."""
+
+    def __init__(self, query: LogQuery) -> None:
+        self._query = query
+        self._waiting: deque[tuple[int, Sequence[LogLine]]] = deque()
+        self._bytes = 0
+        self._missed = 0
+        self._wake = asyncio.Event()
+        self._is_closed = False
+
+    def push(self, lines: Sequence[LogLine], *, size: int) -> None:
+        """Let a batch of one replica's lines, `size` bytes as stored, wait to be read. Never blocks; may drop."""
+        if not self._wants(lines):
+            return
+        self._waiting.append((size, lines))
+        self._bytes += size
+        while self._bytes > READER_BYTES and len(self._waiting) > 1:
+            dropped, oldest = self._waiting.popleft()
+            self._bytes -= dropped
+            self._missed += len(oldest)
+        self._wake.set()
+
+    def close(self) -> None:
+        """End the stream after what waits already."""
+        self._is_closed = True
+        self._wake.set()
+
+    async def batches(self) -> AsyncGenerator[Sequence[LogLine] | Missed, None]:
+        """Yield what comes, `PACE_SECONDS` apart or more, until closed."""
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            if self._missed:
+                missed, self._missed = self._missed, 0
+                yield Missed(missed)
+            if self._waiting:
+                waiting, self._bytes = list(self._waiting), 0
+                self._waiting.clear()
+                lines = self._in_time([line for _, batch in waiting for line in batch])
+                if lines:
+                    yield lines
+            if self._is_closed and not self._waiting:
+                return
+            await asyncio.sleep(PACE_SECONDS)
+
+    def _wants(self, lines: Sequence[LogLine]) -> bool:
+        """Tell whether the replica is asked for: what is asked of the source is alike for all its lines."""
+        if not lines or self._is_closed:
+            return False
+        query, line = self._query, lines[0]
+        return (
+            (query.process is None or query.process == line.process)
+            and (query.number is None or query.number == line.number)
+            and (query.release is None or query.release == line.release)
+        )
+
+    def _in_time(self, lines: list[LogLine]) -> list[LogLine]:
+        since, until = self._query.since or 0, self._query.until
+        return [line for line in lines if since <= line.at and (until is None or line.at <= until)]
