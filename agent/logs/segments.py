@@ -142,6 +142,8 @@ class Shelf:
             self._open()
             if self._size >= self._segment_bytes:
                 self._rotate()
+            if not self._size:
+                self._folder.mkdir(parents=True, exist_ok=True)
             head = self._checkpoint() if self._size == 0 or self._since_checkpoint >= CHECKPOINT_BYTES else b""
             self._write(head + data)
             self._since_checkpoint = len(data) + (0 if head else self._since_checkpoint)
@@ -246,7 +248,6 @@ class Shelf:
         """Repair the last segment's end and read the positions. Once, before the first use that needs them."""
         if self._is_open:
             return
-        self._folder.mkdir(parents=True, exist_ok=True)
         tail = b""
         if self._size:
             tail = self._repair()

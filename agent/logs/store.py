@@ -197,8 +197,11 @@ class DiskLogStore:
             _close(log.readers)
 
     def _tidy(self, shelf: Shelf, shelves: list[Shelf]) -> None:
+        # What may be written until the next look is kept free.
+        app_bytes = self._app_bytes - self._segment_bytes
+        total_bytes = self._total_bytes - self._total_bytes // TIDY_SHARE
         try:
-            tidy(shelf, shelves=shelves, app_bytes=self._app_bytes, total_bytes=self._total_bytes)
+            tidy(shelf, shelves=shelves, app_bytes=app_bytes, total_bytes=total_bytes)
         except OSError:
             # Tried again when the next segment is closed; meanwhile lines are stored all the same.
             _log.exception("logs.upkeep-failed")
