@@ -1,0 +1,68 @@
+"""``pushboat-agent``: signals, the event loop, exit statuses. No logic."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import signal
+import sys
+from importlib.metadata import version
+from pathlib import Path
+
+import uvloop
+
+from agent import bootstrap
+from agent.errors import UserError
+from agent.log import configure
+from agent.settings import Settings, load
+from proto.wire import Exit
+
+DEFAULT_FILE = Path("/etc/pushboat/pushboat.toml")
+
+
+def main() -> None:
+    """Run what the command line says, and exit with its status."""
+    arguments = _parser().parse_args()
+    try:
+        settings = load(_file(arguments.config), os.environ)
+        if arguments.command == "check":
+            sys.exit(Exit.OK)
+        configure(format=settings.logs.format, level=settings.logs.level)
+        sys.exit(uvloop.run(_run(settings)))
+    except UserError as error:
+        sys.stderr.write(f" !     {error.message}\n")
+        if error.hint:
+            sys.stderr.write(f"       {error.hint}\n")
+        sys.exit(error.status)
+
+
+async def _run(settings: Settings) -> int:
+    """Run the agent until SIGTERM or SIGINT, or until it cannot go on."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    async with bootstrap.running(settings) as agent:
+        return await agent.until(stop)
+
+
+def _file(given: str | None) -> Path | None:
+    """Return the settings file: the one that was named, or the usual one if it is there."""
+    if named := given or os.environ.get("PUSHBOAT_CONFIG"):
+        return Path(named)
+    return DEFAULT_FILE if DEFAULT_FILE.exists() else None
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="pushboat-agent", description="The Pushboat agent.")
+    parser.add_argument("--version", action="version", version=f"pushboat-agent {version('pushboat')}")
+    parser.add_argument("--config", metavar="FILE", help=f"settings (default: {DEFAULT_FILE}, if it is there)")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    commands.add_parser("run", help="serve until told to stop")
+    commands.add_parser("check", help="say whether the settings are right, and exit")
+    return parser
+
+
+if __name__ == "__main__":
+    main()
