@@ -1,0 +1,154 @@
+"""The agent's core on fakes: real SQLite, real bus, real handlers, and nothing of the outside world."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator, Mapping
+from pathlib import Path
+
+from agent.bus.durable import Bus
+from agent.bus.subscriptions import routes_for
+from agent.handlers.builder import Builder
+from agent.handlers.checks import Checks
+from agent.handlers.deploys import Releaser, Undertaker
+from agent.handlers.janitor import Janitor
+from agent.handlers.proxy import ProxyReconciler
+from agent.handlers.retirer import Retirer
+from agent.handlers.scheduler import RunDefaults, SchedulerReconciler
+from agent.lifecycle import apps, deploys, domains
+from agent.ports.addresses import Bridges
+from agent.ports.scheduler import Resources
+from agent.state.apps import App
+from agent.state.database import Database
+from agent.state.deploys import Deploy, Kind
+from agent.vault import Vault
+from proto.names import AppId, AppName, DeployId
+from tests.fakes.images import FakeBuilder, FakeImages, choose
+from tests.fakes.logs import FakeLogs, FakeTranscripts
+from tests.fakes.proxy import FakeProxy
+from tests.fakes.scheduler import FakeProber, FakeScheduler
+from tests.fakes.source import FakeRepos
+from tests.fakes.world import FakeClock, SeededIds
+
+HANDLERS = (Builder, Releaser, Undertaker, SchedulerReconciler, Checks, ProxyReconciler, Retirer, Janitor)
+
+
+class Core:
+    """One agent's core and the world around it."""
+
+    def __init__(self, database: Database, *, clock: FakeClock, ids: SeededIds, vault: Vault) -> None:
+        self.database = database
+        self.clock = clock
+        self.ids = ids
+        self.scheduler = FakeScheduler()
+        self.prober = FakeProber()
+        self.proxy = FakeProxy()
+        self.repos = FakeRepos()
+        self.images = FakeImages()
+        self.builder = FakeBuilder(self.images)
+        self.logs = FakeLogs()
+        self.transcripts = FakeTranscripts()
+        self._vault = vault
+        self.bus = self.new_bus()
+
+    def new_bus(self) -> Bus:
+        """Return a bus with new handlers over the same database and world, as after a restart."""
+        self.bus = Bus(self.database, self._handlers(), clock=self.clock)
+        return self.bus
+
+    async def create(self, name: str = "blog") -> App:
+        """Make an app."""
+        async with self.database.transaction() as tx:
+            return await apps.create(tx, app=AppId(self.ids.new("a")), name=AppName(name), by="ada")
+
+    async def global_domain(self, domain: str = "example.com") -> None:
+        """Have a global domain."""
+        async with self.database.transaction() as tx:
+            await domains.add_global(tx, domains=[domain])
+
+    async def push(self, app: App, files: Mapping[str, str], *, commit: str = "c" * 40) -> Deploy:
+        """Accept a push of these files."""
+        self.repos.put(app.id, commit, files)
+        return await self.accept(app, kind="push", commit=commit)
+
+    async def accept(self, app: App, *, kind: Kind, commit: str | None = None, **more: object) -> Deploy:
+        """Accept a deploy."""
+        async with self.database.transaction() as tx:
+            return await deploys.accept(
+                tx,
+                deploy=DeployId(self.ids.new("d")),
+                app=app.id,
+                kind=kind,
+                by="ada",
+                why="because",
+                commit=commit,
+                **more,  # type: ignore[arg-type]
+            )
+
+    async def deploy(self, deploy: Deploy) -> Deploy:
+        """Return how a deploy stands now."""
+        found = await self.database.read.deploys.get(deploy.id)
+        assert found is not None
+        return found
+
+    async def settle(self, *, within: float = 90.0) -> None:
+        """Let everything happen that is to happen, letting time pass as needed."""
+        await self.bus.settle(advance=self.clock.advance, within=within)
+
+    def _handlers(self) -> list[object]:
+        common = {"clock": self.clock}
+        return [
+            Builder(
+                self.database,
+                repos=self.repos,
+                images=self.images,
+                builders=[self.builder],
+                choose=choose,  # type: ignore[arg-type]
+                transcripts=self.transcripts,
+                concurrency=2,
+                timeout_seconds=60.0,
+            ),
+            Releaser(self.database, transcripts=self.transcripts),
+            Undertaker(self.database),
+            SchedulerReconciler(
+                self.database,
+                scheduler=self.scheduler,
+                bridges=Bridges(),
+                transcripts=self.transcripts,
+                ids=self.ids,
+                fingerprint=self._vault.fingerprint,
+                defaults=RunDefaults(resources=Resources(), stop_seconds=30.0, drain_seconds=60.0),
+                **common,
+            ),
+            Checks(
+                self.database,
+                scheduler=self.scheduler,
+                prober=self.prober,
+                transcripts=self.transcripts,
+                logs=self.logs,
+                keeper=self.logs,
+                **common,
+            ),
+            ProxyReconciler(self.database, proxy=self.proxy, drain_seconds=60.0, **common),
+            Retirer(
+                self.database, scheduler=self.scheduler, proxy=self.proxy, keeper=self.logs, stop_seconds=30.0, **common
+            ),
+            Janitor(
+                self.database,
+                scheduler=self.scheduler,
+                images=self.images,
+                repos=self.repos,
+                logs=self.logs,
+                transcripts=self.transcripts,
+                kept_releases=5,
+            ),
+        ]
+
+
+@contextlib.asynccontextmanager
+async def core(folder: Path) -> AsyncIterator[Core]:
+    """Run a core whose database is in `folder`. Call again with the same folder for what a restart finds."""
+    clock, ids = FakeClock(), SeededIds()
+    vault = Vault.open(folder / "key", may_create=True)
+    async with Database.open(folder / "state.db", routes=routes_for(*HANDLERS), clock=clock, vault=vault) as database:
+        yield Core(database, clock=clock, ids=ids, vault=vault)

@@ -1,0 +1,95 @@
+"""An image store of dictionaries, and a builder that needs no engine."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import Sequence
+
+import msgspec
+
+from agent.errors import UserError
+from agent.ports.images import BuildFailed, BuildOptions, BuildRequest, ImageInfo
+from agent.ports.source import SourceTree
+from agent.ports.world import Say
+from proto.names import AppId, DeployId
+
+
+class FakeImages:
+    """Fulfils ``Images``."""
+
+    def __init__(self) -> None:
+        self.by_id: dict[str, ImageInfo] = {}
+        self.tags: dict[str, str] = {}
+
+    def have(self, image: ImageInfo, *tags: str) -> None:
+        """Have an image under these tags."""
+        self.by_id[image.id] = image
+        self.tags.update(dict.fromkeys(tags, image.id))
+
+    async def find(self, reference: str) -> ImageInfo | None:
+        return self.by_id.get(self.tags.get(reference, reference))
+
+    async def pull(self, reference: str, say: Say) -> ImageInfo:
+        raise UserError("image.not-found", f"There is no image {reference}.", "Look at its name again.")
+
+    async def keep(self, image: str, *, tag: str) -> None:
+        self.tags[tag] = image
+
+    async def ours(self) -> Sequence[ImageInfo]:
+        return [
+            msgspec.structs.replace(image, tags=tuple(tag for tag, named in self.tags.items() if named == image.id))
+            for image in self.by_id.values()
+        ]
+
+    def tag_for(self, app: AppId, deploy: DeployId) -> str:
+        return f"pushboat-test/{app}:{deploy}"
+
+    async def untag(self, tag: str) -> None:
+        image = self.tags.pop(tag, None)
+        if image and image not in self.tags.values():
+            del self.by_id[image]
+
+
+class FakeBuilder:
+    """Fulfils ``ImageBuilder``: an image is the hash of its Dockerfile; ``RUN false`` fails; it can be held."""
+
+    name = "Dockerfile"
+    looks_for = "a Dockerfile"
+
+    def __init__(self, images: FakeImages) -> None:
+        self._images = images
+        self.builds = 0
+        self.cancelled = 0
+        self.gate = asyncio.Event()
+        self.gate.set()
+
+    async def detect(self, source: SourceTree, options: BuildOptions) -> bool:
+        return await source.read(options.dockerfile_path) is not None
+
+    async def build(self, request: BuildRequest, say: Say) -> ImageInfo:
+        self.builds += 1
+        content = await request.source.read(request.options.dockerfile_path) or b""
+        try:
+            await self.gate.wait()
+        except asyncio.CancelledError:
+            self.cancelled += 1
+            raise
+        if b"RUN false" in content:
+            raise BuildFailed("RUN false ended with status 1")
+        image = ImageInfo(
+            id=f"sha256:{hashlib.sha256(content).hexdigest()}",
+            ports=tuple(int(line.split()[1]) for line in content.decode().splitlines() if line.startswith("EXPOSE")),
+            has_healthcheck=b"HEALTHCHECK" in content,
+        )
+        self._images.have(image, request.tag)
+        say("       built")
+        return image
+
+
+async def choose(builders: Sequence[FakeBuilder], tree: SourceTree, options: BuildOptions) -> FakeBuilder:
+    """Pick the first builder that can."""
+    for builder in builders:
+        if await builder.detect(tree, options):
+            return builder
+    raise UserError("source.no-builder", "There is no Dockerfile.", "Add one.")

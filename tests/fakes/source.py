@@ -1,0 +1,76 @@
+"""Repositories of dictionaries."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Mapping
+
+from agent.ports.source import Commit, SourceTree, TreeEntry
+from proto.names import AppId
+
+
+class FakeTree:
+    """Fulfils ``SourceTree``."""
+
+    def __init__(self, commit: str, files: Mapping[str, bytes]) -> None:
+        self._commit = commit
+        self._files = files
+
+    @property
+    def commit(self) -> str:
+        return self._commit
+
+    async def entries(self) -> list[TreeEntry]:
+        return [TreeEntry(path, 0o100644, len(body), "0" * 40) for path, body in sorted(self._files.items())]
+
+    async def read(self, path: str, *, limit: int = 1_000_000) -> bytes | None:
+        return self._files.get(path)
+
+    async def archive(self, *, folder: str = "") -> AsyncGenerator[bytes, None]:
+        for path in self._files:
+            yield path.encode()
+
+    async def notes(self) -> list[str]:
+        return []
+
+
+class FakeRepos:
+    """Fulfils ``SourceRepo``. `put` is what a push does."""
+
+    def __init__(self) -> None:
+        self.commits: dict[tuple[AppId, str], dict[str, bytes]] = {}
+        self.tips: dict[tuple[AppId, str], str] = {}
+        self.heads: dict[AppId, str] = {}
+        self.made: set[AppId] = set()
+
+    def put(self, app: AppId, commit: str, files: Mapping[str, str], *, branch: str = "main") -> None:
+        """Have a commit with these files, and the branch at it."""
+        self.commits[app, commit] = {path: text.encode() for path, text in files.items()}
+        self.tips[app, branch] = commit
+
+    async def create(self, app: AppId) -> None:
+        self.made.add(app)
+
+    async def remove(self, app: AppId) -> None:
+        self.made.discard(app)
+        self.commits = {key: files for key, files in self.commits.items() if key[0] != app}
+
+    async def tip(self, app: AppId, branch: str) -> str | None:
+        return self.tips.get((app, branch))
+
+    async def branches(self, app: AppId) -> list[str]:
+        return sorted(branch for owner, branch in self.tips if owner == app)
+
+    async def set_head(self, app: AppId, branch: str) -> None:
+        self.heads[app] = branch
+
+    async def describe(self, app: AppId, commit: str) -> Commit | None:
+        return Commit(commit, "Ada <ada@example.com>", "A change") if (app, commit) in self.commits else None
+
+    def tree(self, app: AppId, commit: str) -> SourceTree:
+        return FakeTree(commit, self.commits[app, commit])
+
+    async def sync(self, app: AppId) -> None:
+        return None
+
+    async def tidy(self, app: AppId) -> None:
+        return None
