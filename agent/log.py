@@ -14,7 +14,7 @@ from typing import Any, TextIO
 import structlog
 
 SECRET_KEYS = frozenset(
-    {"env", "environment", "config", "value", "values", "password", "passphrase", "token", "secret", "secrets", "key"}
+    {"env", "environment", "config", "value", "values", "password", "passphrase", "token", "secret", "secrets"}
 )
 """Keys that are dropped at any depth. Config keys are logged under ``name`` or ``keys``, values never."""
 

@@ -228,12 +228,13 @@ class Outbox:
             "DELETE FROM deliveries WHERE handler = ? AND app = ? AND event_id <= ? AND dead IS NULL", lanes
         )
 
-    async def bury(self, handler: str, app: AppId, event_id: int, *, reason: str) -> None:
-        """Stop trying one delivery. Its row stays as evidence."""
-        await self._sql.run(
-            "UPDATE deliveries SET dead = ? WHERE handler = ? AND app = ? AND event_id = ?",
+    async def bury(self, handler: str, app: AppId, event_id: int, *, reason: str) -> bool:
+        """Stop trying one delivery; its row stays as evidence. Return false if that was so already."""
+        buried = await self._sql.run(
+            "UPDATE deliveries SET dead = ? WHERE handler = ? AND app = ? AND event_id = ? AND dead IS NULL",
             (reason, handler, app, event_id),
         )
+        return buried.changed == 1
 
     async def bury_all_but(self, handlers: Sequence[str], *, reason: str) -> list[str]:
         """Stop trying what is owed to handlers that are not among `handlers`; return their names."""
