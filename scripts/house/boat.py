@@ -24,6 +24,7 @@ from scripts.house import processes
 from scripts.house.addresses import LOOPBACK, free_pool, free_port
 from scripts.house.engine import Engine
 from scripts.house.processes import Process
+from scripts.house.removal import instances
 
 ROOT = Path(__file__).parent.parent.parent
 READY_SECONDS = 30.0
@@ -266,15 +267,11 @@ class Boat:
         if (self.folder / "firewall").exists():
             self.firewall("remove")
             removed.append("firewall rules")
-        for instance in self.engine.instances_in(self.pool) | self._instances():
+        for instance in instances(self.engine, data=self.data, pool=self.pool):
             if count := self.engine.remove_all(instance):
                 removed.append(f"{count} containers, networks and images")
         shutil.rmtree(self.folder, ignore_errors=True)
         return removed
-
-    def _instances(self) -> set[str]:
-        path = self.data / "instance"
-        return {path.read_text().strip()} if path.exists() else set()
 
 
 @dataclass(frozen=True)

@@ -80,7 +80,7 @@ class Engine:
         found = self.call("GET", "/containers/json", all=1, filters={"label": [f"{INSTANCE}={instance}"]})
         return [container["Id"] for container in found]
 
-    def remove_all(self, instance: str) -> int:
+    def remove_all(self, instance: str, *, with_images: bool = True) -> int:
         """Remove what carries the label of an agent: containers, networks, images. Return how many things that were."""
         mine = {"label": [f"{INSTANCE}={instance}"]}
         containers = self.containers(instance)
@@ -89,7 +89,7 @@ class Engine:
         networks = [network["Id"] for network in self.call("GET", "/networks", filters=mine)]
         for network in networks:
             self.call("DELETE", f"/networks/{network}")
-        images = [image["Id"] for image in self.call("GET", "/images/json", filters=mine)]
+        images = [image["Id"] for image in self.call("GET", "/images/json", filters=mine)] if with_images else []
         for image in images:
             self.call("DELETE", f"/images/{image}", force=1)
         return len(containers) + len(networks) + len(images)

@@ -1,0 +1,44 @@
+"""The systemd units load, and give each process no more than it needs."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.real
+
+UNITS = Path(__file__).parent.parent.parent / "systemd"
+
+
+@pytest.mark.parametrize(
+    ("unit", "most"),
+    [
+        ("pushboat.service", 1.5),
+        ("pushboat-proxy.service", 1.4),  # binding ports 80 and 443 is what it has more than the barest unit
+        ("pushboat-firewall.service", 2.5),  # root, for iptables, and over in a second
+    ],
+)
+def test_a_unit_is_exposed_no_more_than_its_work_demands(unit: str, most: float) -> None:
+    command = ["systemd-analyze", "security", "--offline=true", "--no-pager", str(UNITS / unit)]
+    said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    level = re.search(r"Overall exposure level for \S+: ([0-9.]+)", said)
+    assert level
+    assert float(level[1]) <= most
+
+
+def test_systemd_finds_nothing_to_complain_about(tmp_path: Path) -> None:
+    for source in UNITS.glob("pushboat*.*"):
+        if source.suffix != ".toml":
+            text = source.read_text().replace("/opt/pushboat/current/bin/python", sys.executable)
+            (tmp_path / source.name).write_text(text)
+    files = [str(path) for path in sorted(tmp_path.iterdir())]
+    done = subprocess.run(
+        ["systemd-analyze", "verify", "--man=no", *files], capture_output=True, text=True, check=False
+    )
+    # Units of the machine itself (docker.service …) may be told off as well; those are not ours to mend.
+    ours = [line for line in done.stderr.splitlines() if "pushboat" in line]
+    assert ours == []
