@@ -10,7 +10,7 @@ from proto.names import AppId, AppName, ProcessType
 _COLUMNS = "id, name, created_at, created_by, live_release, is_stopped, destroyed_at"
 
 
-class App(msgspec.Struct, frozen=True):
+class App(msgspec.Struct, frozen=True, array_like=True):
     """A row of ``apps``."""
 
     id: AppId

@@ -23,7 +23,7 @@ _COLUMNS = (
 )
 
 
-class Deploy(msgspec.Struct, frozen=True):
+class Deploy(msgspec.Struct, frozen=True, array_like=True):
     """A row of ``deploys``."""
 
     id: DeployId

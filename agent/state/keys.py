@@ -8,7 +8,7 @@ from agent.state.sql import Sql
 from proto.names import Fingerprint
 
 
-class Key(msgspec.Struct, frozen=True):
+class Key(msgspec.Struct, frozen=True, array_like=True):
     """A row of ``keys``."""
 
     fingerprint: Fingerprint

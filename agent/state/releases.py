@@ -12,7 +12,7 @@ from proto.names import AppId, DeployId
 _COLUMNS = "app, version, deploy, image, plan, commit_id, by, why, created_at, live_at, is_image_kept"
 
 
-class Release(msgspec.Struct, frozen=True):
+class Release(msgspec.Struct, frozen=True, array_like=True):
     """A row of ``releases``. Its config is in ``configs`` under its version."""
 
     app: AppId

@@ -27,7 +27,7 @@ _COLUMNS = (
 )
 
 
-class Replica(msgspec.Struct, frozen=True):
+class Replica(msgspec.Struct, frozen=True, array_like=True):
     """A row of ``replicas``."""
 
     id: ReplicaId
