@@ -44,7 +44,7 @@ READ_BUFFER: Final = 256 * 1024
 _HINT = "See whether it runs: systemctl status docker (or: docker version)."
 
 
-class Refused(Exception):  # noqa: N818 - the fact
+class Refused(Exception):
     """The engine understood the call and said no. ``status`` is HTTP's (4xx), ``message`` the engine's own words."""
 
     def __init__(self, status: int, message: str) -> None:
@@ -103,13 +103,13 @@ class Engine:
         params: Params | None = None,
         data: object | None = None,
         headers: Mapping[str, str] | None = None,
-        timeout: float = CALL_SECONDS,
+        timeout: float | None = CALL_SECONDS,
     ) -> Any:
         """Return the decoded JSON answer of one call, or `None` if it has no body. `data` is sent as JSON.
 
         Raises:
             Refused: a 4xx answer.
-            Unavailable: no usable answer within `timeout` seconds. The call may have had its effect.
+            Unavailable: no usable answer within `timeout` seconds (`None`: ever). The call may have had its effect.
         """
         body = await self.fetch(method, path, params=params, data=data, headers=headers, timeout=timeout)
         if not body.strip():
@@ -118,7 +118,7 @@ class Engine:
             return msgspec.json.decode(body)
 
     async def get(
-        self, path: str, *, into: type[T], params: Params | None = None, timeout: float = CALL_SECONDS
+        self, path: str, *, into: type[T], params: Params | None = None, timeout: float | None = CALL_SECONDS
     ) -> T | None:
         """Return the answer of a GET as `into` (a msgspec type; unknown fields are skipped), or `None` on 404.
 
@@ -143,7 +143,7 @@ class Engine:
         params: Params | None = None,
         data: object | None = None,
         headers: Mapping[str, str] | None = None,
-        timeout: float = CALL_SECONDS,
+        timeout: float | None = CALL_SECONDS,
     ) -> bytes:
         """Return the body of the answer as it came. See `json`."""
         content = None if data is None else msgspec.json.encode(data)

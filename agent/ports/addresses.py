@@ -1,4 +1,4 @@
-"""How the pool of addresses is cut into shared bridges: one rule, for those who hand out addresses and who make networks.
+"""How the pool of addresses is cut into shared bridges: one rule, for handing out addresses and for making networks.
 
 The pool is cut into /20s, one per bridge. Of each, the first address is the bridge's own (the gateway), the last /24 is
 left to the engine for one-offs (`run`), and all between is handed out by us, one address per replica for its whole

@@ -160,7 +160,10 @@ class Scheduler(Protocol):
         ...
 
     async def tidy(self) -> None:
-        """End and remove one-offs that nobody is attached to: an agent before this one left them. Called at the start."""
+        """End and remove one-offs that nobody is attached to: an agent before this one left them.
+
+        Called at the start, and whenever it suits: those of this agent are spared.
+        """
         ...
 
     async def watch(self, notify: Notify) -> None:
@@ -208,5 +211,8 @@ class Prober(Protocol):
         """Return `None` if the check passes now, else why not, in words for the user. Bounded by ``check.timeout``.
 
         `host`: the Host header of an HTTP check. ``uptime`` is not probed here.
+
+        Raises:
+            Unavailable: the engine does not answer, which says nothing about the replica.
         """
         ...

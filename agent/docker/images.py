@@ -1,0 +1,211 @@
+"""The images that the engine holds: finding, pulling, keeping and letting go. Only tags of our own are ever removed."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import AsyncIterator, Sequence
+from typing import Any, Final
+
+import msgspec
+
+from agent.docker.engine import Engine, Faulted, Refused
+from agent.docker.stamps import unix_seconds
+from agent.errors import Unavailable, UserError
+from agent.ports.images import ImageInfo
+from agent.ports.world import Say
+from proto.names import AppId, DeployId
+
+PULL_SILENCE_SECONDS: Final = 120.0
+"""A pull that says nothing for so long has lost its registry."""
+PULL_REPORT_SECONDS: Final = 5.0
+"""Between two lines about a pull under way."""
+
+_REFERENCE = re.compile(
+    r"(?=.{1,400}\Z)"
+    r"[a-zA-Z0-9]+(?:(?:[._-]|__|-+)[a-zA-Z0-9]+)*(?::[0-9]{1,5})?"
+    r"(?:/[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*)*"
+    r"(?P<tag>:[A-Za-z0-9_][A-Za-z0-9_.-]{0,127})?"
+    r"(?P<digest>@sha256:[0-9a-f]{64})?"
+)
+"""The grammar of distribution/reference, a little narrower. Nothing that matches can leave its place in a URL path."""
+
+
+class _Config(msgspec.Struct, frozen=True, rename="pascal"):
+    entrypoint: list[str] | None = None
+    cmd: list[str] | None = None
+    exposed_ports: dict[str, Any] | None = None
+    env: list[str] | None = None
+    labels: dict[str, str] | None = None
+    healthcheck: dict[str, Any] | None = None
+
+
+class _Image(msgspec.Struct, frozen=True, rename="pascal"):
+    id: str
+    repo_tags: list[str] | None = None
+    size: int = 0
+    created: str = ""
+    config: _Config | None = None
+
+
+class _Row(msgspec.Struct, frozen=True, rename="pascal"):
+    id: str
+    repo_tags: list[str] | None = None
+    size: int = 0
+    created: int = 0
+    labels: dict[str, str] | None = None
+
+
+class _Amount(msgspec.Struct, frozen=True):
+    current: int = 0
+    total: int = 0
+
+
+class _Progress(msgspec.Struct, frozen=True):
+    status: str = ""
+    id: str = ""
+    error: str = ""
+    amount: _Amount | None = msgspec.field(name="progressDetail", default=None)
+
+
+class DockerImages:
+    """Fulfils ``agent.ports.images.Images``."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._prefix = f"pushboat-{engine.instance}"
+
+    async def find(self, reference: str) -> ImageInfo | None:
+        """See ``Images``. A reference that cannot name an image finds none."""
+        if not _REFERENCE.fullmatch(reference):
+            return None
+        found = await self._engine.get(f"images/{reference}/json", into=_Image)
+        return _info(found) if found else None
+
+    async def pull(self, reference: str, say: Say) -> ImageInfo:
+        """See ``Images``."""
+        parts = _REFERENCE.fullmatch(reference)
+        if not parts:
+            raise UserError(
+                "image.bad-reference",
+                f"{reference} is not the name of an image.",
+                "Write it as registry.example.com/name:tag or name@sha256:…",
+            )
+        # Without a tag the engine would fetch every tag there is.
+        params = {"fromImage": reference if parts["tag"] or parts["digest"] else f"{reference}:latest"}
+        try:
+            async with self._engine.stream("POST", "images/create", params=params, answer_within=None) as chunks:
+                await _report(_patient(chunks), say=say, reference=reference)
+        except Refused as refusal:
+            raise _not_found(reference, refusal.message) from refusal
+        except Faulted as fault:
+            raise _not_found(reference, fault.detail) from fault
+        found = await self.find(params["fromImage"])
+        if found is None:
+            raise _not_found(reference, "the registry sent nothing")
+        return found
+
+    async def keep(self, image: str, *, tag: str) -> None:
+        """See ``Images``."""
+        repository, name = self._own(tag)
+        try:
+            await self._engine.json("POST", f"images/{image}/tag", params={"repo": repository, "tag": name})
+        except Refused as refusal:
+            raise Unavailable("image.missing", f"The image {image[:19]} is not there any more.") from refusal
+
+    async def ours(self) -> Sequence[ImageInfo]:
+        """See ``Images``. Entry point, command, ports and environment are not told by this list."""
+        wanted = msgspec.json.encode({"reference": [f"{self._prefix}/*"]}).decode()
+        rows = await self._engine.get("images/json", into=list[_Row], params={"filters": wanted})
+        return [
+            ImageInfo(
+                id=row.id,
+                size=row.size,
+                labels=row.labels or {},
+                tags=tuple(row.repo_tags or ()),
+                created_at=float(row.created),
+            )
+            for row in rows or []
+        ]
+
+    def tag_for(self, app: AppId, deploy: DeployId) -> str:
+        """See ``Images``."""
+        return f"{self._prefix}/{app}:{deploy}"
+
+    async def untag(self, tag: str) -> None:
+        """See ``Images``. The last tag of an image that a container was made from stays; try again once it is gone."""
+        self._own(tag)
+        try:
+            await self._engine.json("DELETE", f"images/{tag}")
+        except Refused as refusal:
+            if refusal.status not in (404, 409):
+                raise Unavailable("docker.unavailable", f"Docker refused: {refusal.message}") from refusal
+
+    def _own(self, tag: str) -> tuple[str, str]:
+        repository, _, name = tag.rpartition(":")
+        if not repository.startswith(f"{self._prefix}/") or not _REFERENCE.fullmatch(tag):
+            raise ValueError(f"{tag!r} is not a tag of ours")
+        return repository, name
+
+
+def _info(image: _Image) -> ImageInfo:
+    config = image.config or _Config()
+    test = (config.healthcheck or {}).get("Test") or []
+    return ImageInfo(
+        id=image.id,
+        entrypoint=tuple(config.entrypoint or ()),
+        command=tuple(config.cmd or ()),
+        ports=exposed_ports(config.exposed_ports or {}),
+        env=dict(line.partition("=")[::2] for line in config.env or ()),
+        # ["NONE"] is how a Dockerfile switches its base image's check off.
+        has_healthcheck=bool(test) and test[0] != "NONE",
+        size=image.size,
+        labels=config.labels or {},
+        tags=tuple(image.repo_tags or ()),
+        created_at=unix_seconds(image.created),
+    )
+
+
+def exposed_ports(exposed: dict[str, Any]) -> tuple[int, ...]:
+    """Return the TCP ports of a set such as ``{"80/tcp": {}, "53/udp": {}, "90": {}}``, ascending."""
+    ports = (key.partition("/") for key in exposed)
+    return tuple(sorted(int(port) for port, _, kind in ports if port.isdecimal() and kind in ("", "tcp")))
+
+
+async def _patient(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    while True:
+        try:
+            async with asyncio.timeout(PULL_SILENCE_SECONDS):
+                chunk = await anext(chunks)
+        except StopAsyncIteration:
+            return
+        except TimeoutError as error:
+            raise Faulted(504, "the registry does not answer") from error
+        yield chunk
+
+
+async def _report(chunks: AsyncIterator[bytes], *, say: Say, reference: str) -> None:
+    """Read a pull to its end; now and then say how far it is."""
+    loop = asyncio.get_running_loop()
+    layers: dict[str, tuple[int, int]] = {}
+    rest, next_report = b"", loop.time() + PULL_REPORT_SECONDS
+    async for chunk in chunks:
+        *lines, rest = (rest + chunk).split(b"\n")
+        for line in filter(bytes.strip, lines):
+            step = msgspec.json.decode(line, type=_Progress)
+            if step.error:
+                raise _not_found(reference, step.error)
+            if step.amount and step.amount.total and step.status == "Downloading":
+                layers[step.id] = (step.amount.current, step.amount.total)
+        if layers and loop.time() >= next_report:
+            next_report = loop.time() + PULL_REPORT_SECONDS
+            done, total = (sum(column) / 1e6 for column in zip(*layers.values(), strict=True))
+            say(f"Pulling {reference}: {done:.0f} of {total:.0f} MB")
+
+
+def _not_found(reference: str, reason: str) -> UserError:
+    return UserError(
+        "image.not-found",
+        f"The image {reference} could not be fetched: {reason.strip()}",
+        "Check its name and tag, and that its registry can be reached from this machine without a login.",
+    )

@@ -1,0 +1,181 @@
+"""What containers write, as lines with the engine's time stamps, from any moment on.
+
+The engine's follow has three ways of ending or going silent while there is more to read: it ends at every restart of
+the container, it ends when the engine does, and it is known to stall when a log file is rotated (moby#37646, #39235,
+#45728). So a follow here is a sequence of the engine's follows, each from the last stamp seen, with the lines that come
+again taken out; and a long silence is checked by asking for the last line alone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from typing import Final
+
+from agent.docker import labels
+from agent.docker.containers import Containers
+from agent.docker.engine import Engine, Refused
+from agent.docker.frames import FrameReader, OutputStream
+from agent.docker.raw import RawStream, open_raw
+from agent.docker.stamps import LINE_STAMP, StampReader, query_time
+from agent.errors import Unavailable
+from agent.ports.logs import MAX_LINE, RawLine
+from proto.names import ReplicaId
+
+SILENCE_SECONDS: Final = 30.0
+"""After so long without a line we ask whether there is one; each fruitless question doubles it."""
+MAX_SILENCE_SECONDS: Final = 600.0
+PAUSE_SECONDS: Final = 0.05
+"""Before following anew a container that is about to start or restart; doubles up to `MAX_PAUSE_SECONDS`."""
+MAX_PAUSE_SECONDS: Final = 1.0
+
+
+class DockerLogs:
+    """Fulfils ``agent.ports.logs.LogSource``."""
+
+    def __init__(self, engine: Engine, *, silence_seconds: float = SILENCE_SECONDS) -> None:
+        """`silence_seconds`: see `SILENCE_SECONDS`; tests set it short."""
+        self._engine = engine
+        self._containers = Containers(engine)
+        self._silence = silence_seconds
+
+    async def follow(self, replica: ReplicaId, *, since: int) -> AsyncIterator[Sequence[RawLine]]:
+        """See ``LogSource``."""
+        rows = await self._containers.find({labels.KIND: labels.REPLICA, labels.REPLICA_ID: replica})
+        if not rows:
+            return
+        container, resume, pause = rows[0].id, _Resume(since), PAUSE_SECONDS
+        while True:
+            # Looked at before the read and not after: what was written before the end is then surely in it.
+            detail = await self._containers.inspect(container)
+            if detail is None:
+                return
+            is_over = detail.state.status not in ("created", "running", "restarting", "paused")
+            async for batch in self._once(container, resume, is_followed=detail.is_running):
+                pause = PAUSE_SECONDS
+                yield batch
+            # An answer that was cut looks like one that ended, hence the second look.
+            if is_over and await self._newest(container) <= resume.since:
+                return
+            await asyncio.sleep(pause)
+            pause = min(pause * 2, MAX_PAUSE_SECONDS)
+
+    async def _once(self, container: str, resume: _Resume, *, is_followed: bool) -> AsyncIterator[Sequence[RawLine]]:
+        """Yield what one answer of the engine holds. Returns when it ends, or stalls."""
+        params: dict[str, str | int] = {"stdout": 1, "stderr": 1, "timestamps": 1, "follow": int(is_followed)}
+        if resume.since:
+            params["since"] = query_time(resume.since)
+        resume.begin()
+        lines = LineReader()
+        try:
+            async with open_raw(self._engine, "GET", f"containers/{container}/logs", params=params) as stream:
+                while data := await self._read(stream, container, resume):
+                    if batch := resume.unseen(lines.feed(data)):
+                        yield batch
+        except Refused as refusal:
+            if refusal.status != 404:
+                raise Unavailable("docker.unavailable", f"Docker refused: {refusal.message}") from refusal
+        except ValueError as error:
+            raise Unavailable("docker.unavailable", "Docker sent a log that makes no sense.") from error
+        if batch := resume.unseen(lines.end()):
+            yield batch
+
+    async def _read(self, stream: RawStream, container: str, resume: _Resume) -> bytes:
+        """Return what comes next, or nothing if the stream ended or stalled."""
+        silence = self._silence
+        while True:
+            try:
+                async with asyncio.timeout(silence):
+                    return await stream.read()
+            except TimeoutError:
+                if await self._newest(container) > resume.since:
+                    return b""
+                silence = min(silence * 2, MAX_SILENCE_SECONDS)
+
+    async def _newest(self, container: str) -> int:
+        """Return the stamp of the container's last line (cheap: the engine reads its file from the end)."""
+        params = {"stdout": 1, "stderr": 1, "timestamps": 1, "tail": 1}
+        lines, newest = LineReader(), 0
+        try:
+            async with open_raw(self._engine, "GET", f"containers/{container}/logs", params=params) as stream:
+                while data := await stream.read():
+                    newest = max([newest, *(line.at for line in lines.feed(data))])
+        except Refused:
+            return 0
+        return max([newest, *(line.at for line in lines.end())])
+
+
+class _Resume:
+    """Where a follow stands, so that the next read gives nothing twice.
+
+    The engine's ``since`` is inclusive, and several lines may share a stamp: as many lines of the last stamp as were
+    given before are left out.
+    """
+
+    def __init__(self, since: int) -> None:
+        self.since = since
+        self._seen = 0
+        self._skip = 0
+
+    def begin(self) -> None:
+        self._skip = self._seen
+
+    def unseen(self, lines: Sequence[RawLine]) -> list[RawLine]:
+        fresh: list[RawLine] = []
+        for line in lines:
+            if line.at == self.since and self._skip:
+                self._skip -= 1
+                continue
+            if line.at > self.since:
+                self.since, self._seen, self._skip = line.at, 1, 0
+            elif line.at == self.since:
+                self._seen += 1
+            fresh.append(line)
+        return fresh
+
+
+class LineReader:
+    """Makes lines of one log stream's bytes. Holds at most `MAX_LINE` bytes and one frame of each stream.
+
+    The engine cuts lines of more than 16 KiB into several frames, each with the stamp of the first and only the last
+    with a newline. They are joined again, and cut at `MAX_LINE`.
+    """
+
+    def __init__(self) -> None:
+        self._frames = FrameReader()
+        self._stamps = StampReader()
+        self._open: dict[OutputStream, tuple[int, bytes]] = {}
+
+    def feed(self, data: bytes) -> list[RawLine]:
+        """Return the lines that `data` completes, in order.
+
+        Raises:
+            ValueError: this is no log stream with time stamps.
+        """
+        lines: list[RawLine] = []
+        read_stamp, opened = self._stamps.read, self._open
+        for stream, payload in self._frames.feed(data):
+            at, text = read_stamp(payload), payload[LINE_STAMP + 1 :]
+            if opened and stream in opened:
+                at, start = opened.pop(stream)
+                text = start + text
+            if not text.endswith(b"\n"):
+                while len(text) >= MAX_LINE:
+                    lines.append(RawLine(at, stream, text[:MAX_LINE]))
+                    text = text[MAX_LINE:]
+                opened[stream] = (at, text)
+            elif len(text) <= MAX_LINE:
+                lines.append(RawLine(at, stream, text[:-1]))
+            else:
+                lines += _pieces(at, stream, text[:-1])
+        return lines
+
+    def end(self) -> list[RawLine]:
+        """Return what was begun and never got its newline."""
+        begun = [RawLine(at, stream, text) for stream, (at, text) in self._open.items() if text]
+        self._open.clear()
+        return begun
+
+
+def _pieces(at: int, stream: OutputStream, text: bytes) -> list[RawLine]:
+    return [RawLine(at, stream, text[start : start + MAX_LINE]) for start in range(0, len(text), MAX_LINE)]
