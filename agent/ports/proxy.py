@@ -41,9 +41,11 @@ Table = Mapping[AppId, Route]
 class RouteRefused(Exception):
     """One app's settings make the proxy's configuration invalid; all others were applied."""
 
-    def __init__(self, app: AppId, reason: str) -> None:
+    def __init__(self, app: AppId, reason: str, *, refusals: Mapping[AppId, str]) -> None:
         super().__init__(reason)
         self.app = app
+        self.refusals = refusals
+        """Every app refused in that table, `app` included, with its reason: calls are coalesced, so look yours up here."""
 
 
 class Proxy(Protocol):
