@@ -1,0 +1,232 @@
+"""HAProxy's master socket: who runs, reload, and a conversation with any one worker, old ones too.
+
+Everything goes through the master, never through the worker's own socket: during a reload the old and the new worker
+both accept there, and one cannot tell whom one got.
+
+The protocol (management guide 9.4): ``show proc`` and ``reload`` go to the master itself, one per connection, and end
+with it. ``prompt`` and then ``@!<pid>`` make the connection a conversation with that worker: each answer ends with the
+prompt ``<pid>>``. HAProxy reports failures as text; `Worker.order` knows the few texts that mean success.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from agent.errors import Unavailable
+
+CONNECT_SECONDS: Final = 2.0
+"""For the socket to accept: it refuses for some milliseconds after a start and during a reload."""
+ANSWER_SECONDS: Final = 5.0
+"""For one answer. A thousand servers are listed in 10 ms; more than a second means that HAProxy hangs."""
+CONNECT_PAUSE: Final = 0.02
+"""Seconds between two tries to connect."""
+MAX_ANSWER: Final = 64 * 1024 * 1024
+"""Bytes of one answer; a server or a map entry takes about 150."""
+
+_DONE = ("New server registered.", "Server deleted.", "IP changed from", "port changed from", "no need to change")
+_UPTIME = re.compile(r"(\d+)d(\d+)h(\d+)m(\d+)s")
+_HINT = "See whether HAProxy runs: systemctl status pushboat-proxy, or run doctor."
+
+
+class OrderRefused(Exception):
+    """The worker answered an order with something other than success."""
+
+    def __init__(self, order: str, answer: str) -> None:
+        super().__init__(f"{order}: {answer}")
+        self.order = order
+        self.answer = answer
+
+
+class Process(msgspec.Struct, frozen=True):
+    """A worker."""
+
+    pid: int
+    reloads: int
+    """How many reloads it has lived through."""
+    uptime: int
+    """Whole seconds since it was started."""
+
+
+class Processes(msgspec.Struct, frozen=True, kw_only=True):
+    """What ``show proc`` tells."""
+
+    master: int
+    reloads: int
+    """Of the master, failed ones included."""
+    failed: int
+    """How many of the last reloads in a row failed; the former worker goes on meanwhile."""
+    current: Process
+    old: tuple[Process, ...]
+    """Workers that were replaced and still have connections."""
+
+
+def unavailable(detail: str) -> Unavailable:
+    """Return the error for a HAProxy that does not answer as it should."""
+    return Unavailable("proxy.unavailable", f"The proxy does not answer: {detail}.", _HINT)
+
+
+def parse_processes(text: str) -> Processes:
+    """Return what ``show proc`` tells.
+
+    Raises:
+        Unavailable: there is no master or no current worker in it.
+    """
+    masters: list[list[str]] = []
+    workers: list[Process] = []
+    for line in text.splitlines():
+        words = line.split()
+        if len(words) >= 4 and words[1] == "master":
+            masters.append(words)
+        elif len(words) >= 4 and words[1] == "worker":
+            workers.append(Process(int(words[0]), int(words[2]), _seconds(words[3])))
+    if not masters or not workers:
+        raise unavailable("it has no worker")
+    workers.sort(key=lambda worker: (worker.reloads, worker.uptime))
+    failed = re.search(r"\[failed: (\d+)\]", text)
+    return Processes(
+        master=int(masters[0][0]),
+        reloads=int(masters[0][2]),
+        failed=int(failed[1]) if failed else 0,
+        current=workers[0],
+        old=tuple(workers[1:]),
+    )
+
+
+def _seconds(uptime: str) -> int:
+    match = _UPTIME.fullmatch(uptime)
+    if not match:
+        return 0
+    days, hours, minutes, seconds = map(int, match.groups())
+    return ((days * 24 + hours) * 60 + minutes) * 60 + seconds
+
+
+class Worker:
+    """A conversation with one worker. Made by `Master.worker`."""
+
+    def __init__(self, pid: int, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.pid = pid
+        self._reader = reader
+        self._writer = writer
+
+    async def ask(self, question: str) -> str:
+        """Return the answer to one command, without the blank lines around it.
+
+        Raises:
+            Unavailable: no answer in time, or the worker ended.
+        """
+        self._writer.write(question.encode("ascii") + b"\n")
+        return await self._read_to(f"\n{self.pid}> ".encode("ascii"))
+
+    async def order(self, *orders: str) -> None:
+        """Give commands that change something, one after the other.
+
+        Raises:
+            OrderRefused: one failed; those before it were carried out.
+            Unavailable: no answer in time, or the worker ended.
+        """
+        for order in orders:
+            answer = await self.ask(order)
+            if answer and not answer.startswith(_DONE):
+                raise OrderRefused(order, answer)
+
+    async def greet(self) -> None:
+        """Begin the conversation: the master prompts, then the worker.
+
+        Raises:
+            Unavailable: there is no such worker, or no answer.
+        """
+        self._writer.write(b"prompt\n")
+        await self._read_to(b"master> ")
+        self._writer.write(f"@!{self.pid}\n".encode("ascii"))
+        if await self._read_to(b"> ") != str(self.pid):
+            raise unavailable(f"it has no worker {self.pid}")
+
+    async def _read_to(self, end: bytes) -> str:
+        try:
+            async with asyncio.timeout(ANSWER_SECONDS):
+                text = await self._reader.readuntil(end)
+        except (TimeoutError, OSError, asyncio.IncompleteReadError, asyncio.LimitOverrunError) as error:
+            raise unavailable(_reason(error)) from error
+        return text[: -len(end)].decode("ascii", "replace").strip("\n")
+
+
+class Master:
+    """The master socket. Every call connects anew, so nothing is held while nothing is asked."""
+
+    def __init__(self, socket: Path) -> None:
+        self._socket = socket
+
+    async def processes(self) -> Processes:
+        """Return who runs.
+
+        Raises:
+            Unavailable: HAProxy does not answer, or has no worker.
+        """
+        return parse_processes(await self._tell("show proc"))
+
+    async def reload(self) -> None:
+        """Order a reload. The master answers nothing: see `processes` for how it went."""
+        await self._tell("reload")
+
+    @asynccontextmanager
+    async def worker(self, pid: int) -> AsyncIterator[Worker]:
+        """Talk to the worker with that process id.
+
+        Raises:
+            Unavailable: HAProxy does not answer, or has no such worker.
+        """
+        reader, writer = await self._connect()
+        try:
+            worker = Worker(pid, reader, writer)
+            await worker.greet()
+            yield worker
+        finally:
+            writer.close()
+
+    async def _tell(self, order: str) -> str:
+        reader, writer = await self._connect()
+        try:
+            async with asyncio.timeout(ANSWER_SECONDS):
+                writer.write(order.encode("ascii") + b"\n")
+                # Without a half-close the master waits for more.
+                writer.write_eof()
+                return (await reader.read(MAX_ANSWER)).decode("ascii", "replace")
+        except (TimeoutError, OSError) as error:
+            raise unavailable(_reason(error)) from error
+        finally:
+            writer.close()
+
+    async def _connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        deadline = asyncio.get_running_loop().time() + CONNECT_SECONDS
+        while True:
+            try:
+                async with asyncio.timeout_at(deadline):
+                    return await asyncio.open_unix_connection(self._socket, limit=MAX_ANSWER)
+            except OSError as error:
+                if asyncio.get_running_loop().time() + CONNECT_PAUSE >= deadline:
+                    raise unavailable(_reason(error)) from error
+            await asyncio.sleep(CONNECT_PAUSE)
+
+
+def _reason(error: Exception) -> str:
+    match error:
+        case TimeoutError():
+            return "no answer in time"
+        case asyncio.IncompleteReadError():
+            return "it ended in mid-conversation"
+        case OSError() if error.strerror:
+            return error.strerror
+        case _:
+            return "its answer is malformed"
+
+
+def lines_of(answer: str) -> Sequence[str]:
+    """Return the lines of a table, without its version number, its header and blank lines."""
+    return [line for line in answer.splitlines() if line and not line.startswith("#") and " " in line]
