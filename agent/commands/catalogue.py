@@ -1,0 +1,13 @@
+"""Every module that defines commands. A command of a known noun needs no line here."""
+
+from __future__ import annotations
+
+from agent.commands import apps, server, urls
+from agent.commands.registry import Registry
+
+MODULES = (apps, urls, server)
+
+
+def every_command() -> Registry:
+    """Return the registry of all commands. A wrong declaration raises TypeError."""
+    return Registry(MODULES)

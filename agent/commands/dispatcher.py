@@ -1,0 +1,134 @@
+"""One command line: split, parsed, allowed or refused, run, answered, recorded.
+
+Nothing that a person can type leads to a traceback in front of him: expected trouble becomes a sentence and a hint,
+a bug a line with an id whose traceback is in the agent's log, a reader who has gone an exit status.
+"""
+
+from __future__ import annotations
+
+import msgspec
+import structlog
+
+from agent.commands.command import Command, Context, World
+from agent.commands.helping import Guide
+from agent.commands.parsing import Format, HelpWanted, Invocation, parse
+from agent.commands.registry import Registry
+from agent.commands.replies import Raw, Reply
+from agent.commands.screen import Screen
+from agent.commands.words import split
+from agent.errors import UserError
+from agent.lifecycle.apps import find
+from agent.ports.session import Session, User
+from agent.state.apps import App
+from proto.wire import Exit, Failure, FailureEnvelope
+
+log = structlog.get_logger(__name__)
+
+LINKED_APP = "PUSHBOAT_APP"
+"""Variable in which the client tells the app of its folder's git remote."""
+
+
+class Dispatcher:
+    """Runs what people ask for. Every command of every session goes through `run`."""
+
+    def __init__(self, registry: Registry, *, world: World) -> None:
+        self._registry = registry
+        self._world = world
+        self._guide = Guide(registry)
+
+    async def run(self, line: str, session: Session) -> int:
+        """Run one command line for a session and return the exit status. Raises nothing but cancellation."""
+        format = Format()
+        try:
+            return await self._attempt(line, session, format)
+        except ConnectionError:
+            return Exit.FAILED
+        except Exception as error:
+            return await self._answer_trouble(error, session, format)
+
+    async def _attempt(self, line: str, session: Session, format: Format) -> int:
+        linked_app = session.environment.get(LINKED_APP, "")
+        try:
+            invocation = parse(split(line), registry=self._registry, linked_app=linked_app, format=format)
+        except HelpWanted as wanted:
+            await Screen(session).lines(self._guide.help(wanted.topic))
+            return Exit.OK
+        app = await find(self._world.database.read, invocation.app) if invocation.app is not None else None
+        authorise(session.user, invocation.entry.command, app)
+        context = Context(self._world, guide=self._guide, session=session, options=invocation.options, app=app)
+        status = int(Exit.BUG)
+        try:
+            reply = await invocation.command.run(context)
+            await _render(reply, context)
+            status = reply.status
+        except UserError as error:
+            status = int(error.status)
+            raise
+        except ConnectionError:
+            status = int(Exit.FAILED)
+            raise
+        finally:
+            await self._record(invocation, session.user, app, status)
+        return status
+
+    async def _answer_trouble(self, error: Exception, session: Session, format: Format) -> int:
+        if not isinstance(error, UserError):
+            mark = self._world.ids.new("b")
+            log.error("command.failed", id=mark, exc_info=error)
+            error = UserError(
+                "agent.bug",
+                f"Pushboat made a mistake ({mark}); it is in the agent's log under that id.",
+                "Trying again is harmless. Please report it with those lines.",
+                status=Exit.BUG,
+            )
+        screen = Screen(session)
+        try:
+            if format.as_json:
+                failure = Failure(code=error.code, message=error.message, hint=error.hint)
+                line = msgspec.json.encode(FailureEnvelope(failure)).decode()
+                await screen.lines((line,), to_stderr=True)
+            else:
+                await screen.trouble(error.message, error.hint)
+        except ConnectionError:
+            log.debug("command.reader-gone")
+        return error.status
+
+    async def _record(self, invocation: Invocation, user: User, app: App | None, status: int) -> None:
+        """Log every command, and store those that change something: names only, since values may be secret."""
+        name = invocation.entry.name
+        log.info("command.ended", command=name, app=app and app.name, user=user.name, status=status)
+        if invocation.entry.command.permission == "read":
+            return
+        async with self._world.database.transaction() as tx:
+            await tx.invocations.add(
+                at=tx.now,
+                user=user.name,
+                fingerprint=user.fingerprint,
+                command=name,
+                app=app.id if app else None,
+                status=status,
+            )
+
+
+def authorise(user: User, command: type[Command], app: App | None) -> None:
+    """Return if `user` may give `command` about `app`.
+
+    Every key may do everything so far; whoever has no fingerprint and is not root on this machine has no key.
+
+    Raises:
+        UserError: ``command.denied``.
+    """
+    if command.permission in ("read", "change", "admin") and (user.is_local or user.fingerprint):
+        return
+    raise UserError("command.denied", f"You may not use {command.name}.", "Ask who runs this server.")
+
+
+async def _render(reply: Reply, context: Context) -> None:
+    if context.options.as_json:
+        answer = reply.json()
+        if answer is not None:
+            await context.screen.raw(msgspec.json.encode(answer).decode() + "\n")
+    elif isinstance(reply, Raw):
+        await context.screen.raw(reply.text)
+    else:
+        await context.screen.lines(reply.lines(quiet=context.options.quiet))
