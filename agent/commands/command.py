@@ -20,8 +20,7 @@ Parser, help, documentation and completion are derived from it. Modules that def
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Awaitable, Sequence
+from collections.abc import Sequence
 from typing import ClassVar, Literal, Protocol
 
 import msgspec
@@ -30,7 +29,7 @@ from agent.commands.replies import Reply
 from agent.commands.screen import Screen, read_line
 from agent.errors import UserError
 from agent.ports.images import Images
-from agent.ports.logs import Transcripts
+from agent.ports.logs import LogReader, Transcripts
 from agent.ports.proxy import Proxy
 from agent.ports.scheduler import Scheduler
 from agent.ports.session import Session, User
@@ -92,6 +91,7 @@ class World(msgspec.Struct, frozen=True, kw_only=True):
     images: Images
     source: SourceRepo
     transcripts: Transcripts
+    logs: LogReader
     clock: Clock
     ids: Ids
     server: ServerFacts
@@ -118,6 +118,7 @@ class Context:
         self.images = world.images
         self.source = world.source
         self.transcripts = world.transcripts
+        self.logs = world.logs
         self.clock = world.clock
         self.ids = world.ids
         self.server = world.server
@@ -171,18 +172,6 @@ class Context:
                 f"That is not {name}. Nothing was changed.",
                 "In scripts, confirm with: --force",
             )
-
-    async def unless_gone(self, work: Awaitable[int]) -> int:
-        """Return what `work` returns, or 1 as soon as the other end has left; `work` is cancelled then."""
-        task = asyncio.ensure_future(work)
-        gone = asyncio.ensure_future(self.session.gone())
-        try:
-            await asyncio.wait((task, gone), return_when=asyncio.FIRST_COMPLETED)
-            return await task if task.done() else 1
-        finally:
-            for each in (task, gone):
-                each.cancel()
-            await asyncio.wait((task, gone))
 
 
 class Command(msgspec.Struct, frozen=True, kw_only=True):

@@ -7,6 +7,7 @@ import contextlib
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 
 from agent.commands.command import Context
+from agent.ports.session import Terminal
 from agent.state.database import Database
 from proto.events import Event
 from proto.names import AppId
@@ -34,6 +35,19 @@ class Wakeups:
         self._event.clear()
 
 
+async def unless_gone(terminal: Terminal, work: Awaitable[int]) -> int:
+    """Return what `work` returns, or 1 as soon as the other end has left; `work` is cancelled then."""
+    task = asyncio.ensure_future(work)
+    gone = asyncio.ensure_future(terminal.gone())
+    try:
+        await asyncio.wait((task, gone), return_when=asyncio.FIRST_COMPLETED)
+        return await task if task.done() else 1
+    finally:
+        for each in (task, gone):
+            each.cancel()
+        await asyncio.wait((task, gone))
+
+
 @contextlib.contextmanager
 def listening(database: Database, *, app: AppId) -> Iterator[Wakeups]:
     """Listen to what is committed about an app, for the block."""
@@ -59,6 +73,6 @@ async def wait_until(ctx: Context, *, app: AppId, condition: Callable[[], Awaita
 
         try:
             async with asyncio.timeout(seconds):
-                return await ctx.unless_gone(holds()) == 0
+                return await unless_gone(ctx.session, holds()) == 0
         except TimeoutError:
             return False

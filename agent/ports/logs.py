@@ -150,7 +150,7 @@ class Transcripts(Protocol):
         """Append a line and wake its readers. Never blocks, never raises; a full disk is told to the agent's log."""
         ...
 
-    def follow(self, app: AppId, deploy: str, *, is_over: IsOver) -> AsyncIterator[str]:
+    def follow(self, app: AppId, deploy: str, *, is_over: IsOver) -> AsyncGenerator[str, None]:
         """Yield every line from the first on, then new ones as they come, until the deploy is over and all was read.
 
         Lines are sanitised already.
