@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import msgspec
 
 from agent.commands.catalogue import every_command
@@ -54,6 +56,14 @@ class Desk:
         """Give one command line and return the answer. `app`: what the client's folder is linked to."""
         environment = {"PUSHBOAT_APP": app} if app else {}
         return await self.give_as(line, FakeSession(stdin, is_tty=is_tty, environment=environment))
+
+    async def meanwhile(self, line: str, stdin: bytes = b"", *, app: str = "") -> Answer:
+        """Give one command line while the bus is at work, for commands that wait for what follows."""
+        given = asyncio.ensure_future(self.give(line, stdin, app=app))
+        while not given.done():
+            await self.core.settle()
+            await asyncio.sleep(0)
+        return await given
 
     async def give_as(self, line: str, session: FakeSession) -> Answer:
         """Give one command line from a session of one's own."""
