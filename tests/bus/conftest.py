@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from pathlib import Path
@@ -37,6 +38,7 @@ class Greeter:
     def __init__(self, does: Callable[[AppCreated], Awaitable[None]] | None = None) -> None:
         self.does = does
         self.seen: list[tuple[AppId, str]] = []
+        self.begun = asyncio.Event()
         self.inside = 0
         self.peak = 0
 
@@ -45,6 +47,7 @@ class Greeter:
         self.inside += 1
         self.peak = max(self.peak, self.inside)
         self.seen.append((event.app, event.name))
+        self.begun.set()
         try:
             if self.does is not None:
                 await self.does(event)
