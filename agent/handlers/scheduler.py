@@ -47,6 +47,9 @@ BACKOFF_SECONDS = (0.0, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0)
 FORGIVEN_AFTER_SECONDS = 600.0
 """A replica that was well for so long starts again at once when it is lost the next time."""
 
+PATIENCE_SECONDS = 120.0
+"""How long a candidate waits for an engine that does not start it. What is live is tried again for ever."""
+
 MISSING_IMAGE = "image.missing"
 
 
@@ -167,7 +170,10 @@ class SchedulerReconciler:
             await self._cannot_start(due, deploy, str(error))
             return
         except Unavailable as error:
-            if error.code != MISSING_IMAGE:
+            is_hopeless = self._clock.now() - release.created_at > PATIENCE_SECONDS
+            if error.code != MISSING_IMAGE and not (deploy and is_hopeless):
+                if deploy:
+                    self._transcripts.say(app.id, deploy.id, f" !     {error.message} Trying again.")
                 raise
             await self._cannot_start(due, deploy, f"{error.message} {error.hint}")
             return
@@ -227,7 +233,7 @@ class SchedulerReconciler:
     def _sayer(self, app: AppId, deploy: Deploy | None) -> Callable[[str], None]:
         if deploy is None:
             return lambda line: log.info("scheduler.said", line=line)
-        return lambda line: self._transcripts.say(app, deploy.id, line)
+        return lambda line: self._transcripts.say(app, deploy.id, f"       {line}")
 
 
 def backoff(losses: int) -> float:
