@@ -14,7 +14,7 @@ from agent.errors import Unavailable
 from agent.handlers import logs
 from agent.handlers.logs import GAP, LogStreamer
 from agent.logs.store import DiskLogStore
-from agent.ports.logs import MAX_LINE, LogLine, LogQuery
+from agent.ports.logs import MAX_LINE, LogLine, LogQuery, Missed
 from agent.state.apps import App
 from agent.state.replicas import Replica
 from proto.events import ReplicaLost
@@ -67,10 +67,14 @@ class Streaming:
         return [line.text for line in await self.lines()]
 
     async def until(self, *texts: str) -> None:
-        """Return once exactly these lines are stored."""
-        async with asyncio.timeout(10):
-            while await self.texts() != list(texts):  # noqa: ASYNC110
-                await asyncio.sleep(0.005)
+        """Return once as many lines are stored; they are these."""
+        found: list[str] = []
+        async with asyncio.timeout(10), aclosing(self.store.follow(self.app.id, LogQuery(last=None))) as batches:
+            while len(found) < len(texts):
+                batch = await anext(batches)
+                assert not isinstance(batch, Missed)
+                found += [line.text for line in batch]
+        assert found == list(texts)
 
 
 @pytest.fixture
