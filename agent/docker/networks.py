@@ -41,6 +41,11 @@ class Networks:
         self._known: set[int] = set()
         self._lock = asyncio.Lock()
 
+    @property
+    def pool(self) -> str:
+        """All addresses of all bridges, in CIDR form."""
+        return self._bridges.pool
+
     def name(self, index: int) -> str:
         """Return the name of a bridge, ``pushboat-<instance>-<index>``."""
         return f"pushboat-{self._engine.instance}-{index}"

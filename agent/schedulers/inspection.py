@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
 
+from agent.docker import firewall
 from agent.docker.engine import Engine, Refused
 from agent.docker.networks import Networks
 from agent.errors import UserError
 
 MASK: Final = "*******"
 """In place of environment values."""
+_KERNEL_HINT: Final = "Limits or the isolation of apps do not work without it: enable it in the kernel."
 
 
 class _Info(msgspec.Struct, frozen=True, rename="pascal"):
     warnings: list[str] | None = None
-    live_restore_enabled: bool = False
 
 
 async def describe(engine: Engine, containers: Sequence[str]) -> list[Mapping[str, object]]:
@@ -34,17 +36,23 @@ def masked(description: Mapping[str, Any]) -> Mapping[str, object]:
 
 
 async def problems(engine: Engine, networks: Networks) -> list[tuple[str, str]]:
-    """Return what is wrong with the engine, each with what to do. Never raises."""
+    """Return what is wrong with the engine and the way to it, each with what to do. Never raises."""
     try:
         await engine.api_version()
         info = await engine.get("info", into=_Info)
         await networks.ensure(0)
+        unprotected = await asyncio.to_thread(firewall.missing, networks.pool)
     except UserError as error:
         return [(error.message, error.hint)]
     except Refused as refusal:
         return [(f"Docker refused a question: {refusal.message}", "Look at its log: journalctl -u docker.")]
-    ours = ("memory limit", "pids limit", "bridge-nf-call-iptables is disabled")
-    found = [warning for warning in (info.warnings if info else None) or [] if any(word in warning for word in ours)]
-    return [
-        (warning, "Limits or isolation of apps do not work without it: enable it in the kernel.") for warning in found
-    ]
+    except firewall.FirewallError as error:
+        return [(f"The firewall cannot be looked at: {error}", "Install iptables.")]
+    found = [(warning, _KERNEL_HINT) for warning in (info.warnings if info else None) or [] if _concerns_us(warning)]
+    if unprotected:
+        found.append((f"Apps can reach this machine's own ports: {unprotected}.", firewall.HINT))
+    return found
+
+
+def _concerns_us(warning: str) -> bool:
+    return any(words in warning for words in ("memory limit", "pids limit", "bridge-nf-call-iptables is disabled"))

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AbstractContextManager, asynccontextmanager, contextmanager, nullcontext
 from typing import Protocol
 
 import msgspec
 import pytest
 
+from agent.docker import firewall
 from agent.errors import Unavailable, UserError
 from agent.ports.scheduler import OneOff, ReplicaStatus, ReplicaWish, Scheduler, StartFailed
 from agent.schedulers.docker import DockerScheduler
@@ -43,6 +44,10 @@ class Stage(Protocol):
 
     async def broken_image(self) -> str:
         """Return an image from which no container starts."""
+        ...
+
+    def protected(self) -> AbstractContextManager[None]:
+        """Have the firewall rules in place meanwhile."""
         ...
 
 
@@ -89,6 +94,9 @@ class FakeStage:
         self._fake.start_failures["sha256:broken"] = "no such user"
         return "sha256:broken"
 
+    def protected(self) -> AbstractContextManager[None]:
+        return nullcontext()
+
 
 class DockerStage:
     """Fulfils `Stage` on the real engine."""
@@ -113,6 +121,14 @@ class DockerStage:
 
     async def broken_image(self) -> str:
         return await self._corner.import_image("USER ghost")
+
+    @contextmanager
+    def protected(self) -> Iterator[None]:
+        firewall.apply(self._corner.bridges.pool)
+        try:
+            yield
+        finally:
+            firewall.remove(self._corner.bridges.pool)
 
 
 @asynccontextmanager
@@ -292,7 +308,8 @@ async def test_changes_are_noticed_after_a_first_notice_about_everything(stage: 
 
 
 async def test_a_scheduler_that_is_well_has_no_problems(stage: Stage) -> None:
-    assert list(await stage.scheduler.problems()) == []
+    with stage.protected():
+        assert list(await stage.scheduler.problems()) == []
 
 
 async def test_each_replica_is_described(stage: Stage) -> None:

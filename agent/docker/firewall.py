@@ -1,0 +1,188 @@
+"""Keeps containers from this machine's own ports and from the cloud's metadata address.
+
+A container reaches whatever listens on this machine through its bridge's gateway, and the metadata service (which hands
+out the machine's credentials) through the machine's route, unless a rule forbids it. One chain of our own, named after
+the address pool, holds the rules; the first line of INPUT and of DOCKER-USER sends it what comes from the pool. Docker
+leaves DOCKER-USER alone when it starts, and goes through it before any rule of its own.
+
+What is allowed: answers to connections that this machine opened (the proxy's), and questions to the name servers of
+``/etc/resolv.conf``, should one of them be this machine or live at a link-local address.
+
+Changing rules needs root, which the agent has not. So this is a small program of its own, run by
+``pushboat-firewall.service`` and by quickstart::
+
+    python -m agent.docker.firewall apply|remove|check [--pool 10.213.0.0/16]
+
+It leaves a mark in /run, which goes when the rules go at a reboot, and by which the agent can tell that they are there.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from ipaddress import IPv4Address, IPv4Network
+from pathlib import Path
+from typing import Final
+
+from agent.errors import Misconfigured
+from agent.settings import load
+
+PARENTS: Final = ("INPUT", "DOCKER-USER")
+"""To this machine itself, and through it."""
+METADATA: Final = "169.254.0.0/16"
+"""All link-local addresses: 169.254.169.254 of most clouds, and what some keep beside it."""
+IPTABLES: Final = ("iptables", "--wait", "10")
+"""Docker changes rules too: wait for the lock for up to ten seconds."""
+RESOLV_CONF: Final = Path("/etc/resolv.conf")
+MARKS: Final = Path("/run")
+
+HINT: Final = "Apply them as root: systemctl restart pushboat-firewall (or scripts/quickstart again)."
+
+
+class FirewallError(Exception):
+    """iptables refused, or is not there."""
+
+
+def chain(pool: str) -> str:
+    """Return the name of our chain. iptables allows 28 characters, the longest pool needs 27."""
+    return f"PUSHBOAT-{IPv4Network(pool)}".replace("/", "-")
+
+
+def rules(pool: str, *, resolvers: Sequence[str]) -> list[list[str]]:
+    """Return the rules of our chain, in order, as arguments of ``iptables``."""
+    reject = ["-j", "REJECT", "--reject-with", "icmp-port-unreachable"]
+    allowed = [["-m", "conntrack", "--ctstate", "RELATED,ESTABLISHED", "-j", "RETURN"]]
+    for resolver in resolvers:
+        for protocol in ("udp", "tcp"):
+            allowed.append(["-d", f"{resolver}/32", "-p", protocol, "-m", protocol, "--dport", "53", "-j", "RETURN"])
+    refused = [["-d", METADATA, *reject]]
+    for kind in ("LOCAL", "BROADCAST", "MULTICAST"):
+        refused.append(["-m", "addrtype", "--dst-type", kind, *reject])
+    return [["-A", chain(pool), *rule] for rule in (*allowed, *refused)]
+
+
+def restore_document(pool: str, *, resolvers: Sequence[str]) -> str:
+    """Return what ``iptables-restore --noflush`` needs to make or refill our chain in one step, and touch no other."""
+    lines = (" ".join(rule) for rule in rules(pool, resolvers=resolvers))
+    return "\n".join(["*filter", f":{chain(pool)} - [0:0]", *lines, "COMMIT", ""])
+
+
+def jump(action: str, parent: str, *, pool: str) -> list[str]:
+    """Return the command that inserts (``-I``), deletes (``-D``) or looks for (``-C``) the way into our chain."""
+    return [*IPTABLES, action, parent, "-s", str(IPv4Network(pool)), "-j", chain(pool)]
+
+
+def resolvers_of(resolv_conf: str) -> list[str]:
+    """Return the IPv4 name servers that a ``resolv.conf`` names, loopback left out: containers cannot mean those."""
+    found = []
+    for line in resolv_conf.splitlines():
+        words = line.split()
+        if len(words) < 2 or words[0] != "nameserver":
+            continue
+        try:
+            address = IPv4Address(words[1])
+        except ValueError:
+            continue
+        if not address.is_loopback:
+            found.append(str(address))
+    return found
+
+
+def apply(pool: str) -> None:
+    """Put the rules in place. Repeating is harmless; while it does, the rules of before hold.
+
+    Raises:
+        FirewallError: iptables refused.
+    """
+    resolvers = resolvers_of(RESOLV_CONF.read_text()) if RESOLV_CONF.exists() else []
+    # Docker makes this chain when it starts, and uses one that is already there.
+    _succeeds([*IPTABLES, "-N", "DOCKER-USER"])
+    _run(["iptables-restore", "--noflush", "--wait", "10"], document=restore_document(pool, resolvers=resolvers))
+    for parent in PARENTS:
+        if not _succeeds(jump("-C", parent, pool=pool)):
+            _run(jump("-I", parent, pool=pool))
+    mark = _mark(pool)
+    mark.touch()
+    mark.chmod(0o644)
+
+
+def remove(pool: str) -> None:
+    """Take the rules away. Repeating is harmless.
+
+    Raises:
+        FirewallError: iptables refused.
+    """
+    _mark(pool).unlink(missing_ok=True)
+    for parent in PARENTS:
+        while _succeeds(jump("-C", parent, pool=pool)):
+            _run(jump("-D", parent, pool=pool))
+    if _succeeds([*IPTABLES, "-S", chain(pool)]):
+        _run([*IPTABLES, "-F", chain(pool)])
+        _run([*IPTABLES, "-X", chain(pool)])
+
+
+def missing(pool: str) -> str | None:
+    """Return what is missing of the rules, or `None`. Asks iptables; without root it goes by the mark alone."""
+    if os.geteuid() != 0:
+        return None if _mark(pool).exists() else "the firewall rules are not in place"
+    for parent in PARENTS:
+        if not _succeeds(jump("-C", parent, pool=pool)):
+            return f"the firewall rule in {parent} is missing"
+    resolvers = resolvers_of(RESOLV_CONF.read_text()) if RESOLV_CONF.exists() else []
+    listed = _run([*IPTABLES, "-S", chain(pool)]).splitlines()
+    if sum(line.startswith("-A") for line in listed) != len(rules(pool, resolvers=resolvers)):
+        return f"the firewall chain {chain(pool)} is not as it should be"
+    return None
+
+
+def _mark(pool: str) -> Path:
+    return MARKS / f"{chain(pool).lower()}.applied"
+
+
+def _succeeds(command: Sequence[str]) -> bool:
+    try:
+        return subprocess.run(command, capture_output=True, check=False).returncode == 0
+    except OSError as error:
+        raise FirewallError(f"{command[0]} cannot be run: {error.strerror}") from error
+
+
+def _run(command: Sequence[str], *, document: str | None = None) -> str:
+    try:
+        return subprocess.run(command, input=document, capture_output=True, check=True, text=True).stdout
+    except OSError as error:
+        raise FirewallError(f"{command[0]} cannot be run: {error.strerror}") from error
+    except subprocess.CalledProcessError as error:
+        raise FirewallError(f"{' '.join(command)}: {str(error.stderr).strip()}") from error
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; return the exit status: 0 done or in place, 1 not."""
+    parser = argparse.ArgumentParser(prog="agent.docker.firewall", description=__doc__.partition("\n")[0])
+    parser.add_argument("action", choices=("apply", "remove", "check"))
+    parser.add_argument("--pool", help="addresses of the containers (default: network.pool of the agent's settings)")
+    options = parser.parse_args(arguments)
+    try:
+        pool = options.pool or _configured_pool()
+        if options.action == "apply":
+            apply(pool)
+        elif options.action == "remove":
+            remove(pool)
+        elif found := missing(pool):
+            raise FirewallError(f"{found}. {HINT}")
+    except (FirewallError, Misconfigured, OSError, ValueError) as error:
+        print(error, file=sys.stderr)  # noqa: T201 - a command line of its own
+        return 1
+    return 0
+
+
+def _configured_pool() -> str:
+    config = os.environ.get("PUSHBOAT_CONFIG")
+    path = Path(config) if config else None
+    return load(path if path and path.exists() else None, os.environ).network.pool
+
+
+if __name__ == "__main__":
+    sys.exit(main())
