@@ -206,7 +206,7 @@ class KeyRemoved(Event, frozen=True, kw_only=True, tag="key.removed"):
 
 
 class HandlerGaveUp(Event, frozen=True, kw_only=True, tag="handler.gave-up"):
-    """A handler failed for good on one event, and its lane moved on. Source: ``agent.bus.durable``."""
+    """A handler failed for good on one event, and its lane moved on. Source: ``agent.bus.calls``."""
 
     handler: str
     event_id: int

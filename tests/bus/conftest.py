@@ -131,11 +131,6 @@ async def emit(database: Database, *events: Event) -> list[int]:
         return [await tx.emit(event) for event in events]
 
 
-@pytest.fixture
-def clock() -> FakeClock:
-    return FakeClock()
-
-
 @pytest.fixture(params=[ThreadSql.open, InlineSql.open], ids=["thread", "inline"])
 def opener(request: pytest.FixtureRequest) -> Opener:
     chosen: Opener = request.param
@@ -151,9 +146,9 @@ Reopen = Callable[[], contextlib.AbstractAsyncContextManager[Database]]
 
 
 @pytest.fixture
-def reopen(path: Path, clock: FakeClock, opener: Opener) -> Reopen:
+def reopen(path: Path, clock: FakeClock, vault: Vault, opener: Opener) -> Reopen:
     """Open the database as each new process would."""
-    return lambda: Database.open(path, routes=routes_for(*ALL), clock=clock, vault=Vault(bytes(32)), opener=opener)
+    return lambda: Database.open(path, routes=routes_for(*ALL), clock=clock, vault=vault, opener=opener)
 
 
 @pytest.fixture

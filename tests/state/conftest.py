@@ -38,14 +38,14 @@ def opener(request: pytest.FixtureRequest) -> Opener:
 
 
 @pytest.fixture
-def open_database(path: Path, opener: Opener) -> Open:
+def open_database(path: Path, clock: FakeClock, vault: Vault, opener: Opener) -> Open:
     """Open the database as a new process would; keyword arguments go to ``Database.open``."""
 
     def open_it(**changes: object) -> contextlib.AbstractAsyncContextManager[Database]:
         arguments: dict[str, object] = {
             "routes": ROUTES,
-            "clock": FakeClock(),
-            "vault": Vault(bytes(32)),
+            "clock": clock,
+            "vault": vault,
             "opener": opener,
             **changes,
         }
