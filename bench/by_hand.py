@@ -1,0 +1,126 @@
+"""The reference of ``bench/push``: the same work as a push, done by hand with nothing of Pushboat.
+
+Push to a bare repository (through a real sshd where the machine has one), stream ``git archive`` to BuildKit through
+the Engine API, create a container, start it, ask it until it answers.
+"""
+
+from __future__ import annotations
+
+import getpass
+import http.client
+import json
+import os
+import shutil
+import subprocess
+import time
+from pathlib import Path
+
+from scripts.house import processes
+from scripts.house.addresses import LOOPBACK, free_port
+from scripts.house.boat import make_key
+from scripts.house.engine import Engine
+
+PORT = 5000
+PAUSE_SECONDS = 0.005
+NAME = "pushboat-bench-by-hand"
+
+
+class ByHand:
+    """A bare repository behind sshd, and one container at a time."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._engine = Engine()
+        self._repo = folder / "by-hand.git"
+        self._container = ""
+        self._sshd: processes.Process | None = None
+        self._remote = str(self._repo)
+        self._ssh = ""
+
+    def __enter__(self) -> ByHand:
+        """Make the repository and start sshd."""
+        subprocess.run(["git", "init", "-q", "--bare", "-b", "main", str(self._repo)], check=True)
+        if sshd := shutil.which("sshd", path=f"{os.environ['PATH']}:/usr/sbin"):
+            self._start_sshd(sshd)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Remove all that was made."""
+        if self._sshd:
+            processes.end(self._sshd)
+        self._remove(self._container)
+        images = self._engine.call("GET", "/images/json", filters={"label": [NAME]})
+        for image in images:
+            self._engine.call("DELETE", f"/images/{image['Id']}", force=1)
+
+    @property
+    def transport(self) -> str:
+        """How the push travels."""
+        return "sshd" if self._sshd else "a local path, as there is no sshd here"
+
+    def push(self, checkout: Path, *, version: str) -> float:
+        """Do all of it for the commit at HEAD; return the seconds until `version` is answered."""
+        environment = {**os.environ, "GIT_SSH_COMMAND": self._ssh} if self._ssh else dict(os.environ)
+        before = self._container
+        started = time.perf_counter()
+        subprocess.run(["git", "push", "-q", self._remote, "HEAD:main"], cwd=checkout, env=environment, check=True)
+        archive = subprocess.run(["git", "archive", "main"], cwd=self._repo, capture_output=True, check=True).stdout
+        tag = f"{NAME}:{version}"
+        self._engine.call("POST", "/build", archive, version=2, t=tag, labels={NAME: "1"})
+        address = self._start(tag)
+        self._wait(address, version)
+        seconds = time.perf_counter() - started
+        self._remove(before)
+        return seconds
+
+    def _start(self, tag: str) -> str:
+        """Create and start a container the way the agent does; return its address."""
+        body = {
+            "Image": tag,
+            "Env": [f"PORT={PORT}"],
+            "Labels": {NAME: "1"},
+            "HostConfig": {"Init": True, "PidsLimit": 512, "SecurityOpt": ["no-new-privileges"]},
+        }
+        made = self._engine.call("POST", "/containers/create", json.dumps(body).encode())
+        self._container = made["Id"]
+        self._engine.call("POST", f"/containers/{self._container}/start")
+        found = self._engine.call("GET", f"/containers/{self._container}/json")
+        return str(found["NetworkSettings"]["IPAddress"])
+
+    def _wait(self, address: str, version: str) -> None:
+        while True:
+            connection = http.client.HTTPConnection(address, PORT, timeout=5)
+            try:
+                connection.request("GET", "/")
+                if version.encode() in connection.getresponse().read():
+                    return
+            except ConnectionRefusedError:
+                time.sleep(PAUSE_SECONDS)
+            finally:
+                connection.close()
+
+    def _remove(self, container: str) -> None:
+        if container:
+            self._engine.call("DELETE", f"/containers/{container}", force=1, v=1)
+
+    def _start_sshd(self, program: str) -> None:
+        """Start an sshd of our own on loopback that lets one key in."""
+        port = free_port()
+        for name in ("host", "user"):
+            make_key(self.folder / name, comment=NAME)
+        config = self.folder / "sshd_config"
+        config.write_text(
+            f"Port {port}\nListenAddress {LOOPBACK}\nHostKey {self.folder / 'host'}\nPidFile none\nStrictModes no\n"
+            f"AuthorizedKeysFile {self.folder / 'user.pub'}\nUsePAM no\nPasswordAuthentication no\n"
+        )
+        Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)  # sshd insists on it
+        log = self.folder / "sshd.log"
+        command = [program, "-D", "-e", "-f", str(config)]
+        self._sshd = processes.spawn(command, log=log, environment=dict(os.environ), folder=self.folder)
+        while "Server listening" not in log.read_text():
+            if not self._sshd.is_alive:
+                raise RuntimeError(log.read_text())
+            time.sleep(PAUSE_SECONDS)
+        options = "-o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null -o LogLevel=ERROR -o IdentitiesOnly=yes"
+        self._ssh = f"ssh -F none -i {self.folder / 'user'} {options}"
+        self._remote = f"ssh://{getpass.getuser()}@{LOOPBACK}:{port}{self._repo}"

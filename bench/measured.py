@@ -1,0 +1,69 @@
+"""What every measurement prints: one JSON object a line for programs, a table for people."""
+
+from __future__ import annotations
+
+import json
+import statistics
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One measure of ours beside the same of the reference."""
+
+    measure: str
+    unit: str
+    ours: float
+    reference: float
+    aim: str
+    """What was hoped for, such as ``ratio <= 1.3``."""
+    runs: int
+    failed: int | None = None
+    """Requests that failed, where they are counted."""
+
+    @property
+    def ratio(self) -> float | None:
+        """Ours by the reference, or `None` where the reference is zero."""
+        return round(self.ours / self.reference, 3) if self.reference else None
+
+    def json(self) -> str:
+        """Return the line for programs."""
+        words = {
+            "measure": self.measure,
+            "unit": self.unit,
+            "ours": round(self.ours, 4),
+            "reference": round(self.reference, 4),
+            "ratio": self.ratio,
+            "aim": self.aim,
+            "runs": self.runs,
+        }
+        return json.dumps(words if self.failed is None else {**words, "failed": self.failed})
+
+
+def figure(measure: str, ours: Sequence[float], reference: Sequence[float], *, unit: str, aim: str) -> Figure:
+    """Return the medians of two series."""
+    return Figure(measure, unit, statistics.median(ours), statistics.median(reference), aim, len(ours))
+
+
+def report(figures: Sequence[Figure]) -> None:
+    """Print the lines for programs on standard output and the table for people on standard error."""
+    for one in figures:
+        print(one.json(), flush=True)
+    rows = [("measure", "ours", "reference", "ratio", "aim", "runs"), *(_row(one) for one in figures)]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    for row in rows:
+        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip(), file=sys.stderr)
+
+
+def _row(one: Figure) -> tuple[str, ...]:
+    ratio = "" if one.ratio is None else f"{one.ratio:.2f}"
+    failed = "" if one.failed is None else f", {one.failed} failed"
+    ours, reference = (f"{value:.4g} {one.unit}" for value in (one.ours, one.reference))
+    return one.measure, ours + failed, reference, ratio, one.aim, str(one.runs)
+
+
+def say(words: str) -> None:
+    """Tell people what is being done."""
+    print(f"       {words}", file=sys.stderr, flush=True)
