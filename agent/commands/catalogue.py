@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from agent.commands import apps, server, urls
+from agent.commands import apps, logs, server, urls
 from agent.commands.registry import Registry
 
-MODULES = (apps, urls, server)
+MODULES = (apps, urls, logs, server)
 
 
 def every_command() -> Registry:
