@@ -71,12 +71,12 @@ class Bus:
     @contextlib.asynccontextmanager
     async def delivering(self) -> AsyncIterator[None]:
         """Deliver during the block; cancel at its end what still runs. What was cancelled stays owed."""
+        if not self._is_loaded:
+            await self._load()
+            self._is_loaded = True
         async with asyncio.TaskGroup() as group:
             self._group = group
             self._context = contextvars.copy_context()
-            if not self._is_loaded:
-                await self._load()
-                self._is_loaded = True
             self._timers.start()
             self._is_open = True
             try:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 import structlog
@@ -19,7 +19,7 @@ from agent.errors import Misconfigured
 from agent.ports.world import Clock
 from agent.state.lock import exclusive
 from agent.state.outbox import Routes
-from agent.state.schema import MIGRATIONS, check, migrate, prepare_reader, prepare_writer
+from agent.state.schema import MIGRATIONS, check, migrate, prepare_copier, prepare_reader, prepare_writer
 from agent.state.sql import Opener, Rows, Sql, StorageBroken, ThreadSql, Value
 from agent.state.tables import Tables
 from agent.state.transaction import Lease, Transaction, cause_var, to_the_end
@@ -147,7 +147,7 @@ class Database:
         fresh = target.with_name(target.name + ".new")
         await asyncio.to_thread(_empty_file, fresh)
         async with self._snapshots:
-            sql = await self._connect()
+            sql = await self._connect(prepare_copier)
             try:
                 await sql.run("VACUUM INTO ?", (str(fresh),))
             finally:
@@ -160,20 +160,23 @@ class Database:
     async def _start(self, migrations: Path) -> None:
         try:
             _make_private(self._path)
-            self._writer = await self._open_writer()
+            self._writer = await self._connect(prepare_writer)
             await check(self._writer)
             await migrate(self._writer, path=self._path, folder=migrations)
-            reader = await self._connect()
-            await prepare_reader(reader)
-            self._read = Tables(reader, self._vault)
+            self._read = Tables(await self._connect(prepare_reader), self._vault)
         except StorageBroken as error:
             if error.code != "database.damaged":
                 raise
             raise Misconfigured(error.code, error.message, restore_hint(self._path)) from error
 
-    async def _connect(self) -> Sql:
+    async def _connect(self, prepare: Callable[[Sql], Awaitable[None]]) -> Sql:
         sql = _Watched(await self._opener(self._path), on_broken=self._note_broken)
         self._opened.append(sql)
+        try:
+            await prepare(sql)
+        except BaseException:
+            await self._disconnect(sql)
+            raise
         return sql
 
     async def _disconnect(self, sql: Sql) -> None:
@@ -183,17 +186,13 @@ class Database:
     async def _close(self) -> None:
         # The last one out checkpoints, and only the writer may.
         for sql in sorted(self._opened, key=lambda sql: sql is self._writer):
-            await sql.close()
-
-    async def _open_writer(self) -> Sql:
-        sql = await self._connect()
-        await prepare_writer(sql)
-        return sql
+            try:
+                await sql.close()
+            except Exception:
+                log.exception("database.not-closed")
 
     async def _open_spare(self) -> None:
-        sql = await self._connect()
-        await prepare_reader(sql)
-        self._spare.append(sql)
+        self._spare.append(await self._connect(prepare_reader))
 
     async def _give_back(self, sql: Sql) -> None:
         try:
@@ -208,7 +207,7 @@ class Database:
 
     async def _begin(self) -> Sql:
         if self._writer is None:
-            self._writer = await self._open_writer()
+            self._writer = await self._connect(prepare_writer)
         await self._writer.run("BEGIN IMMEDIATE")
         return self._writer
 

@@ -28,7 +28,6 @@ PRAGMA temp_store = MEMORY;
 """
 
 _WRITER = """
-PRAGMA journal_mode = WAL;
 PRAGMA synchronous = FULL;
 PRAGMA journal_size_limit = 67108864;
 """
@@ -42,13 +41,29 @@ PRAGMA wal_autocheckpoint = 0;
 
 
 async def prepare_writer(sql: Sql) -> None:
-    """Set up the one connection that writes. Acknowledged commits survive a power cut (``synchronous=FULL``)."""
+    """Set up the one connection that writes. Acknowledged commits survive a power cut (``synchronous=FULL``).
+
+    Raises:
+        Misconfigured: ``database.no-wal``, the file system cannot do what SQLite needs.
+    """
     await sql.script(_EVERYWHERE + _WRITER)
+    mode = await sql.run("PRAGMA journal_mode = WAL")
+    if mode.first != ("wal",):
+        raise Misconfigured(
+            "database.no-wal",
+            "The file system with Pushboat's data has no shared memory, which its database needs.",
+            "Move the data folder to a local disk (https://www.sqlite.org/wal.html).",
+        )
 
 
 async def prepare_reader(sql: Sql) -> None:
     """Set up a connection that cannot write."""
     await sql.script(_EVERYWHERE + _READER)
+
+
+async def prepare_copier(sql: Sql) -> None:
+    """Set up a connection that copies the database to another file, and does not touch this one."""
+    await sql.script(_EVERYWHERE + "PRAGMA wal_autocheckpoint = 0;")
 
 
 async def check(sql: Sql) -> None:

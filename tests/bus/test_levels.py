@@ -79,6 +79,27 @@ async def test_news_shorten_the_pause_of_a_failing_reconciler_but_not_to_nothing
     assert len(scaler.seen) == calls + 1
 
 
+async def test_a_nudge_shortens_the_pause_and_a_survey_does_not(
+    database: Database, start: Start, clock: FakeClock
+) -> None:
+    async def fail(app: AppId) -> None:
+        raise OSError
+
+    scaler = Scaler(fail)
+    scaler.different = [BLOG]
+    bus = start(scaler)
+    await bus.settle(advance=clock.advance, within=20)
+    calls = len(scaler.seen)
+    bus.resurvey()
+    clock.advance(1)
+    await bus.settle()
+    assert len(scaler.seen) == calls
+    bus.nudge(BLOG)
+    clock.advance(1)
+    await bus.settle()
+    assert len(scaler.seen) == calls + 1
+
+
 async def test_a_retry_sets_the_pause(database: Database, start: Start, clock: FakeClock) -> None:
     async def not_yet(app: AppId) -> None:
         if len(scaler.seen) == 1:
