@@ -12,8 +12,9 @@ from agent.errors import UserError
 
 Json = None | bool | int | float | str | list["Json"] | dict[str, "Json"]
 
-_STRING = r'"(?:[^"\\\n]|\\.)*"'
-_COMMENT = r"//[^\n]*|/\*.*?\*/"
+# Both also match when their end is missing: to look for that end again from each later character would take for ever.
+_STRING = r'"(?:[^"\\\n]|\\.)*+"?'
+_COMMENT = r"//[^\n]*|/\*.*?(?:\*/|\Z)"
 _TOKEN = re.compile(rf"{_STRING}|{_COMMENT}", re.DOTALL)
 _TRAILING_COMMA = re.compile(rf"{_STRING}|,(?=\s*[\]}}])", re.DOTALL)
 

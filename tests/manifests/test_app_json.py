@@ -102,6 +102,14 @@ def test_text_that_is_not_utf8_is_named_with_its_line() -> None:
         parse_commented(b'{\n"a": "\xff"}', name="x.json")
 
 
+@pytest.mark.parametrize("piece", [b"/*", b'\\"', b'"\\"', b", ", b"//", b"[", b"/"])
+def test_a_megabyte_of_openings_is_refused_at_once(piece: bytes) -> None:
+    """Quadratic work would take hours here."""
+    for start in (b"", b'"', b"{"):
+        with pytest.raises(UserError):
+            parse_commented(start + piece * (1_000_000 // len(piece)), name="x")
+
+
 _json = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
     lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
