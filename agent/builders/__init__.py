@@ -1,1 +1,66 @@
-"""Ways to turn a source tree into an image, one per file, behind ``agent.ports.images.ImageBuilder``."""
+"""Ways to turn a source tree into an image, one per file, behind ``agent.ports.images.ImageBuilder``.
+
+A new builder is a file here and a line in `BUILDERS`.
+"""
+
+from __future__ import annotations
+
+import posixpath
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from agent.builders.dockerfile import DockerfileBuilder, dockerfile_of, folder_of
+from agent.docker.engine import Engine
+from agent.errors import UserError
+from agent.ports.images import BuildOptions, ImageBuilder, Images
+from agent.ports.source import SourceTree, TreeEntry
+
+BUILDERS: Final[tuple[Callable[[Engine, Images], ImageBuilder], ...]] = (DockerfileBuilder,)
+"""Makes each builder, in order of detection: the first that can build a source, does."""
+
+_LINK: Final = 0o120000
+
+
+async def choose(builders: Sequence[ImageBuilder], source: SourceTree, options: BuildOptions) -> ImageBuilder:
+    """Return the first of `builders` that can build `source`.
+
+    Raises:
+        UserError: ``builder.none-fits``, none can; the message names what each looks for.
+        UserError: ``source.empty``, ``source.no-such-folder``, ``build.bad-path``, or the tree breaks a cap.
+    """
+    entries = await source.entries()
+    if not entries:
+        raise UserError("source.empty", "The commit holds no files.", "Add the app's files, commit and push again.")
+    folder = folder_of(options)
+    if folder and not any(entry.path.startswith(f"{folder}/") for entry in entries):
+        message = f"The build folder {folder} is not in the commit."
+        raise UserError(
+            "source.no-such-folder", message, "Push it, or set another: builder:set <app> build-dir <folder>"
+        )
+    for builder in builders:
+        if await builder.detect(source, options):
+            return builder
+    looked_for = ", ".join(f"{builder.looks_for} ({builder.name})" for builder in builders)
+    where = f"the folder {folder}" if folder else "the root of the repository"
+    message = f"There is nothing to build in {where}. Looked for: {looked_for}."
+    raise UserError("builder.none-fits", message, _hint(entries, folder=folder, wanted=dockerfile_of(options)))
+
+
+def _hint(entries: Sequence[TreeEntry], *, folder: str, wanted: str) -> str:
+    """Say what may have been meant, by what there is instead."""
+    path = posixpath.join(folder, wanted)
+    files = [entry.path for entry in entries]
+    if any(entry.path == path and entry.mode == _LINK for entry in entries):
+        return f"{path} is a symbolic link: name its target, with builder-dockerfile:set <app> dockerfile-path <path>"
+    for file in files:
+        if file.lower() == path.lower():
+            return f"There is a {file}: rename it to {path} (upper and lower case matter)."
+    if wanted != "Dockerfile":
+        return f"There is no {path}; set another with builder-dockerfile:set <app> dockerfile-path <path>"
+    elsewhere = sorted(
+        (file for file in files if posixpath.basename(file) == "Dockerfile"), key=lambda it: it.count("/")
+    )
+    if elsewhere:
+        parent = posixpath.dirname(elsewhere[0])
+        return f"There is {elsewhere[0]}: if that is the app, use builder:set <app> build-dir {parent or '/'}"
+    return "Add a Dockerfile to the repository, commit it and push again."

@@ -1,0 +1,215 @@
+"""One build by BuildKit, through the Engine API: ``POST /build?version=2`` with the context as a streamed tar.
+
+No docker and no buildx binary, and no session: the one connection carries the context up and the trace down. Closing
+it is how a build is cancelled. A build that fails still answers 200; what went wrong is in the stream.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from contextlib import aclosing, asynccontextmanager
+from typing import Final, TypeVar
+
+import msgspec
+import structlog
+
+from agent.builders.failure import Failure
+from agent.builders.progress import Progress
+from agent.builders.trace import read_trace
+from agent.docker.engine import Engine, Refused
+from agent.errors import Unavailable
+
+log = structlog.get_logger(__name__)
+
+T = TypeVar("T")
+
+MAX_MESSAGE: Final = 32 << 20
+"""Bytes of one message of the answer. BuildKit cuts a step's output at 2 MiB."""
+_TICK_SECONDS: Final = 1.0
+_AHEAD: Final = 4
+"""Pieces of the context that may wait for the engine to take them."""
+
+_TRACE: Final = "moby.buildkit.trace"
+_IMAGE: Final = "moby.image.id"
+
+
+class Solve(msgspec.Struct, frozen=True, kw_only=True):
+    """What to build, besides the context."""
+
+    tag: str
+    dockerfile: str
+    """Path within the context."""
+    target: str = ""
+    build_args: Mapping[str, str] = {}
+    labels: Mapping[str, str] = {}
+    no_cache: bool = False
+
+
+class SolveFailed(Exception):
+    """The engine took the build and could not finish it."""
+
+    def __init__(self, failure: Failure) -> None:
+        super().__init__(failure.message)
+        self.failure = failure
+
+
+class _Detail(msgspec.Struct, frozen=True):
+    message: str = ""
+
+
+class _Message(msgspec.Struct, frozen=True):
+    id: str = ""
+    aux: msgspec.Raw = msgspec.Raw(b"null")
+    error: str = ""
+    detail: _Detail | None = msgspec.field(name="errorDetail", default=None)
+
+
+class _Image(msgspec.Struct, frozen=True, rename={"id": "ID"}):
+    id: str
+
+
+def parameters(solve: Solve) -> dict[str, str]:
+    """Return the query of the call."""
+    query = {
+        "version": "2",
+        "t": solve.tag,
+        "dockerfile": solve.dockerfile,
+        "buildargs": msgspec.json.encode(dict(solve.build_args)).decode(),
+        "labels": msgspec.json.encode(dict(solve.labels)).decode(),
+        "rm": "1",
+    }
+    if solve.target:
+        query["target"] = solve.target
+    if solve.no_cache:
+        query["nocache"] = "1"
+    return query
+
+
+async def build(engine: Engine, solve: Solve, *, body: AsyncGenerator[bytes, None], progress: Progress) -> str:
+    """Build and return the id of the image. Cancelling the call cancels the build.
+
+    Raises:
+        SolveFailed: it could not be built.
+        Unavailable: the engine does not answer, or left in the middle.
+        Exception: what `body` raises.
+    """
+    ticking = asyncio.create_task(_tick(progress))
+    headers = {"Content-Type": "application/x-tar"}
+    try:
+        async with (
+            _ahead(body) as upload,
+            engine.stream(
+                "POST", "build", params=parameters(solve), body=upload, headers=headers, answer_within=None
+            ) as chunks,
+        ):
+            return await _follow(chunks, progress)
+    except Refused as refusal:
+        raise SolveFailed(Failure(message=refusal.message)) from refusal
+    finally:
+        ticking.cancel()
+        await asyncio.wait((ticking,))
+
+
+@asynccontextmanager
+async def _ahead(source: AsyncGenerator[bytes, None]) -> AsyncIterator[AsyncIterator[bytes]]:
+    """Give the pieces of `source`, read a little ahead by a task of ours, and close it when the block is left.
+
+    The HTTP client reads its body in a task of its own, which it drops whenever it likes: a generator that was in the
+    middle of a step could then not be closed, and its git would live on.
+    """
+    queue: asyncio.Queue[bytes | Exception | None] = asyncio.Queue(maxsize=_AHEAD)
+
+    async def produce() -> None:
+        try:
+            async with aclosing(source):
+                async for data in source:
+                    await queue.put(data)
+        except Exception as error:
+            await queue.put(error)
+        else:
+            await queue.put(None)
+
+    producing = asyncio.create_task(produce())
+    try:
+        yield _drained(queue)
+    finally:
+        producing.cancel()
+        await asyncio.wait((producing,))
+
+
+async def _drained(queue: asyncio.Queue[bytes | Exception | None]) -> AsyncIterator[bytes]:
+    while (item := await queue.get()) is not None:
+        if isinstance(item, Exception):
+            raise item
+        yield item
+
+
+async def _follow(chunks: AsyncIterator[bytes], progress: Progress) -> str:
+    image = ""
+    async for line in lines_of(chunks):
+        message = _decoded(line, _Message)
+        if message.id == _TRACE:
+            _show(message.aux, progress)
+        elif message.id == _IMAGE:
+            image = _decoded(message.aux, _Image).id
+        elif message.error or message.detail:
+            raise SolveFailed(_failure(message, progress))
+    if not image:
+        raise Unavailable("docker.unavailable", "Docker ended the build without a result.", "Try again.")
+    return image
+
+
+async def lines_of(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """Yield each line that is not blank.
+
+    Raises:
+        Unavailable: a line is longer than any that Docker writes.
+    """
+    rest = bytearray()
+    async for chunk in chunks:
+        head, newline, tail = chunk.rpartition(b"\n")
+        rest += head if newline else tail
+        if newline:
+            complete, rest = bytes(rest), bytearray(tail)
+            for line in complete.split(b"\n"):
+                if line.strip():
+                    yield line
+        if len(rest) > MAX_MESSAGE:
+            raise Unavailable("docker.unavailable", "Docker gave an answer about a build that makes no sense.")
+    if rest.strip():
+        yield bytes(rest)
+
+
+def _show(aux: msgspec.Raw, progress: Progress) -> None:
+    encoded = _decoded(aux, str)
+    try:
+        trace = read_trace(base64.b64decode(encoded, validate=True))
+    except ValueError as error:
+        # Only the picture of the build is incomplete; the build itself goes on.
+        log.warning("build.trace-unreadable", reason=str(error))
+        return
+    progress.show(trace)
+
+
+def _decoded(data: bytes | msgspec.Raw, shape: type[T]) -> T:
+    try:
+        return msgspec.json.decode(data, type=shape)
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise Unavailable("docker.unavailable", "Docker gave an answer about a build that makes no sense.") from error
+
+
+def _failure(message: _Message, progress: Progress) -> Failure:
+    text = message.error or (message.detail.message if message.detail else "")
+    failed = progress.failed
+    if failed is None:
+        return Failure(message=text)
+    lines = progress.last_lines(failed.digest)
+    return Failure(message=text, step=failed.name, reason=failed.error, last_lines=lines)
+
+
+async def _tick(progress: Progress) -> None:
+    while True:
+        await asyncio.sleep(_TICK_SECONDS)
+        progress.tick()

@@ -1,0 +1,189 @@
+"""The build context: git's tar stream, rewritten member by member on its way to the engine.
+
+Nothing is ever unpacked. The rewriter is fed pieces of git's stream and gives pieces of its own: it leaves out what
+``.dockerignore`` names, takes the build folder off the names, gives every member to root, and puts another text in
+the place of the Dockerfile. It holds one header and never more than one piece, whatever the size of the whole.
+"""
+
+from __future__ import annotations
+
+import tarfile
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import aclosing
+from typing import Final
+
+import msgspec
+
+from agent.errors import UserError
+from agent.ports.source import SourceTree
+
+_BLOCK: Final = tarfile.BLOCKSIZE
+_MAX_EXTENDED: Final = 64 * 1024
+"""Bytes of one extended header: two paths and some numbers."""
+_END: Final = bytes(2 * _BLOCK)
+
+
+class ContextPlan(msgspec.Struct, frozen=True, kw_only=True):
+    """What becomes of the members. Paths are relative to ``folder``."""
+
+    folder: str = ""
+    """Folder of the repository that is the context, without ``/`` at its ends."""
+    ignored: frozenset[str] = frozenset()
+    """Files to leave out. Folders of which nothing is left are left out too."""
+    replaced: Mapping[str, bytes] = {}
+    """Files that get another content."""
+    max_bytes: int = 3 << 30
+    """Of all file contents. The tree was walked against caps, but line ends and encodings may be converted since."""
+
+
+async def context(source: SourceTree, plan: ContextPlan) -> AsyncGenerator[bytes, None]:
+    """Yield the tar stream of the build context.
+
+    Raises:
+        UserError: ``source.too-large``, or what ``SourceTree.archive`` raises.
+    """
+    rewriter = TarRewriter(plan)
+    async with aclosing(source.archive(folder=plan.folder)) as archive:
+        async for data in archive:
+            if rewritten := rewriter.feed(data):
+                yield rewritten
+    yield rewriter.finish()
+
+
+class TarRewriter:
+    """Takes a tar stream in pieces of any size, gives the rewritten one."""
+
+    def __init__(self, plan: ContextPlan) -> None:
+        self._plan = plan
+        self._prefix = f"{plan.folder}/" if plan.folder else ""
+        self._rest = bytearray()
+        self._extended: dict[str, str] = {}
+        self._folders: list[tarfile.TarInfo] = []
+        """Folders whose headers wait until something in them is sent."""
+        self._body = 0
+        """Bytes of the current member that are still to come, padding included."""
+        self._is_copied = False
+        self._total = 0
+        self._has_ended = False
+
+    def feed(self, data: bytes) -> bytes:
+        """Return what can be sent now that `data` has come."""
+        out = bytearray()
+        if not self._has_ended:  # what follows the end is padding
+            self._rest += data
+        while not self._has_ended:
+            if self._body:
+                size = min(self._body, len(self._rest))
+                if self._is_copied:
+                    out += self._rest[:size]
+                del self._rest[:size]
+                self._body -= size
+                if self._body:
+                    break
+            if not self._take_header(out):
+                break
+        return bytes(out)
+
+    def finish(self) -> bytes:
+        """Return the end of the archive.
+
+        Raises:
+            ValueError: the stream broke off.
+        """
+        if not self._has_ended:
+            raise ValueError("the tar stream has no end")
+        return _END
+
+    def _take_header(self, out: bytearray) -> bool:
+        """Read one header, or an extended header with its body, if it is there whole."""
+        if len(self._rest) < _BLOCK:
+            return False
+        try:
+            member = tarfile.TarInfo.frombuf(bytes(self._rest[:_BLOCK]), "utf-8", "surrogateescape")
+        except tarfile.EOFHeaderError:  # type: ignore[attr-defined]
+            self._has_ended = True
+            self._rest.clear()
+            return False
+        size = _padded(member.size)
+        if member.type in (tarfile.XHDTYPE, tarfile.XGLTYPE):
+            if size > _MAX_EXTENDED:
+                raise ValueError(f"an extended tar header has {size} bytes")
+            if len(self._rest) < _BLOCK + size:
+                return False
+            if member.type == tarfile.XHDTYPE:
+                self._extended = _records(bytes(self._rest[_BLOCK : _BLOCK + member.size]))
+            del self._rest[: _BLOCK + size]
+            return True
+        del self._rest[:_BLOCK]
+        self._begin(member, out)
+        return True
+
+    def _begin(self, member: tarfile.TarInfo, out: bytearray) -> None:
+        extended, self._extended = self._extended, {}
+        member.name = extended.get("path", member.name).rstrip("/")
+        member.linkname = extended.get("linkpath", member.linkname)
+        member.size = int(extended.get("size", member.size))
+        self._body = _padded(member.size)
+        self._is_copied = False
+        name = self._name_of(member)
+        if not name:
+            return
+        member.name = name
+        if member.isdir():
+            # Git names a folder right before what is in it: those that do not hold this one are over.
+            while self._folders and not name.startswith(f"{self._folders[-1].name}/"):
+                self._folders.pop()
+            self._folders.append(member)
+        elif (member.isreg() or member.issym()) and name not in self._plan.ignored:
+            self._send(member, out)
+
+    def _name_of(self, member: tarfile.TarInfo) -> str:
+        """Return the member's name in the context; empty if it is none of it."""
+        if not member.name.startswith(self._prefix):
+            return ""
+        name = member.name[len(self._prefix) :]
+        if any(part in ("", ".", "..") for part in name.split("/")):
+            return ""  # git makes no such name; nothing else may come through here
+        return name
+
+    def _send(self, member: tarfile.TarInfo, out: bytearray) -> None:
+        for folder in self._folders:
+            if member.name.startswith(f"{folder.name}/"):
+                out += _header(folder)
+        self._folders.clear()
+        replacement = self._plan.replaced.get(member.name) if member.isreg() else None
+        if replacement is not None:
+            member.size = len(replacement)
+            out += _header(member) + replacement + bytes(_padded(member.size) - member.size)
+        else:
+            out += _header(member)
+            self._is_copied = True
+        self._total += member.size
+        if self._total > self._plan.max_bytes:
+            raise UserError("source.too-large", "The files of the commit are too large to be sent to the build.")
+
+
+def _header(member: tarfile.TarInfo) -> bytes:
+    """Return the member's header. GNU's format takes names of any bytes and length, and every engine reads it."""
+    member.uid = member.gid = 0
+    member.uname = member.gname = ""
+    member.pax_headers = {}
+    return member.tobuf(tarfile.GNU_FORMAT, "utf-8", "surrogateescape")
+
+
+def _padded(size: int) -> int:
+    return -(-size // _BLOCK) * _BLOCK
+
+
+def _records(body: bytes) -> dict[str, str]:
+    """Return the records of a pax extended header: ``<length> <key>=<value>\\n`` (POSIX, pax)."""
+    records = {}
+    while body:
+        length = int(body.partition(b" ")[0])
+        record = body[:length]
+        if length <= 0 or not record.endswith(b"\n"):
+            raise ValueError("a tar header is malformed")
+        key, _, value = record[:-1].partition(b" ")[2].partition(b"=")
+        records[key.decode("utf-8", "replace")] = value.decode("utf-8", "surrogateescape")
+        body = body[length:]
+    return records

@@ -1,0 +1,165 @@
+"""Builds what has a Dockerfile, by BuildKit.
+
+The build folder of the commit is streamed to the engine as it comes out of git, without the files that
+``.dockerignore`` names. Where a ``# syntax=`` image cannot be had, the build is done once more without that line,
+and for a while no further try is made.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import posixpath
+from typing import Final
+
+import msgspec
+
+from agent.builders.buildkit import Solve, SolveFailed, build
+from agent.builders.context import ContextPlan, context
+from agent.builders.dockerignore import Ignore, parse_ignore
+from agent.builders.failure import explain
+from agent.builders.frontend import Frontend, find_frontend
+from agent.builders.progress import Progress, duration
+from agent.docker.engine import Engine
+from agent.errors import Unavailable, UserError
+from agent.ports.images import BuildFailed, BuildOptions, BuildRequest, ImageInfo, Images
+from agent.ports.source import SourceTree
+from agent.ports.world import Say
+
+FRONTEND_RETRY_SECONDS: Final = 600.0
+"""How long a frontend that could not be had is not asked for again: each try sends the whole context."""
+
+
+class _Source(msgspec.Struct, frozen=True, kw_only=True):
+    """What the files of the commit say about the build."""
+
+    dockerfile: str
+    """Within the build folder."""
+    plan: ContextPlan
+    frontend: Frontend | None
+
+
+class DockerfileBuilder:
+    """Implements ``ImageBuilder``."""
+
+    name = "dockerfile"
+    looks_for = "a Dockerfile"
+
+    def __init__(self, engine: Engine, images: Images) -> None:
+        self._engine = engine
+        self._images = images
+        self._lost_frontends: dict[str, float] = {}
+        """When each may be asked for again, by the loop's clock."""
+
+    async def detect(self, source: SourceTree, options: BuildOptions) -> bool:
+        """See ``ImageBuilder``."""
+        path = posixpath.join(folder_of(options), dockerfile_of(options))
+        return any(entry.path == path and entry.mode & 0o170000 == 0o100000 for entry in await source.entries())
+
+    async def build(self, request: BuildRequest, say: Say) -> ImageInfo:
+        """See ``ImageBuilder``."""
+        seconds = request.options.timeout_seconds
+        try:
+            async with asyncio.timeout(seconds):
+                source = await _read(request)
+                image = await self._solve(request, source, say)
+        except TimeoutError as error:
+            raise BuildFailed(f"The build took longer than the limit of {duration(seconds)}.") from error
+        found = await self._images.find(image)
+        if found is None:
+            raise Unavailable("image.missing", "The image that was just built is gone.", "Deploy again.")
+        return found
+
+    async def _solve(self, request: BuildRequest, source: _Source, say: Say) -> str:
+        if source.frontend is None:
+            return await self._attempt(request, source, say)
+        now = asyncio.get_running_loop().time()
+        if self._lost_frontends.get(source.frontend.image, 0.0) <= now:
+            try:
+                return await self._attempt(request, source, say)
+            except SolveFailed as error:
+                if not error.failure.is_of_frontend:
+                    raise
+                self._lost_frontends[source.frontend.image] = now + FRONTEND_RETRY_SECONDS
+        say(f" !     {source.frontend.image} (the # syntax= line) cannot be had: building without it")
+        return await self._attempt(request, _without_frontend(source), say, lost_frontend=source.frontend.image)
+
+    async def _attempt(self, request: BuildRequest, source: _Source, say: Say, *, lost_frontend: str = "") -> str:
+        progress = Progress(say, monotonic=asyncio.get_running_loop().time)
+        solve = Solve(
+            tag=request.tag,
+            dockerfile=source.dockerfile,
+            target=request.options.target,
+            build_args=request.options.build_args,
+            labels=request.labels,
+            no_cache=request.options.no_cache,
+        )
+        try:
+            return await build(self._engine, solve, body=context(request.source, source.plan), progress=progress)
+        except SolveFailed as error:
+            if error.failure.is_of_frontend and not lost_frontend:
+                raise
+            path = posixpath.join(source.plan.folder, source.dockerfile)
+            raise explain(
+                error.failure, dockerfile=path, ignored=source.plan.ignored, lost_frontend=lost_frontend
+            ) from error
+
+
+def folder_of(options: BuildOptions) -> str:
+    """Return the build folder, relative to the root and without ``/`` at its ends; empty is the root.
+
+    Raises:
+        UserError: ``build.bad-path``, it leads out of the repository.
+    """
+    return _inside(options.build_folder, what="The build folder")
+
+
+def dockerfile_of(options: BuildOptions) -> str:
+    """Return the Dockerfile's path within the build folder.
+
+    Raises:
+        UserError: ``build.bad-path``, it leads out of the build folder.
+    """
+    return _inside(options.dockerfile_path or "Dockerfile", what="The path of the Dockerfile")
+
+
+def _inside(path: str, *, what: str) -> str:
+    cleaned = posixpath.normpath(path.strip("/")) if path.strip("/") else "."
+    if cleaned == ".." or cleaned.startswith("../"):
+        raise UserError("build.bad-path", f"{what}, {path}, leads out of it.", 'Use a path without "..".')
+    return "" if cleaned == "." else cleaned
+
+
+async def _read(request: BuildRequest) -> _Source:
+    source, options = request.source, request.options
+    folder, dockerfile = folder_of(options), dockerfile_of(options)
+    path = posixpath.join(folder, dockerfile)
+    content = await source.read(path)
+    if content is None:
+        raise BuildFailed(f"There is no file {path} in the commit.")
+    frontend = find_frontend(content, path=path)
+    ignored = await _ignored(source, folder=folder, dockerfile=dockerfile)
+    return _Source(dockerfile=dockerfile, plan=ContextPlan(folder=folder, ignored=ignored), frontend=frontend)
+
+
+async def _ignored(source: SourceTree, *, folder: str, dockerfile: str) -> frozenset[str]:
+    ignore = await _ignore_file(source, folder=folder, dockerfile=dockerfile)
+    prefix = f"{folder}/" if folder else ""
+    paths = [entry.path.removeprefix(prefix) for entry in await source.entries() if entry.path.startswith(prefix)]
+    # In a thread: a hundred thousand files against a thousand patterns take a while.
+    return await asyncio.to_thread(ignore.ignored, paths) - {dockerfile}
+
+
+async def _ignore_file(source: SourceTree, *, folder: str, dockerfile: str) -> Ignore:
+    for name in (f"{dockerfile}.dockerignore", ".dockerignore"):
+        path = posixpath.join(folder, name)
+        content = await source.read(path)
+        if content is not None:
+            return parse_ignore(content, name=path)
+    return Ignore()
+
+
+def _without_frontend(source: _Source) -> _Source:
+    if source.frontend is None:
+        return source
+    plan = msgspec.structs.replace(source.plan, replaced={source.dockerfile: source.frontend.without})
+    return msgspec.structs.replace(source, plan=plan, frontend=None)
