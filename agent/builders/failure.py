@@ -15,7 +15,7 @@ MAX_REASON: Final = 2_000
 """Characters of the engine's own words that are passed on."""
 
 _WRAPPING = re.compile(
-    r"^(?:(?:failed to solve|failed to solve with frontend [\w.]+|failed to create LLB definition|rpc error"
+    r"^(?:(?:failed to solve with frontend [\w.]+|failed to solve|failed to create LLB definition|rpc error"
     r"|code = \w+ desc =|ERROR)(?::\s*|\s+))+"
 )
 _EXIT = re.compile(r"(?:exit code:?|exit status) (\d+)\s*$")
@@ -25,8 +25,9 @@ _UNREACHABLE = re.compile(
 )
 _REFUSED = re.compile(r"pull access denied|authorization failed|unauthorized|insufficient_scope|403 Forbidden", re.I)
 _ABSENT = re.compile(r"not found|manifest unknown|does not exist", re.I)
-_MISSING_PATH = re.compile(
-    r'(?:"/?([^"]+)"|/?(\S+)): (?:not found|no such file)|lstat (?:\S*?/)?buildkit-mount\d+/(\S+):'
+_MISSING_PATHS = (
+    re.compile(r'"/?([^"]+)":? not found'),
+    re.compile(r"(?:lstat|stat|open) (?:\S*/buildkit-mount\d+/)?(\S+): no such file"),
 )
 _PARSE = re.compile(r"parse error (?:on )?line (\d+)")
 
@@ -68,8 +69,8 @@ def explain(
         return BuildFailed("RUN --mount=type=secret and type=ssh do not work here yet: there is nothing to mount.")
     if failure.step and (status := _EXIT.search(reason)):
         return BuildFailed(_step_failed(failure, status=int(status[1])))
-    if missing := _MISSING_PATH.search(reason):
-        return BuildFailed(_file_missing(failure, reason, next(filter(None, missing.groups())), ignored))
+    if missing := next(filter(None, (pattern.search(reason) for pattern in _MISSING_PATHS)), None):
+        return BuildFailed(_file_missing(failure, reason, missing[1], ignored))
     sentence = f"The build failed: {reason}"
     if _PARSE.search(reason):
         sentence = f"{dockerfile}: {reason}"

@@ -5,7 +5,7 @@ import re
 import time
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from agent.builders.dockerignore import parse_ignore
@@ -98,6 +98,7 @@ _paths = st.lists(st.sampled_from(["a", "b", "ab", "ba", "aab", "abab"]), min_si
 @given(_patterns, _paths)
 def test_every_pattern_matches_as_the_plain_translation_does(parts: list[str], path_parts: list[str]) -> None:
     pattern, path = "/".join(parts), "/".join(path_parts)
+    assume("**a" not in parts or sum(part.count("*") for part in parts) <= 4)
     expression = reference(posixpath.normpath(pattern))
     folders = ["/".join(path_parts[:end]) for end in range(1, len(path_parts) + 1)]
     expected = any(expression.fullmatch(each) for each in folders)

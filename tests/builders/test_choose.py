@@ -1,0 +1,68 @@
+"""Which builder is taken, and what is said when none fits."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from agent.builders import choose
+from agent.builders.dockerfile import DockerfileBuilder, dockerfile_of, folder_of
+from agent.docker.engine import Engine
+from agent.errors import UserError
+from agent.git.tree import GitTree
+from agent.ports.images import BuildOptions, ImageBuilder
+from tests.fakes.images import FakeImages
+from tests.support.git_client import LINK, Client
+
+
+async def chosen(tmp_path: Path, files: dict[str, Any], options: BuildOptions) -> ImageBuilder:
+    client = Client(tmp_path / "client.git")
+    async with Engine.open(f"unix://{tmp_path}/none.sock", instance="t") as engine:
+        tree = GitTree(client.folder, commit=client.commit(files))
+        return await choose([DockerfileBuilder(engine, FakeImages())], tree, options)
+
+
+@pytest.mark.parametrize(
+    ("files", "options"),
+    [
+        ({"Dockerfile": "x"}, BuildOptions()),
+        ({"docker/Prod": "x"}, BuildOptions(dockerfile_path="docker/Prod")),
+        ({"app/Dockerfile": "x"}, BuildOptions(build_folder="app/")),
+    ],
+)
+async def test_the_dockerfile_builder_is_taken_where_its_file_is(
+    tmp_path: Path, files: dict[str, Any], options: BuildOptions
+) -> None:
+    assert (await chosen(tmp_path, files, options)).name == "dockerfile"
+
+
+@pytest.mark.parametrize(
+    ("files", "options", "says"),
+    [
+        ({}, BuildOptions(), "The commit holds no files. Add the app's files"),
+        ({"a": "x"}, BuildOptions(), "nothing to build in the root of the repository. Looked for: a Dockerfile"),
+        ({"dockerfile": "x"}, BuildOptions(), "There is a dockerfile: rename it to Dockerfile"),
+        ({"app/Dockerfile": "x"}, BuildOptions(), "There is app/Dockerfile: if that is the app, use builder:set"),
+        ({"Dockerfile": (LINK, b"x")}, BuildOptions(), "Dockerfile is a symbolic link: name its target"),
+        ({"Dockerfile": "x"}, BuildOptions(dockerfile_path="Prod"), "There is no Prod; set another with"),
+        ({"Dockerfile": "x"}, BuildOptions(build_folder="app"), "The build folder app is not in the commit"),
+        ({"app/x": "x"}, BuildOptions(build_folder="app"), "nothing to build in the folder app"),
+        ({"a": "x"}, BuildOptions(build_folder="../up"), "The build folder, ../up, leads out of it"),
+        ({"a": "x"}, BuildOptions(dockerfile_path="a/../../b"), "leads out of it"),
+    ],
+)
+async def test_what_was_looked_for_is_said_and_what_may_be_meant(
+    tmp_path: Path, files: dict[str, Any], options: BuildOptions, says: str
+) -> None:
+    with pytest.raises(UserError) as refused:
+        await chosen(tmp_path, files, options)
+    assert says in f"{refused.value.message} {refused.value.hint}"
+
+
+def test_paths_are_cleaned() -> None:
+    assert folder_of(BuildOptions(build_folder="/a/./b//")) == "a/b"
+    assert folder_of(BuildOptions(build_folder="/")) == ""
+    assert dockerfile_of(BuildOptions(dockerfile_path="./x/Prod")) == "x/Prod"
+    assert dockerfile_of(BuildOptions(dockerfile_path="")) == "Dockerfile"
