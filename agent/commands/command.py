@@ -192,6 +192,11 @@ class Command(msgspec.Struct, frozen=True, kw_only=True):
     examples: ClassVar[tuple[str, ...]] = ()
     """Command lines that show it at work."""
 
+    @classmethod
+    def further(cls) -> Sequence[tuple[str, str]]:
+        """Return what else the help should list, each with what it means."""
+        return ()
+
     async def run(self, ctx: Context) -> Reply:
         """Do it.
 

@@ -75,6 +75,8 @@ def of_command(entry: Entry) -> list[str]:
     rows = [*_argument_rows(entry), *_option_rows(entry)]
     if rows:
         lines += [*_columns(rows, width=28), ""]
+    if further := entry.command.further():
+        lines += ["What can be set:", *_columns(further, width=28), ""]
     if entry.command.aliases:
         lines += [f"Also known as: {', '.join(entry.command.aliases)}", ""]
     if entry.command.examples:
@@ -124,6 +126,7 @@ def _section(entry: Entry) -> Iterable[str]:
         yield from (paragraph, "")
     rows = [*_argument_rows(entry), *_option_rows(entry)]
     yield from (f"- `{name}`: {text}" for name, text in rows)
+    yield from (f"- {name}: {text}" for name, text in entry.command.further())
     if rows:
         yield ""
     for example in entry.command.examples:

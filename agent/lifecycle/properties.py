@@ -1,10 +1,168 @@
-"""The moves of properties: what users set with ``<noun>:set``, for one app or for the server."""
+"""The moves of properties: what users set with ``<noun>:set``, for one app or for the server, and what may be set.
+
+A property is stored as text under ``noun.property``. Those who act on one read it with ``Properties.effective``: the
+app's own value, else the server's, else their default.
+"""
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable
+
+import msgspec
+
+from agent.errors import UserError
 from agent.state.database import Transaction
 from proto.events import PropertyChanged
-from proto.names import AppId
+from proto.names import AppId, is_config_key
+
+MAX_STOP_SECONDS = 3_600
+"""An hour. Longer grace than this is a typing error, and holds up every deploy."""
+
+_BRANCH = re.compile(r"(?!-)(?!.*(?:\.\.|//|@\{|\.lock(?:/|$)))[A-Za-z0-9._/@+-]{1,200}(?<![/.])")
+"""A strict part of what git-check-ref-format(1) allows."""
+
+_STAGE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}")
+
+Check = Callable[[str], str]
+"""Returns the value as it is stored; raises ValueError with what would be right, as the end of a sentence."""
+
+
+class Property(msgspec.Struct, frozen=True, kw_only=True):
+    """Something that can be set."""
+
+    name: str
+    """``noun.property``."""
+    help: str
+    check: Check
+    default: str = ""
+    """What holds when nobody sets it, for reports; the truth is with those who act on it."""
+    may_be_empty: bool = False
+    """Whether an empty value is one, rather than unsetting."""
+    is_hidden: bool = False
+    """Whether commands of its own set it."""
+
+    @property
+    def noun(self) -> str:
+        """What it belongs to: ``git``."""
+        return self.name.partition(".")[0]
+
+    @property
+    def key(self) -> str:
+        """What users type: ``deploy-branch``."""
+        return self.name.partition(".")[2]
+
+
+def _branch(value: str) -> str:
+    if not _BRANCH.fullmatch(value):
+        raise ValueError("a branch's name, such as main")
+    return value
+
+
+def _variable(value: str) -> str:
+    if value and not is_config_key(value):
+        raise ValueError("the name of a variable, such as GIT_REV, or empty for none")
+    return value
+
+
+def _folder(value: str) -> str:
+    parts = value.strip("/").split("/")
+    if value.startswith(("/", "-")) or any(part in ("", ".", "..") for part in parts) or not value.isprintable():
+        raise ValueError("a path inside the repository, such as services/web")
+    return "/".join(parts)
+
+
+def _stage(value: str) -> str:
+    if not _STAGE.fullmatch(value):
+        raise ValueError("the name of a stage of the Dockerfile")
+    return value
+
+
+def _seconds(value: str) -> str:
+    if not (value.isascii() and value.isdigit() and 1 <= int(value[:6]) <= MAX_STOP_SECONDS and len(value) <= 6):
+        raise ValueError(f"a number of seconds from 1 to {MAX_STOP_SECONDS}")
+    return str(int(value))
+
+
+def _balance(value: str) -> str:
+    if value not in ("roundrobin", "leastconn"):
+        raise ValueError("roundrobin or leastconn")
+    return value
+
+
+def _build_args(value: str) -> str:
+    try:
+        return msgspec.json.encode(msgspec.json.decode(value, type=dict[str, str])).decode()
+    except msgspec.DecodeError as error:
+        raise ValueError("an object of strings, in JSON") from error
+
+
+PROPERTIES: dict[str, Property] = {
+    property.name: property
+    for property in (
+        Property(
+            name="git.deploy-branch",
+            help="The branch whose pushes are deployed. The first branch that is pushed becomes it.",
+            check=_branch,
+        ),
+        Property(
+            name="git.rev-env-var",
+            help="The variable that tells processes the commit they run; empty: none.",
+            check=_variable,
+            default="GIT_REV",
+            may_be_empty=True,
+        ),
+        Property(name="builder.build-dir", help="The folder of the repository that is built.", check=_folder),
+        Property(
+            name="builder-dockerfile.dockerfile-path",
+            help="The Dockerfile, from the folder that is built.",
+            check=_folder,
+            default="Dockerfile",
+        ),
+        Property(
+            name="builder-dockerfile.target", help="The stage of the Dockerfile to stop at; the last.", check=_stage
+        ),
+        Property(
+            name="builder-dockerfile.build-args",
+            help="The values of the Dockerfile's ARGs.",
+            check=_build_args,
+            is_hidden=True,
+        ),
+        Property(
+            name="ps.stop-timeout-seconds",
+            help="How long a process may take to end after SIGTERM, before it is killed.",
+            check=_seconds,
+            default="30",
+        ),
+        Property(
+            name="checks.wait-to-retire",
+            help="Seconds that a replaced web process may go on with requests in flight and open sockets.",
+            check=_seconds,
+            default="60",
+        ),
+        Property(
+            name="proxy.balance",
+            help="How requests are spread over web processes: roundrobin, or leastconn (fewest connections).",
+            check=_balance,
+            default="roundrobin",
+        ),
+    )
+}
+"""Every property that may be set, by name."""
+
+
+def checked(name: str, value: str) -> str:
+    """Return `value` as it is stored under the property `name`, which is in `PROPERTIES`.
+
+    Raises:
+        UserError: ``property.invalid``.
+    """
+    try:
+        return PROPERTIES[name].check(value)
+    except ValueError as error:
+        raise UserError(
+            "property.invalid", f"{value[:80]!r} is no value for {PROPERTIES[name].key}.", f"Give {error}."
+        ) from error
 
 
 async def set_property(tx: Transaction, *, app: AppId, name: str, value: str | None) -> None:

@@ -1,0 +1,174 @@
+"""``<noun>:set``, ``<noun>:report``: what can be set for an app or for the server.
+
+The commands of a noun that has nothing but properties are made here, one pair for each noun of
+``agent.lifecycle.properties``; nouns with more to report have a module of their own and use `property_rows`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated, ClassVar
+
+from agent.commands.arguments import AppOrGlobal, Argument, quoted
+from agent.commands.command import Command, Context
+from agent.commands.replies import HEADING, Done, Reply
+from agent.commands.reports import AppOrEvery, Row, Rows, report
+from agent.errors import UserError
+from agent.lifecycle.properties import PROPERTIES, Property, checked, set_property
+from agent.state.apps import App as AppRow
+from proto.names import SERVER
+
+
+class SetCommand(Command, frozen=True, kw_only=True):
+    """Sets one property of a noun. Subclasses say which noun."""
+
+    permission = "change"
+    noun: ClassVar[str]
+
+    app: AppOrGlobal
+    key: Annotated[str, Argument(help="What to set.", metavar="property")]
+    value: Annotated[str | None, Argument(help="Its value; left out, it is unset.")] = None
+
+    @classmethod
+    def further(cls) -> Sequence[tuple[str, str]]:
+        """Return what can be set."""
+        return [(property.key, property.help) for property in of_noun(cls.noun)]
+
+    async def run(self, ctx: Context) -> Reply:
+        """Store the value. What reads it acts by itself."""
+        found = property_of(self.noun, self.key)
+        value = self.value if self.value or (self.value is not None and found.may_be_empty) else None
+        stored = None if value is None else checked(found.name, value)
+        async with ctx.database.transaction() as tx:
+            await set_property(tx, app=ctx.target, name=found.name, value=stored)
+        await self.stored(ctx, found, stored)
+        said = f"Unsetting {found.key}" if stored is None else f"Setting {found.key} to {stored}"
+        return Done(said=(f"{HEADING}{said}",), facts={"property": found.key, "value": stored})
+
+    async def stored(self, ctx: Context, property: Property, value: str | None) -> None:
+        """Do what must follow at once. Nothing, for most."""
+
+
+class ReportCommand(Command, frozen=True, kw_only=True):
+    """Reports the properties of a noun. Subclasses say which noun."""
+
+    permission = "read"
+    noun: ClassVar[str]
+
+    app: AppOrEvery = None
+    row: Row = ""
+
+    async def run(self, ctx: Context) -> Reply:
+        """Answer from the database alone."""
+
+        async def rows(app: AppRow | None) -> Rows:
+            return await property_rows(ctx, app, noun=self.noun)
+
+        return await report(ctx, self, noun=self.noun, asked=self.row, rows=rows)
+
+
+def property_of(noun: str, key: str) -> Property:
+    """Return the property of a noun that users call `key`.
+
+    Raises:
+        UserError: ``property.unknown``.
+    """
+    found = PROPERTIES.get(f"{noun}.{key}")
+    if found is None or found.is_hidden:
+        known = ", ".join(property.key for property in of_noun(noun))
+        raise UserError(
+            "property.unknown", f"{quoted(key)} cannot be set with {noun}:set.", f"What can be set: {known}"
+        )
+    return found
+
+
+def of_noun(noun: str) -> list[Property]:
+    """Return what can be set with ``<noun>:set``."""
+    return [property for property in PROPERTIES.values() if property.noun == noun and not property.is_hidden]
+
+
+async def property_rows(ctx: Context, app: AppRow | None, *, noun: str) -> dict[str, str]:
+    """Return the rows of a noun's properties: as set for the app, as set for the server, and what holds."""
+    server = await ctx.database.read.properties.of_app(SERVER)
+    own = await ctx.database.read.properties.of_app(app.id) if app else {}
+    rows = {}
+    for property in of_noun(noun):
+        rows[f"{noun}-global-{property.key}"] = server.get(property.name, "")
+        if app:
+            rows[f"{noun}-{property.key}"] = own.get(property.name, "")
+            rows[f"{noun}-computed-{property.key}"] = own.get(
+                property.name, server.get(property.name, _default(ctx, property))
+            )
+    return rows
+
+
+def _default(ctx: Context, property: Property) -> str:
+    match property.name:
+        case "ps.stop-timeout-seconds":
+            return f"{ctx.server.stop_seconds:g}"
+        case "checks.wait-to-retire":
+            return f"{ctx.server.drain_seconds:g}"
+    return property.default
+
+
+class BuilderSet(SetCommand, frozen=True, kw_only=True):
+    """Set how an app is built. The next build follows it."""
+
+    name = "builder:set"
+    noun = "builder"
+    examples = ("builder:set blog build-dir services/web",)
+
+
+class BuilderReport(ReportCommand, frozen=True, kw_only=True):
+    """Report how apps are built."""
+
+    name = "builder:report"
+    noun = "builder"
+
+
+class DockerfileSet(SetCommand, frozen=True, kw_only=True):
+    """Set how a Dockerfile is built. The next build follows it."""
+
+    name = "builder-dockerfile:set"
+    noun = "builder-dockerfile"
+    examples = ("builder-dockerfile:set blog dockerfile-path deploy/Dockerfile",)
+
+
+class DockerfileReport(ReportCommand, frozen=True, kw_only=True):
+    """Report how Dockerfiles are built."""
+
+    name = "builder-dockerfile:report"
+    noun = "builder-dockerfile"
+
+
+class ChecksSet(SetCommand, frozen=True, kw_only=True):
+    """Set how deploys replace what runs.
+
+    The checks themselves are written in the app's app.json.
+    """
+
+    name = "checks:set"
+    noun = "checks"
+    examples = ("checks:set blog wait-to-retire 120",)
+
+
+class ChecksReport(ReportCommand, frozen=True, kw_only=True):
+    """Report how deploys replace what runs."""
+
+    name = "checks:report"
+    noun = "checks"
+
+
+class ProxySet(SetCommand, frozen=True, kw_only=True):
+    """Set how requests reach an app. It holds at once."""
+
+    name = "proxy:set"
+    noun = "proxy"
+    examples = ("proxy:set blog balance leastconn",)
+
+
+class ProxyReport(ReportCommand, frozen=True, kw_only=True):
+    """Report how requests reach apps."""
+
+    name = "proxy:report"
+    noun = "proxy"
