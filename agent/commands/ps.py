@@ -1,0 +1,231 @@
+"""``ps:*``: the processes of apps: how many run, and whether they do."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Annotated
+
+import msgspec
+
+from agent.commands import deploying, settings
+from agent.commands.arguments import ALL, App, AppOrAll, Argument, Flag, quoted, read_number, read_process_type
+from agent.commands.command import Command, Context
+from agent.commands.deploying import Wish
+from agent.commands.replies import INDENT, STEP, WARNING, Done, Ended, Json, Raw, Reply
+from agent.commands.scaling import await_replicas, await_stop
+from agent.errors import UserError
+from agent.lifecycle import apps
+from agent.state.apps import App as AppRow
+from proto.names import WEB, ProcessType
+from proto.wire import Exit
+
+
+class PsScale(Command, frozen=True, kw_only=True):
+    """Say how many of each process should run; without numbers, print how many do.
+
+    Ends once that many are ready.
+    """
+
+    name = "ps:scale"
+    permission = "change"
+    examples = ("ps:scale blog web=3 worker=2", "ps:scale blog")
+
+    app: App
+    quantities: Annotated[tuple[str, ...], Argument(help="Process type and number.", metavar="process=n")] = ()
+    is_draft: Annotated[bool, Flag(names=("--skip-deploy",), help="Do not wait until they are ready.")] = False
+
+    async def run(self, ctx: Context) -> Reply:
+        """Store the numbers and watch them come true."""
+        wanted = dict(_quantity(text) for text in self.quantities)
+        if not wanted:
+            return _scale_of(ctx.app, await _quantities(ctx, ctx.app))
+        async with ctx.database.transaction() as tx:
+            await apps.scale(tx, app=ctx.app, quantities=wanted)
+        told = " ".join(f"{process}={count}" for process, count in wanted.items())
+        await ctx.progress(f"{STEP}Scaling {ctx.app.name} processes: {told}")
+        facts: dict[str, Json] = {"scale": await _quantities(ctx, ctx.app)}
+        if self.is_draft or ctx.app.is_stopped or ctx.app.live_release is None:
+            return Done(said=(), facts=facts)
+        await await_replicas(ctx, ctx.app)
+        return Done(said=(f"{INDENT}All of them are ready.",), facts=facts)
+
+
+class ScaleReply(Reply, frozen=True, kw_only=True):
+    """How many of each process are wanted."""
+
+    app: str
+    quantities: dict[str, int]
+
+    def lines(self, *, quiet: bool) -> Iterable[str]:
+        """Yield Dokku's small table."""
+        rows = [("proctype", "qty"), ("--------", "---")]
+        rows += [(process, str(count)) for process, count in self.quantities.items()]
+        width = max(len(process) for process, _ in rows)
+        if not quiet:
+            yield f"{STEP}Scaling for {self.app}"
+        for process, count in rows:
+            yield f"{process}:".ljust(width + 2) + count
+
+    def json(self) -> Json:
+        """Return a list of objects, as Dokku has it."""
+        return [{"process_type": process, "quantity": count} for process, count in self.quantities.items()]
+
+
+class _ForApps(Command, frozen=True, kw_only=True):
+    """Does one thing to an app, or to every one."""
+
+    permission = "change"
+    app: AppOrAll
+
+    async def run(self, ctx: Context) -> Reply:
+        """Do it to each, and go on with the next when one fails."""
+        if self.app != ALL:
+            return await self.one(ctx, ctx.app)
+        status = Exit.OK
+        for app in await ctx.database.read.apps.all():
+            try:
+                if (await self.one(ctx, app)).status:
+                    status = Exit.FAILED
+            except UserError as error:
+                await ctx.screen.trouble(f"{app.name}: {error.message}", error.hint)
+                status = Exit.FAILED
+        return Ended(status=status)
+
+    async def one(self, ctx: Context, app: AppRow) -> Reply:
+        """Do it to one app."""
+        raise NotImplementedError
+
+
+class PsRestart(_ForApps, frozen=True, kw_only=True):
+    """Replace every process by a new one, with no request lost.
+
+    Config that was set with --no-restart is taken, so this makes a release.
+    """
+
+    name = "ps:restart"
+    examples = ("ps:restart blog",)
+
+    async def one(self, ctx: Context, app: AppRow) -> Reply:
+        """Deploy the live release's image again."""
+        await ctx.progress(f"{STEP}Restarting {app.name}")
+        return await _deploy(ctx, app, Wish(kind="restart", why="Restarted"))
+
+
+class PsRebuild(_ForApps, frozen=True, kw_only=True):
+    """Build what was pushed last once more, and deploy it."""
+
+    name = "ps:rebuild"
+    examples = ("ps:rebuild blog",)
+
+    async def one(self, ctx: Context, app: AppRow) -> Reply:
+        """Deploy the deploy branch's tip, or the same image if there is no source."""
+        branch = await ctx.database.read.properties.effective(app.id, "git.deploy-branch")
+        commit = await ctx.source.tip(app.id, branch) if branch else None
+        if commit:
+            await ctx.progress(f"{STEP}Rebuilding {app.name} from {commit[:12]}")
+            return await _deploy(ctx, app, Wish(kind="rebuild", why="Rebuilt", commit=commit))
+        live = await ctx.database.read.releases.get(app.id, app.live_release) if app.live_release else None
+        if live is None:
+            raise UserError(
+                "deploy.nothing-deployed",
+                f"Nothing was pushed to {app.name} yet.",
+                "Push it first: git push pushboat main",
+            )
+        await ctx.progress(f"{STEP}Deploying the image of {app.name} again")
+        return await _deploy(ctx, app, Wish(kind="image", why="Rebuilt", image=live.image))
+
+
+class PsStop(_ForApps, frozen=True, kw_only=True):
+    """Stop every process of an app. Visitors get a page that says so."""
+
+    name = "ps:stop"
+    examples = ("ps:stop blog",)
+
+    async def one(self, ctx: Context, app: AppRow) -> Reply:
+        """Want nothing to run, and wait until nothing does."""
+        async with ctx.database.transaction() as tx:
+            is_new = await apps.stop(tx, app=app)
+        if not is_new:
+            return await _said(ctx, f"{WARNING}{app.name} is stopped already")
+        await ctx.progress(f"{STEP}Stopping {app.name}")
+        await await_stop(ctx, app)
+        return Done(said=(), facts={"app": app.name, "running": False})
+
+
+class PsStart(_ForApps, frozen=True, kw_only=True):
+    """Start what was stopped."""
+
+    name = "ps:start"
+    examples = ("ps:start blog",)
+
+    async def one(self, ctx: Context, app: AppRow) -> Reply:
+        """Want the live release to run, and wait until it is ready."""
+        if app.live_release is None:
+            return await _said(ctx, f"{WARNING}{app.name} has not been deployed")
+        async with ctx.database.transaction() as tx:
+            is_new = await apps.start(tx, app=app)
+        if not is_new:
+            return await _said(ctx, f"{WARNING}{app.name} is running already")
+        await ctx.progress(f"{STEP}Starting {app.name}")
+        now = await ctx.database.read.apps.get(app.id)
+        await await_replicas(ctx, now or app)
+        return Done(said=(), facts={"app": app.name, "running": True})
+
+
+class PsInspect(Command, frozen=True, kw_only=True):
+    """Print what Docker says of an app's containers, in JSON; values of the environment are masked."""
+
+    name = "ps:inspect"
+    permission = "read"
+
+    app: App
+
+    async def run(self, ctx: Context) -> Reply:
+        """Ask the scheduler."""
+        described = await ctx.scheduler.describe(ctx.app.id)
+        return Raw(text=msgspec.json.format(msgspec.json.encode(described), indent=2).decode() + "\n", data=described)
+
+
+class PsSet(settings.SetCommand, frozen=True, kw_only=True):
+    """Set how processes run. It holds for those that are stopped from now on."""
+
+    name = "ps:set"
+    noun = "ps"
+    examples = ("ps:set blog stop-timeout-seconds 60",)
+
+
+async def _deploy(ctx: Context, app: AppRow, wish: Wish) -> Reply:
+    async with ctx.database.transaction() as tx:
+        deploy = await deploying.accept(tx, ctx=ctx, app=app.id, wish=wish)
+    return await deploying.show(ctx, deploy)
+
+
+async def _said(ctx: Context, line: str) -> Reply:
+    await ctx.progress(line)
+    return Done(said=())
+
+
+async def _quantities(ctx: Context, app: AppRow) -> dict[str, int]:
+    """Return how many of each process type are wanted: of those in the live release, and those that were set."""
+    read = ctx.database.read
+    quantities: dict[str, int] = {}
+    release = await read.releases.get(app.id, app.live_release) if app.live_release else None
+    for plan in release.plan.processes if release else ():
+        quantities[plan.type] = 1 if plan.type == WEB else 0
+    if release is None:
+        quantities[WEB] = 1
+    quantities.update(await read.scales.of_app(app.id))
+    return dict(sorted(quantities.items()))
+
+
+def _scale_of(app: AppRow, quantities: dict[str, int]) -> Reply:
+    return ScaleReply(app=app.name, quantities=quantities)
+
+
+def _quantity(text: str) -> tuple[ProcessType, int]:
+    process, equals, count = text.partition("=")
+    if not equals or not count:
+        raise UserError(
+            "scale.no-quantity", f"{quoted(text)} does not say how many.", "Write process type and number: web=2"
+        )
+    return read_process_type(process), read_number(count)

@@ -1,0 +1,65 @@
+"""``ps:report``: what runs."""
+
+from __future__ import annotations
+
+from agent.commands.command import Command, Context
+from agent.commands.replies import Reply
+from agent.commands.reports import AppOrEvery, Row, Rows, flag, report
+from agent.commands.settings import property_rows
+from agent.state.apps import App
+from agent.state.database import Tables
+from agent.state.replicas import WANTED, Replica
+
+SHORT_ID = 11
+"""Characters of a container's id, as Dokku prints it."""
+
+
+class PsReport(Command, frozen=True, kw_only=True):
+    """Report what runs of an app, or of all.
+
+    Answers from what the agent knows, without asking Docker.
+    """
+
+    name = "ps:report"
+    aliases = ("ps",)
+    permission = "read"
+    examples = ("ps:report blog", "ps:report blog --running")
+
+    app: AppOrEvery = None
+    row: Row = ""
+
+    async def run(self, ctx: Context) -> Reply:
+        """Answer from the database alone."""
+
+        async def rows(app: App | None) -> Rows:
+            properties = await property_rows(ctx, app, noun="ps")
+            return {**properties, **(await _rows(ctx.database.read, app) if app else {})}
+
+        return await report(ctx, self, noun="ps", asked=self.row, rows=rows)
+
+
+async def _rows(read: Tables, app: App) -> Rows:
+    replicas = [replica for replica in await read.replicas.of_app(app.id) if replica.release == app.live_release]
+    release = await read.releases.get(app.id, app.live_release) if app.live_release else None
+    can_scale = release is None or not release.plan.formation
+    rows = {
+        "deployed": flag(app.live_release is not None),
+        "processes": str(sum(replica.state in WANTED for replica in replicas)),
+        "ps-can-scale": flag(can_scale),
+        "restore": flag(not app.is_stopped),
+        "running": _running(replicas),
+    }
+    for replica in replicas:
+        rows[f"status-{replica.label}"] = _status(replica)
+    return rows
+
+
+def _running(replicas: list[Replica]) -> str:
+    running = [replica.state == "ready" for replica in replicas if replica.state in WANTED]
+    return "mixed" if any(running) and not all(running) else flag(bool(running) and all(running))
+
+
+def _status(replica: Replica) -> str:
+    state = {"ready": "running", "started": "starting", "planned": "waiting" if replica.losses else "planned"}
+    known = state.get(replica.state, replica.state)
+    return f"{known} (CID: {replica.container[:SHORT_ID]})" if replica.container else known
