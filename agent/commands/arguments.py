@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import types
 from collections.abc import Callable, Iterator
-from typing import Annotated, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Literal, NewType, Union, get_args, get_origin, get_type_hints
 
 import msgspec
 
@@ -20,6 +20,10 @@ GLOBAL = "--global"
 
 ALL = "--all"
 """In place of an app: every app."""
+
+
+Version = NewType("Version", int)
+"""The number of a release, from 1."""
 
 
 class Argument(msgspec.Struct, frozen=True, kw_only=True):
@@ -204,12 +208,25 @@ def read_number(text: str) -> int:
     return int(text)
 
 
+def read_version(text: str) -> Version:
+    """Return a release's number, written ``v3`` or ``3``.
+
+    Raises:
+        UserError: ``release.invalid``.
+    """
+    digits = text.removeprefix("v")
+    if not (digits.isascii() and digits.isdigit() and 0 < int(digits[:10]) and len(digits) <= 10):
+        raise UserError("release.invalid", f"{quoted(text)} is not a release.", "Write it as: v3")
+    return Version(int(digits))
+
+
 READERS: dict[object, Reader] = {
     str: str,
     bool: bool,
     int: read_number,
     AppName: read_app_name,
     ProcessType: read_process_type,
+    Version: read_version,
 }
 """How a word becomes a value, by the field's type."""
 

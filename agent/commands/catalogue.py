@@ -2,10 +2,44 @@
 
 from __future__ import annotations
 
-from agent.commands import apps, logs, server, urls
+from agent.commands import (
+    apps,
+    config,
+    deploys,
+    docker_options,
+    domains,
+    events,
+    git,
+    keys,
+    logs,
+    one_off,
+    ps,
+    ps_report,
+    releases,
+    server,
+    settings,
+    urls,
+)
 from agent.commands.registry import Registry
 
-MODULES = (apps, urls, logs, server)
+MODULES = (
+    apps,
+    config,
+    deploys,
+    docker_options,
+    domains,
+    events,
+    git,
+    keys,
+    logs,
+    one_off,
+    ps,
+    ps_report,
+    releases,
+    server,
+    settings,
+    urls,
+)
 
 
 def every_command() -> Registry:

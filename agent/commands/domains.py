@@ -192,7 +192,6 @@ class DomainsReport(Command, frozen=True, kw_only=True):
     """Report the domains of an app, of the server, or of all apps."""
 
     name = "domains:report"
-    aliases = ("domains",)
     permission = "read"
 
     app: AppOrEvery = None

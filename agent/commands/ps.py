@@ -214,7 +214,7 @@ async def _quantities(ctx: Context, app: AppRow) -> dict[str, int]:
         quantities[plan.type] = 1 if plan.type == WEB else 0
     if release is None:
         quantities[WEB] = 1
-    quantities.update(await read.scales.of_app(app.id))
+    quantities |= {str(process): count for process, count in (await read.scales.of_app(app.id)).items()}
     return dict(sorted(quantities.items()))
 
 

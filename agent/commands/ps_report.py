@@ -21,7 +21,6 @@ class PsReport(Command, frozen=True, kw_only=True):
     """
 
     name = "ps:report"
-    aliases = ("ps",)
     permission = "read"
     examples = ("ps:report blog", "ps:report blog --running")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import inspect
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from types import ModuleType
 
 import msgspec
@@ -46,7 +46,7 @@ class Registry:
         for module in modules:
             for command in commands_in(module):
                 self._add(command)
-                self._about.setdefault(noun_of(command.name), _first_sentence(module))
+                self._about.setdefault(noun_of(command.name), _about(module, command))
         for alias, name in self._aliases.items():
             if alias in self._entries:
                 raise TypeError(f"{alias} is a command and an alias of {name}")
@@ -117,11 +117,18 @@ def noun_of(name: str) -> str:
     return name.partition(":")[0]
 
 
-def _first_sentence(module: ModuleType) -> str:
-    """Return the module's docstring up to its first full stop, without the names of commands that it begins with."""
+def _about(module: ModuleType, command: type[Command]) -> str:
+    """Return what the command's noun is for: the command's own summary if it is the noun's only one.
+
+    Else what the module says in ``ABOUT``, or of itself in its first sentence, after the names of its commands.
+    """
+    noun = noun_of(command.name)
+    if command.name == noun:
+        return inspect.cleandoc(command.__doc__ or "").split("\n\n")[0].replace("\n", " ")
+    about: Mapping[str, str] = getattr(module, "ABOUT", {})
     text = inspect.cleandoc(module.__doc__ or "").split("\n\n")[0].replace("\n", " ")
     sentence = text.rpartition("``: ")[2] if text.startswith("``") else text
-    return sentence[:1].upper() + sentence[1:]
+    return about.get(noun, sentence[:1].upper() + sentence[1:])
 
 
 def _by_noun(entry: Entry) -> tuple[str, bool, str]:

@@ -19,6 +19,15 @@ from agent.state.apps import App as AppRow
 from proto.names import SERVER
 
 
+ABOUT = {
+    "builder": "How apps are built.",
+    "builder-dockerfile": "How Dockerfiles are built.",
+    "checks": "How deploys replace what runs.",
+    "proxy": "How requests reach apps.",
+}
+"""What each noun is for."""
+
+
 class SetCommand(Command, frozen=True, kw_only=True):
     """Sets one property of a noun. Subclasses say which noun."""
 
