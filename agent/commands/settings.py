@@ -18,7 +18,6 @@ from agent.lifecycle.properties import PROPERTIES, Property, checked, set_proper
 from agent.state.apps import App as AppRow
 from proto.names import SERVER
 
-
 ABOUT = {
     "builder": "How apps are built.",
     "builder-dockerfile": "How Dockerfiles are built.",
