@@ -30,7 +30,7 @@ _FIELDS = 6
 
 
 class Recent(msgspec.Struct, kw_only=True):
-    """The newest stamps of one replica's stored lines. Updated in place, line by line or batch by batch alike."""
+    """The newest stamps of one replica's stored lines. Updated in place; how lines are batched makes no difference."""
 
     newest: int = 0
     seen: dict[int, int] = {}
@@ -153,11 +153,13 @@ def decode_checkpoint(line: bytes) -> Checkpoint | None:
 
 def absorb_records(recent: dict[ReplicaId, Recent], records: Iterable[bytes]) -> None:
     """Bring `recent` up to date with stored records, as absorbing them when they were stored did."""
+    stamps: dict[bytes, list[tuple[int, bool]]] = {}
     for record in records:
         fields = split(record)
         if fields is not None:
-            replica = ReplicaId(fields[4].decode())
-            recent.setdefault(replica, Recent()).absorb([(int(fields[0]), fields[3] == b"a")])
+            stamps.setdefault(fields[4], []).append((int(fields[0]), fields[3] == b"a"))
+    for replica, of_replica in stamps.items():
+        recent.setdefault(ReplicaId(replica.decode()), Recent()).absorb(of_replica)
 
 
 _recent = msgspec.json.Decoder(dict[ReplicaId, Recent])
