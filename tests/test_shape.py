@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+from agent.commands.catalogue import every_command
 from proto import events
 
 ROOT = Path(__file__).parent.parent
@@ -257,6 +258,19 @@ def test_an_event_has_a_golden_example(event_type: type[events.Event]) -> None:
     assert examples, f"tests/golden/events/{tag}.json is missing"
     for example in examples:
         assert isinstance(events.decode(example.read_bytes()), event_type)
+
+
+def test_every_command_and_all_that_it_takes_is_documented() -> None:
+    entries = every_command().entries()
+    assert len(entries) > 40
+    silent = [entry.name for entry in entries if not entry.summary]
+    silent += [
+        f"{entry.name} {parameter.metavar}"
+        for entry in entries
+        for parameter in (*entry.signature.arguments, *entry.signature.named())
+        if not parameter.kind.help
+    ]
+    assert silent == []
 
 
 def handler_names() -> list[str]:
