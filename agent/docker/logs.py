@@ -73,7 +73,8 @@ class DockerLogs:
                     if batch := resume.unseen(lines.feed(data)):
                         yield batch
         except Refused as refusal:
-            if refusal.status != 404:
+            # 404 and 409: it is gone or going, which the next look at it will tell.
+            if refusal.status not in (404, 409):
                 raise Unavailable("docker.unavailable", f"Docker refused: {refusal.message}") from refusal
         except ValueError as error:
             raise Unavailable("docker.unavailable", "Docker sent a log that makes no sense.") from error

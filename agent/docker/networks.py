@@ -96,7 +96,8 @@ class Networks:
         try:
             await self._engine.json("POST", "networks/create", data=body)
         except Refused as refusal:
-            if refusal.status == 409 and await self._is_there(index):
+            # Told as a taken name or as taken addresses: an answer that was lost, or another task of this agent.
+            if await self._is_there(index):
                 return
             raise Unavailable(
                 "network.pool-taken",

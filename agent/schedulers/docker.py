@@ -123,9 +123,10 @@ class DockerScheduler:
     async def _make_true(self, wish: ReplicaWish, found: Sequence[ContainerRow], say: Say) -> None:
         """See to it that one running container fulfils `wish`, out of what the app has."""
         async with self._starts:
+            network = await self._networks.ensure(wish.bridge)
             row = await self._choose(wish, found)
             if row is None:
-                container = await self._create(wish)
+                container = await self._create(wish, network=network)
             elif row.state in ("running", "restarting"):
                 return
             elif row.state == "paused":
@@ -152,8 +153,7 @@ class DockerScheduler:
             await self._containers.remove(row.id)
         return chosen
 
-    async def _create(self, wish: ReplicaWish) -> str:
-        network = await self._networks.ensure(wish.bridge)
+    async def _create(self, wish: ReplicaWish, *, network: str) -> str:
         body = create_body(wish, instance=self._engine.instance, network=network)
         name = container_name(wish)
         try:

@@ -1,0 +1,190 @@
+"""Log lines: read out of the engine's bytes, and followed from real containers to their end."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import aclosing
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from agent.docker.frames import FrameReader
+from agent.docker.logs import DockerLogs, LineReader
+from agent.docker.stamps import StampReader, query_time, unix_seconds
+from agent.ports.logs import MAX_LINE, RawLine
+from agent.ports.scheduler import ReplicaWish
+from agent.schedulers.docker import DockerScheduler
+from proto.names import ReplicaId
+from tests.support.docker import Corner, token, until
+
+STAMP = b"2026-11-22T21:12:52.123456789Z"
+AT = 1_795_381_972_123_456_789
+
+
+def frame(payload: bytes, stream: int = 1) -> bytes:
+    return bytes([stream, 0, 0, 0]) + len(payload).to_bytes(4, "big") + payload
+
+
+def test_stamps_are_read_to_the_nanosecond() -> None:
+    reader = StampReader()
+    assert reader.read(STAMP + b" text") == AT
+    assert reader.read(b"2026-11-22T21:13:00.000000000Z") == AT - 123_456_789 + 8 * 10**9
+    assert query_time(AT) == "1795381972.123456789"
+    assert query_time(5_000_000_001) == "5.000000001"
+    assert unix_seconds("2026-11-22T21:12:52.123456789Z") == pytest.approx(AT / 1e9)
+    assert unix_seconds("0001-01-01T00:00:00Z") == 0.0
+    with pytest.raises(ValueError):
+        reader.read(b"not a stamp at all")
+
+
+def test_lines_of_both_streams_are_told_apart() -> None:
+    data = frame(STAMP + b" out\n") + frame(STAMP + b" err\n", 2) + frame(STAMP + b" \n")
+    assert LineReader().feed(data) == [
+        RawLine(AT, "stdout", b"out"),
+        RawLine(AT, "stderr", b"err"),
+        RawLine(AT, "stdout", b""),
+    ]
+
+
+@given(st.data())
+def test_lines_do_not_depend_on_how_the_bytes_are_cut(data: st.DataObject) -> None:
+    texts = data.draw(st.lists(st.tuples(st.sampled_from([1, 2]), st.binary(max_size=40)), max_size=8))
+    whole = b"".join(frame(STAMP + b" " + text.replace(b"\n", b"") + b"\n", stream) for stream, text in texts)
+    cuts = sorted(data.draw(st.lists(st.integers(0, len(whole)), max_size=6)))
+    reader, lines = LineReader(), []
+    for start, stop in zip([0, *cuts], [*cuts, len(whole)], strict=True):
+        lines += reader.feed(whole[start:stop])
+    assert lines + reader.end() == LineReader().feed(whole)
+
+
+def test_a_line_in_parts_is_joined_and_cut_at_the_limit() -> None:
+    reader = LineReader()
+    parts = [STAMP + b" " + b"a" * 16_384, STAMP + b" " + b"b" * 100 + b"\n"]
+    lines = reader.feed(b"".join(map(frame, parts)))
+    assert [len(line.data) for line in lines] == [MAX_LINE, 16_484 - MAX_LINE]
+    assert b"".join(line.data for line in lines) == b"a" * 16_384 + b"b" * 100
+
+
+def test_an_endless_line_is_given_in_pieces_and_not_kept() -> None:
+    reader, given_bytes = LineReader(), 0
+    for _ in range(1_000):
+        lines = reader.feed(frame(STAMP + b" " + b"x" * 16_384))
+        given_bytes += sum(len(line.data) for line in lines)
+        assert all(len(line.data) == MAX_LINE for line in lines)
+    assert 1_000 * 16_384 - given_bytes < MAX_LINE
+
+
+def test_what_never_got_its_newline_comes_at_the_end() -> None:
+    reader = LineReader()
+    assert reader.feed(frame(STAMP + b" half")) == []
+    assert reader.end() == [RawLine(AT, "stdout", b"half")]
+    assert reader.end() == []
+
+
+def test_a_stream_that_is_none_is_noticed() -> None:
+    with pytest.raises(ValueError):
+        list(FrameReader().feed(b"HTTP/1.1 400 Bad Request\r\n"))
+
+
+@pytest.fixture
+def scheduler(docker: Corner) -> DockerScheduler:
+    return DockerScheduler(docker.engine, bridges=docker.bridges)
+
+
+async def texts(logs: DockerLogs, replica: ReplicaId, *, since: int = 0, count: int = 0) -> list[str]:
+    """Return what the replica has written: to its end, or the first `count` lines."""
+    return [line.data.decode() for line in await lines_of(logs, replica, since=since, count=count)]
+
+
+async def lines_of(logs: DockerLogs, replica: ReplicaId, *, since: int = 0, count: int = 0) -> list[RawLine]:
+    lines: list[RawLine] = []
+    async with asyncio.timeout(60), aclosing(logs.follow(replica, since=since)) as batches:
+        async for batch in batches:
+            assert batch
+            lines += batch
+            if count and len(lines) >= count:
+                break
+    return lines
+
+
+async def start(docker: Corner, scheduler: DockerScheduler, *command: str) -> ReplicaWish:
+    wish = docker.wish(*command)
+    await scheduler.converge(docker.app, [wish], lambda _: None)
+    return wish
+
+
+@pytest.mark.real
+async def test_a_replica_is_followed_from_its_first_byte_to_its_last(
+    docker: Corner, scheduler: DockerScheduler
+) -> None:
+    wish = await start(docker, scheduler, "sh", "-c", "echo first; sleep 0.3; echo oops >&2; sleep 0.3; printf last")
+    lines = await lines_of(DockerLogs(docker.engine), wish.replica)
+    assert [(line.stream, line.data) for line in lines] == [
+        ("stdout", b"first"),
+        ("stderr", b"oops"),
+        ("stdout", b"last"),
+    ]
+    assert lines[0].at < lines[1].at < lines[2].at
+
+
+@pytest.mark.real
+async def test_one_that_has_ended_long_ago_is_read_whole(docker: Corner, scheduler: DockerScheduler) -> None:
+    wish = await start(docker, scheduler, "seq", "1", "20000")
+
+    async def has_ended() -> bool:
+        status = await scheduler.look(wish.replica)
+        return status is not None and status.phase == "exited"
+
+    await until(has_ended)
+    assert await texts(DockerLogs(docker.engine), wish.replica) == [str(number) for number in range(1, 20_001)]
+
+
+@pytest.mark.real
+async def test_following_again_from_a_stamp_gives_that_line_and_all_after(
+    docker: Corner, scheduler: DockerScheduler
+) -> None:
+    wish = await start(docker, scheduler, "seq", "1", "2000")
+    logs = DockerLogs(docker.engine)
+    lines = await lines_of(logs, wish.replica)
+    middle = lines[1_000]
+    again = await lines_of(logs, wish.replica, since=middle.at)
+    assert again == [line for line in lines if line.at >= middle.at]
+    assert 1_000 <= len(again) <= 1_010
+
+
+@pytest.mark.real
+async def test_restarts_by_the_engine_do_not_end_a_follow(docker: Corner, scheduler: DockerScheduler) -> None:
+    script = "echo up; test -e /tmp/b && exit 0; test -e /tmp/a && touch /tmp/b; touch /tmp/a; echo down; exit 3"
+    wish = await start(docker, scheduler, "sh", "-c", script)
+    assert await texts(DockerLogs(docker.engine), wish.replica) == ["up", "down", "up", "down", "up"]
+
+
+@pytest.mark.real
+async def test_nothing_is_lost_where_the_engine_rotates_its_files(docker: Corner, scheduler: DockerScheduler) -> None:
+    # 20 MB as the engine keeps them, in files of 10 MB: the follow goes through a rotation, where engines may stall.
+    wish = await start(docker, scheduler, "seq", "1000000", "1260000")
+    lines = await texts(DockerLogs(docker.engine, silence_seconds=0.5), wish.replica)
+    assert len(lines) == 260_001
+    assert lines == [str(number) for number in range(1_000_000, 1_260_001)]
+
+
+@pytest.mark.real
+async def test_silence_is_not_taken_for_the_end(docker: Corner, scheduler: DockerScheduler) -> None:
+    wish = await start(docker, scheduler, "sh", "-c", "echo one; sleep 1.5; echo two")
+    assert await texts(DockerLogs(docker.engine, silence_seconds=0.1), wish.replica) == ["one", "two"]
+
+
+@pytest.mark.real
+async def test_a_replica_that_is_removed_ends_its_follow(docker: Corner, scheduler: DockerScheduler) -> None:
+    wish = await start(docker, scheduler, "sh", "-c", "echo one; sleep 1000")
+    logs = DockerLogs(docker.engine)
+    reading = asyncio.create_task(texts(logs, wish.replica))
+    assert await texts(logs, wish.replica, count=1) == ["one"]
+    await scheduler.remove(wish.replica)
+    assert await reading == ["one"]
+
+
+@pytest.mark.real
+async def test_nobody_is_followed_for_ever_who_is_not_there(docker: Corner) -> None:
+    assert await texts(DockerLogs(docker.engine), ReplicaId(token("r"))) == []
