@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Mapping
 
+from agent.errors import UserError
 from agent.ports.source import Commit, SourceTree, TreeEntry
 from proto.names import AppId
 
@@ -23,7 +24,10 @@ class FakeTree:
         return [TreeEntry(path, 0o100644, len(body), "0" * 40) for path, body in sorted(self._files.items())]
 
     async def read(self, path: str, *, limit: int = 1_000_000) -> bytes | None:
-        return self._files.get(path)
+        content = self._files.get(path)
+        if content is not None and len(content) > limit:
+            raise UserError("source.file-too-large", f"{path} is too large.")
+        return content
 
     async def archive(self, *, folder: str = "") -> AsyncGenerator[bytes, None]:
         for path in self._files:
@@ -31,6 +35,16 @@ class FakeTree:
 
     async def notes(self) -> list[str]:
         return []
+
+
+class MissingTree(FakeTree):
+    """A tree of a commit that the repository does not have."""
+
+    async def entries(self) -> list[TreeEntry]:
+        raise UserError("source.no-such-commit", "There is no such commit.")
+
+    async def read(self, path: str, *, limit: int = 1_000_000) -> bytes | None:
+        raise UserError("source.no-such-commit", "There is no such commit.")
 
 
 class FakeRepos:
@@ -53,6 +67,7 @@ class FakeRepos:
     async def remove(self, app: AppId) -> None:
         self.made.discard(app)
         self.commits = {key: files for key, files in self.commits.items() if key[0] != app}
+        self.tips = {key: commit for key, commit in self.tips.items() if key[0] != app}
 
     async def tip(self, app: AppId, branch: str) -> str | None:
         return self.tips.get((app, branch))
@@ -67,7 +82,8 @@ class FakeRepos:
         return Commit(commit, "Ada <ada@example.com>", "A change") if (app, commit) in self.commits else None
 
     def tree(self, app: AppId, commit: str) -> SourceTree:
-        return FakeTree(commit, self.commits[app, commit])
+        files = self.commits.get((app, commit))
+        return MissingTree(commit, {}) if files is None else FakeTree(commit, files)
 
     async def sync(self, app: AppId) -> None:
         return None

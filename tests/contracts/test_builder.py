@@ -1,0 +1,107 @@
+"""What every image builder promises, asked of the fake and of the Dockerfile builder with a real engine alike."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import msgspec
+import pytest
+
+from agent.builders.dockerfile import DockerfileBuilder
+from agent.docker.engine import Engine
+from agent.docker.images import DockerImages
+from agent.ports.images import BuildFailed, BuildOptions, BuildRequest, ImageBuilder, Images
+from agent.ports.source import SourceTree
+from proto.names import AppId, DeployId
+from tests.fakes.images import FakeBuilder, FakeImages
+from tests.fakes.source import FakeTree
+from tests.support.archived import ArchivedTree
+from tests.support.base_image import BASE_IMAGE, ensure_base_image
+from tests.support.docker import token
+
+APP = AppId("abuildertest")
+
+
+class Stage(msgspec.Struct, frozen=True):
+    """A builder and the images it makes."""
+
+    builder: ImageBuilder
+    images: Images
+
+    def request(self, dockerfile: str) -> BuildRequest:
+        """Return a wish for a build of nothing but this Dockerfile."""
+        return BuildRequest(
+            app=APP,
+            app_name="blog",
+            deploy=DeployId("d1"),
+            tag=self.images.tag_for(APP, DeployId(token("d"))),
+            labels={"com.pushboat.app-id": APP},
+            source=ArchivedTree({"Dockerfile": f"FROM {BASE_IMAGE}\n{dockerfile}".encode()}),
+            options=BuildOptions(),
+        )
+
+
+@asynccontextmanager
+async def real() -> AsyncIterator[Stage]:
+    async with Engine.open(instance=token("t")) as engine:
+        await ensure_base_image(engine)
+        images = DockerImages(engine)
+        yield Stage(DockerfileBuilder(engine, images), images)
+        for image in await images.ours():
+            await engine.json("DELETE", f"images/{image.id}", params={"force": True})
+
+
+@pytest.fixture(params=["fake", pytest.param("docker", marks=pytest.mark.real)])
+async def stage(request: pytest.FixtureRequest) -> AsyncIterator[Stage]:
+    if request.param == "fake":
+        images = FakeImages()
+        yield Stage(FakeBuilder(images), images)
+        return
+    async with real() as stage:
+        yield stage
+
+
+async def test_it_detects_what_it_can_build(stage: Stage) -> None:
+    with_it: SourceTree = FakeTree("1" * 40, {"Dockerfile": b"FROM x"})
+    without: SourceTree = FakeTree("1" * 40, {"other": b""})
+    assert await stage.builder.detect(with_it, BuildOptions())
+    assert not await stage.builder.detect(without, BuildOptions())
+
+
+async def test_what_it_built_is_found_under_its_tag(stage: Stage) -> None:
+    request = stage.request("EXPOSE 8080\n")
+    said: list[str] = []
+    image = await stage.builder.build(request, said.append)
+    found = await stage.images.find(request.tag)
+    assert found is not None
+    assert (found.id, found.ports) == (image.id, (8080,))
+    assert said
+    assert await stage.images.find(image.id) is not None
+
+
+async def test_building_again_gives_the_same_image(stage: Stage) -> None:
+    request = stage.request("EXPOSE 8081\n")
+    first = await stage.builder.build(request, lambda line: None)
+    second = await stage.builder.build(request, lambda line: None)
+    assert first.id == second.id
+
+
+async def test_a_failing_step_is_the_apps_fault(stage: Stage) -> None:
+    with pytest.raises(BuildFailed, match="RUN false"):
+        await stage.builder.build(stage.request("RUN false\n"), lambda line: None)
+
+
+async def test_it_can_be_cancelled(stage: Stage) -> None:
+    if isinstance(stage.builder, FakeBuilder):
+        stage.builder.gate.clear()
+    has_begun = asyncio.Event()
+    task = asyncio.create_task(
+        stage.builder.build(stage.request(f"RUN echo {token()}; sleep 1000\n"), lambda line: has_begun.set())
+    )
+    if not isinstance(stage.builder, FakeBuilder):
+        await asyncio.wait_for(has_begun.wait(), 20)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await asyncio.wait_for(task, 5)
