@@ -82,7 +82,11 @@ class LogStreamer:
     @on(ReplicaLost, name="logs.note-loss", limit=8)
     async def note_loss(self, event: ReplicaLost) -> None:
         """Note in the app's log that a replica was lost, if the engine has restarted it: its output just goes on."""
-        if event.replica in self._followers:
+        if event.replica not in self._followers:
+            return
+        position = await self._store.position(event.app, event.replica)
+        # Not twice, and not below the note of its end.
+        if not position.ended_at:
             line = LogLine(
                 at=_nanoseconds(self._clock.now()),
                 process=event.process,

@@ -287,7 +287,8 @@ async def test_a_restart_by_the_engine_is_noted_between_the_lines(streaming: Str
         await streamer.follow(streaming.app.id)
         streaming.write("run 1")
         await streaming.until("run 1")
-        await streamer.note_loss(event)
+        for _ in range(2):
+            await streamer.note_loss(event)
         assert await streaming.texts() == ["run 1", "lost: it exited with status 1"]
 
 

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import signal
+import subprocess
+import sys
 from contextlib import aclosing
 from pathlib import Path
 
@@ -238,3 +241,15 @@ async def test_segments_deleted_during_a_read_are_left_out(tmp_path: Path, clock
             texts = [found.text async for page in pages for found in page]
     assert texts[-1] == f"{29:040}"
     assert len(texts) < 29
+
+
+def test_a_search_that_outlives_its_agent_ends_by_itself() -> None:
+    script = (
+        f"import runpy, sys; module = runpy.run_path({str(matching._PROGRAM)!r}); "
+        "module['serve'].__globals__['BATCH_SECONDS'] = 1; module['serve'](sys.stdin.buffer, sys.stdout.buffer)"
+    )
+    request = b"".join(len(text).to_bytes(4, "big") + text for text in (b"(a+)+$", b"a" * 5_000 + b"!"))
+    ended = subprocess.run(
+        [sys.executable, "-I", "-c", script], input=request, capture_output=True, timeout=30, check=False
+    )
+    assert ended.returncode == -signal.SIGALRM
