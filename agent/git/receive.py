@@ -1,0 +1,284 @@
+"""Serves git's two services: a real ``git receive-pack`` or ``git upload-pack`` between a client's two streams.
+
+A push is held up after git's greeting until the client's list of refs is whole and somebody has judged it. What comes
+after goes to git as it is, counted. When the client leaves, git's input is closed and git itself decides: a whole pack
+is taken, half of one is thrown away. Whatever happens, no git process and no quarantine folder is left behind.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import signal
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+
+import msgspec
+import structlog
+
+from agent.errors import Unavailable, UserError
+from agent.git.command_list import CommandList, CommandListReader
+from agent.git.environment import MAX_PUSH_BYTES, environment, receive_pack, upload_pack
+from agent.ports.session import Terminal
+
+log = structlog.get_logger(__name__)
+
+STALL_SECONDS = 600.0
+"""A client that sends nothing for so long has hung. Compressing a large repository takes minutes of silence."""
+
+FINISH_SECONDS = 900.0
+"""For git to check and store a pack after its last byte."""
+
+DRAIN_SECONDS = 10.0
+DRAIN_BYTES = 64 << 20
+"""How much of a refused push is read and thrown away, so that the client gets to read why."""
+
+_CHUNK = 256 * 1024
+_QUARANTINE = "tmp_objdir-incoming-*"
+
+Judge = Callable[[CommandList], None]
+"""Raises `UserError` if the push must not go on."""
+
+
+class Received(msgspec.Struct, frozen=True):
+    """How one push went."""
+
+    commands: CommandList | None
+    """`None` if the client left before it had said what it wants."""
+    status: int
+    """Git's own exit status. 0 also if single refs were refused: the client was told."""
+
+
+async def receive(
+    git_dir: Path, terminal: Terminal, *, protocol: str, judge: Judge, max_bytes: int = MAX_PUSH_BYTES
+) -> Received:
+    """Serve one ``git push`` into `git_dir`; return once git has ended and the client has all that git said.
+
+    `protocol`: the client's ``GIT_PROTOCOL``. At most one push to a repository at a time: leftovers are removed.
+
+    Raises:
+        UserError: what `judge` raised (the client was told ref by ref, git saw nothing), ``push.too-large``,
+            ``push.stalled`` or ``push.garbled``. Nothing was stored.
+        Unavailable: ``git.missing``.
+    """
+    try:
+        command = receive_pack(git_dir, max_bytes=max_bytes)
+        async with _serving(command, terminal, protocol=protocol, outlives_client=True) as git:
+            commands = await _read_commands(terminal)
+            if commands is not None:
+                await _check(commands, judge, terminal)
+                await git.feed(commands.raw)
+                if commands.has_pack:
+                    await git.forward(limit=max_bytes, already=len(commands.raw))
+            return Received(commands, await git.finish(seconds=FINISH_SECONDS))
+    finally:
+        await asyncio.shield(asyncio.to_thread(_remove_quarantine, git_dir))
+
+
+async def upload(git_dir: Path, terminal: Terminal, *, protocol: str) -> int:
+    """Serve one ``git fetch`` or ``git clone`` from `git_dir`; return git's exit status.
+
+    Raises:
+        UserError: ``push.stalled``, the client said nothing for `STALL_SECONDS`.
+        Unavailable: ``git.missing``.
+    """
+    async with _serving(upload_pack(git_dir), terminal, protocol=protocol, outlives_client=False) as git:
+        await git.forward(limit=None)
+        return await git.finish(seconds=None)
+
+
+def sweep_incoming(folder: Path, *, apps: Collection[str]) -> list[str]:
+    """Remove what killed pushes left in the repositories of `folder`; return the names of what was removed.
+
+    That is quarantined objects, and the repositories of apps that never came to be: each folder that is not among
+    `apps`. Only while nothing is being pushed, so at the start. Blocks.
+    """
+    removed = []
+    for git_dir in sorted(folder.iterdir()) if folder.is_dir() else []:
+        if git_dir.name not in apps:
+            shutil.rmtree(git_dir, ignore_errors=True)
+            removed.append(git_dir.name)
+        else:
+            removed += _remove_quarantine(git_dir)
+    return removed
+
+
+class _Serving:
+    """A running git between a client's streams."""
+
+    def __init__(self, process: asyncio.subprocess.Process, terminal: Terminal, *, outlives_client: bool) -> None:
+        assert process.stdin is not None and process.stdout is not None and process.stderr is not None
+        self._process = process
+        self._terminal = terminal
+        self._outlives_client = outlives_client
+        self._stdin = process.stdin
+        self._outputs = (process.stdout, process.stderr)
+        self._copying = (
+            asyncio.create_task(self._copy(process.stdout, terminal.write)),
+            asyncio.create_task(self._copy(process.stderr, terminal.write_error)),
+        )
+
+    async def feed(self, data: bytes) -> bool:
+        """Give git some input. Return false if it wants no more."""
+        try:
+            self._stdin.write(data)
+            await self._stdin.drain()
+        except (BrokenPipeError, ConnectionResetError):
+            return False
+        return True
+
+    async def forward(self, *, limit: int | None, already: int = 0) -> None:
+        """Pass on what the client sends until it ends, leaves, or git has ended."""
+        feeding = asyncio.create_task(self._feed_all(limit, already))
+        ending = asyncio.create_task(self._process.wait())
+        try:
+            await asyncio.wait((feeding, ending), return_when=asyncio.FIRST_COMPLETED)
+            if feeding.done():
+                await feeding
+        finally:
+            feeding.cancel()
+            ending.cancel()
+            await asyncio.wait((feeding, ending))
+
+    async def finish(self, *, seconds: float | None) -> int:
+        """Close git's input, wait for its end, and return its exit status once the client has all it said.
+
+        Raises:
+            Unavailable: ``git.slow``, it took more than `seconds`.
+        """
+        self._stdin.close()
+        try:
+            async with asyncio.timeout(seconds):
+                await asyncio.gather(*self._copying)
+                return await self._process.wait()
+        except TimeoutError as error:
+            raise Unavailable("git.slow", f"Git did not finish within {seconds:.0f} s.", "Push again.") from error
+
+    async def end(self) -> None:
+        """Kill git and its children if they still run, and wait until nothing is left. Repeating is harmless."""
+        self._kill()
+        for copying in self._copying:
+            copying.cancel()
+        await asyncio.wait(self._copying)
+        self._stdin.close()
+        # asyncio notices the end only once the pipes are empty.
+        for output in self._outputs:
+            while await output.read(_CHUNK):
+                pass
+        await self._process.wait()
+
+    async def _feed_all(self, limit: int | None, already: int) -> None:
+        count = already
+        while data := await _read(self._terminal):
+            count += len(data)
+            if limit is not None and count > limit:
+                raise _too_large(limit)
+            if not await self.feed(data):
+                return
+        self._stdin.close()
+
+    async def _copy(self, output: asyncio.StreamReader, write: Callable[[bytes], Awaitable[None]]) -> None:
+        is_heard = True
+        while data := await output.read(_CHUNK):
+            try:
+                if is_heard:
+                    await write(data)
+            except ConnectionError:
+                # A push goes on to its end with nobody listening; packing for nobody is a waste.
+                is_heard = False
+                if not self._outlives_client:
+                    self._kill()
+
+    def _kill(self) -> None:
+        if self._process.returncode is None:
+            with suppress(ProcessLookupError):
+                os.killpg(self._process.pid, signal.SIGKILL)
+
+
+@asynccontextmanager
+async def _serving(
+    command: Sequence[str], terminal: Terminal, *, protocol: str, outlives_client: bool
+) -> AsyncIterator[_Serving]:
+    try:
+        process = await asyncio.create_subprocess_exec(
+            *command,
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+            env=environment(protocol=protocol),
+            start_new_session=True,
+            limit=_CHUNK,
+        )
+    except FileNotFoundError as error:
+        raise Unavailable("git.missing", "There is no git on this machine.", "Install it: apt install git") from error
+    git = _Serving(process, terminal, outlives_client=outlives_client)
+    try:
+        yield git
+    finally:
+        await git.end()
+
+
+async def _read_commands(terminal: Terminal) -> CommandList | None:
+    """Return what the client wants, or `None` if it left without a word."""
+    reader = CommandListReader()
+    while data := await _read(terminal):
+        if (commands := reader.feed(data)) is not None:
+            return commands
+    if reader.is_empty:
+        return None
+    raise UserError("push.garbled", "The push broke off before it had begun.", "Push again.")
+
+
+async def _check(commands: CommandList, judge: Judge, terminal: Terminal) -> None:
+    """Let the push go on, or tell the client ref by ref that it does not, and raise why."""
+    try:
+        if commands.problem is not None:
+            raise commands.problem
+        judge(commands)
+    except UserError as error:
+        if answer := commands.refusal(f"refused: {error.code}"):
+            await terminal.write(answer)
+            if commands.has_pack:
+                await _drain(terminal)
+        raise
+
+
+async def _drain(terminal: Terminal) -> None:
+    """Read and forget what the client still sends, within bounds. It reads its answer only after it has sent all."""
+    count = 0
+    with suppress(TimeoutError):
+        async with asyncio.timeout(DRAIN_SECONDS):
+            while count < DRAIN_BYTES and (data := await terminal.read()):
+                count += len(data)
+
+
+async def _read(terminal: Terminal) -> bytes:
+    try:
+        async with asyncio.timeout(STALL_SECONDS):
+            return await terminal.read(_CHUNK)
+    except TimeoutError as error:
+        raise UserError(
+            "push.stalled",
+            f"Nothing was sent for {STALL_SECONDS / 60:.0f} minutes.",
+            "Check the network and try again.",
+        ) from error
+
+
+def _remove_quarantine(git_dir: Path) -> list[str]:
+    removed = []
+    for quarantine in (git_dir / "objects").glob(_QUARANTINE):
+        shutil.rmtree(quarantine, ignore_errors=True)
+        removed.append(quarantine.name)
+    return removed
+
+
+def _too_large(limit: int) -> UserError:
+    size = f"{limit / (1 << 30):g} GiB" if limit >= 1 << 30 else f"{limit / (1 << 20):g} MiB"
+    return UserError(
+        "push.too-large",
+        f"This push is larger than {size}.",
+        "Take large files out of the history (git filter-repo), push one commit (git push from a clone of depth 1), "
+        "or let the server take more: [git] max_push_bytes.",
+    )

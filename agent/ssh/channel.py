@@ -1,0 +1,269 @@
+"""One session's streams, as the port ``Session`` wants them, over an asyncssh channel.
+
+asyncssh's own streams are not used: they tell a window's change as an exception of the next read, and drop the whole
+connection for an exception in a handler. Here the channel's callbacks fill one bounded buffer, whose fullness stops
+the client's window, and writing waits while the client (or the network under all its channels) does not read.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections import deque
+from collections.abc import Callable, Mapping
+from typing import Protocol
+
+import asyncssh
+
+from agent.ports.session import User
+
+READ_AHEAD = 262_144
+"""Bytes kept for a command that does not read yet. The client's window (2 MiB) may add to it."""
+
+WRITE_AHEAD = 65_536
+"""Bytes handed to asyncssh before a writer waits."""
+
+MAX_VALUE = 4_096
+"""Bytes of an environment variable's value. Longer ones are left out."""
+
+IGNORED_SECONDS = 0.5
+"""How long a Ctrl-C may lie unread before it counts as meant for us."""
+
+_ACCEPTED = re.compile(rb"LANG|LC_[A-Z]+|TZ|NO_COLOR|GIT_PROTOCOL|PUSHBOAT_[A-Z0-9_]+")
+_DEFAULT_SIZE = (80, 24)
+_CTRL_C = b"\x03"
+
+
+class Link(Protocol):
+    """The connection below: whether its socket takes more."""
+
+    async def drained(self) -> None:
+        """Return once the socket takes more, or the connection has ended."""
+        ...
+
+
+class Channel(asyncssh.SSHServerSession[bytes]):
+    """Implements ``Session``. `started`: the client has said what it wants to run; `closed`: the session has ended."""
+
+    def __init__(
+        self, user: User, link: Link, *, started: Callable[[Channel], None], closed: Callable[[], None]
+    ) -> None:
+        self._user = user
+        self._link = link
+        self._started = started
+        self._closed = closed
+        self._channel: asyncssh.SSHServerChannel[bytes] | None = None
+        self._input: deque[bytes] = deque()
+        self._buffered = 0
+        self._was_read = False
+        self._is_ended = False
+        self._changed = asyncio.Event()
+        self._writable = asyncio.Event()
+        self._gone = asyncio.Event()
+        self._is_lost = False
+        self._size: tuple[int, int] = _DEFAULT_SIZE
+        self._resized = asyncio.Event()
+        self._ignored: asyncio.TimerHandle | None = None
+
+    # What asyncssh calls.
+
+    def connection_made(self, chan: asyncssh.SSHServerChannel[bytes]) -> None:
+        """See `asyncssh.SSHServerSession`."""
+        self._channel = chan
+        chan.set_write_buffer_limits(high=WRITE_AHEAD)
+        self._writable.set()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """See `asyncssh.SSHServerSession`."""
+        self._is_lost = self._is_ended = True
+        if self._ignored is not None:
+            self._ignored.cancel()
+        for event in (self._gone, self._changed, self._writable, self._resized):
+            event.set()
+        self._closed()
+
+    def pty_requested(
+        self, term_type: str, term_size: tuple[int, int, int, int], term_modes: Mapping[int, int]
+    ) -> bool:
+        """See `asyncssh.SSHServerSession`."""
+        self._size = _plausible(term_size[0], term_size[1])
+        return True
+
+    def terminal_size_changed(self, width: int, height: int, pixwidth: int, pixheight: int) -> None:
+        """See `asyncssh.SSHServerSession`."""
+        self._size = _plausible(width, height)
+        self._resized.set()
+
+    def shell_requested(self) -> bool:
+        """See `asyncssh.SSHServerSession`."""
+        return True
+
+    def exec_requested(self, command: str) -> bool:
+        """See `asyncssh.SSHServerSession`."""
+        return True
+
+    def subsystem_requested(self, subsystem: str) -> bool:
+        """Refuse: there is no sftp here, and no other subsystem."""
+        return False
+
+    def session_started(self) -> None:
+        """See `asyncssh.SSHServerSession`."""
+        self._started(self)
+
+    def data_received(self, data: bytes, datatype: int | None) -> None:
+        """See `asyncssh.SSHServerSession`."""
+        self._input.append(data)
+        self._buffered += len(data)
+        if self._buffered > READ_AHEAD:
+            self._open_channel.pause_reading()
+        if self.is_tty and _CTRL_C in data:
+            self._note_ctrl_c()
+        self._changed.set()
+
+    def eof_received(self) -> bool:
+        """Note the end of input; the other direction stays open."""
+        self._is_ended = True
+        self._changed.set()
+        return True
+
+    def signal_received(self, signal: str) -> None:
+        """Take the signals that end a program as leaving (RFC 4254, 6.9)."""
+        if signal in ("HUP", "INT", "KILL", "QUIT", "TERM"):
+            self._gone.set()
+
+    def break_received(self, msec: int) -> bool:
+        """Take a break (RFC 4335) as Ctrl-C."""
+        self._gone.set()
+        return True
+
+    def pause_writing(self) -> None:
+        """See `asyncssh.SSHServerSession`."""
+        self._writable.clear()
+
+    def resume_writing(self) -> None:
+        """See `asyncssh.SSHServerSession`."""
+        self._writable.set()
+
+    # The port.
+
+    @property
+    def user(self) -> User:
+        """See ``Session.user``."""
+        return self._user
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """See ``Session.environment``."""
+        sent = self._open_channel.get_environment_bytes() if self._channel else {}
+        return {
+            name.decode("ascii"): value.decode("utf-8", "replace")
+            for name, value in sent.items()
+            if _ACCEPTED.fullmatch(name) and len(value) <= MAX_VALUE and b"\0" not in value
+        }
+
+    @property
+    def is_tty(self) -> bool:
+        """See ``Terminal.is_tty``."""
+        return self._channel is not None and self._channel.get_terminal_type() is not None
+
+    @property
+    def term(self) -> str:
+        """See ``Terminal.term``."""
+        return (self._channel.get_terminal_type() or "") if self._channel else ""
+
+    @property
+    def command(self) -> str | None:
+        """The command line, `None` for a session without one. Bytes that are no UTF-8 are lone surrogates in it."""
+        return self._open_channel.get_command()
+
+    def size(self) -> tuple[int, int]:
+        """See ``Terminal.size``."""
+        return self._size
+
+    async def resized(self) -> tuple[int, int]:
+        """See ``Terminal.resized``. Waits for ever once the other end has gone."""
+        while True:
+            await self._resized.wait()
+            if self._is_lost:
+                await asyncio.get_running_loop().create_future()
+            self._resized.clear()
+            return self._size
+
+    async def read(self, size: int = 65_536) -> bytes:
+        """See ``Terminal.read``. Cancelling it loses nothing. One reader at a time."""
+        self._was_read = True
+        while not self._input and not self._is_ended:
+            self._changed.clear()
+            await self._changed.wait()
+        if self._ignored is not None:
+            self._ignored.cancel()
+            self._ignored = None
+        if not self._input:
+            return b""
+        data = self._input.popleft()
+        if len(data) > size:
+            self._input.appendleft(data[size:])
+            data = data[:size]
+        was_full = self._buffered > READ_AHEAD
+        self._buffered -= len(data)
+        if was_full and self._buffered <= READ_AHEAD and not self._is_lost:
+            self._open_channel.resume_reading()
+        return data
+
+    async def write(self, data: bytes) -> None:
+        """See ``Terminal.write``."""
+        await self._write(data, None)
+
+    async def write_error(self, data: bytes) -> None:
+        """See ``Terminal.write_error``."""
+        await self._write(data, asyncssh.EXTENDED_DATA_STDERR)
+
+    async def gone(self) -> None:
+        """See ``Terminal.gone``."""
+        await self._gone.wait()
+
+    def exit(self, status: int) -> None:
+        """Tell the client the exit status and close, after all that was written. Harmless if it has gone."""
+        if not self._is_lost:
+            self._open_channel.exit(status)
+
+    async def _write(self, data: bytes, datatype: int | None) -> None:
+        for start in range(0, len(data), WRITE_AHEAD):
+            await self._writable.wait()
+            await self._link.drained()
+            if self._is_lost:
+                raise ConnectionResetError("the other end has gone")
+            self._open_channel.write(data[start : start + WRITE_AHEAD], datatype)
+
+    def _note_ctrl_c(self) -> None:
+        # With a pty the client sends Ctrl-C as a byte. A command that reads gets it; nobody else would.
+        if not self._was_read:
+            self._gone.set()
+        elif self._ignored is None:
+            self._ignored = asyncio.get_running_loop().call_later(IGNORED_SECONDS, self._gone.set)
+
+    @property
+    def _open_channel(self) -> asyncssh.SSHServerChannel[bytes]:
+        assert self._channel is not None  # asyncssh calls connection_made first
+        return self._channel
+
+
+class ByteChannel(asyncssh.SSHServerChannel[bytes]):
+    """asyncssh's channel, except that a command which is no UTF-8 reaches us, so that we can say what is wrong."""
+
+    def __init__(self, connection: asyncssh.SSHServerConnection, *, window: int, max_packet: int) -> None:
+        super().__init__(
+            connection, asyncio.get_running_loop(), True, False, False, 0, 0, None, "strict", window, max_packet
+        )
+
+    def _process_exec_request(self, packet: asyncssh.packet.SSHPacket) -> bool:
+        command = packet.get_string()
+        packet.check_end()
+        return self._start_session(command=command.decode("utf-8", "surrogateescape"))
+
+
+def _plausible(width: int, height: int) -> tuple[int, int]:
+    """Return the size that the client claims, or the usual one where it makes no sense (0 is "unknown")."""
+    columns = width if 0 < width <= 10_000 else _DEFAULT_SIZE[0]
+    rows = height if 0 < height <= 10_000 else _DEFAULT_SIZE[1]
+    return columns, rows

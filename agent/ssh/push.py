@@ -1,0 +1,299 @@
+"""One ``git push``, from the first byte to the last line the pusher reads.
+
+git shows what the server writes to standard error until the channel closes, and takes its exit status from it. So git
+itself is done early, and the deploy is shown after it: no hook scripts, no second connection.
+
+What deploys is decided by the branch's tip before and after, never by what the client says. An app that does not
+exist yet gets a repository first and its row only together with the deploy: whoever dies in between leaves an empty
+folder, which the next start removes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import Protocol
+
+import msgspec
+import structlog
+
+from agent.errors import UserError
+from agent.git.command_list import CommandList, RefUpdate
+from agent.git.environment import MAX_PUSH_BYTES
+from agent.git.receive import receive, upload
+from agent.git.repos import GitRepos
+from agent.lifecycle import apps, deploys, properties
+from agent.ports.session import Session, Terminal
+from agent.ports.world import Ids
+from agent.ssh.pusher import MAX_NAMED, Pusher
+from agent.ssh.turns import Turns
+from agent.state.apps import App
+from agent.state.database import Database, Tables
+from agent.state.deploys import Deploy
+from proto.names import SERVER, AppId, AppName, DeployId
+from proto.wire import Exit
+
+log = structlog.get_logger(__name__)
+
+DEPLOY_BRANCH = "git.deploy-branch"
+"""Property: the branch whose pushes deploy. The server's own value is only a wish for apps that have none yet."""
+
+_USUAL_BRANCHES = ("main", "master")
+"""Taken first where one push brings several branches to an app without a deploy branch."""
+
+
+class Watcher(Protocol):
+    """Shows a deploy to somebody."""
+
+    async def watch(self, deploy: DeployId, terminal: Terminal, *, to_stderr: bool = False, quiet: bool = False) -> int:
+        """Show the deploy from its first line to its outcome; return 0 if it went live, else 1.
+
+        Ends with 1 when the other end has left; the deploy goes on. `quiet`: nothing but a bad outcome.
+        """
+        ...
+
+
+class Pushes:
+    """Serves git, and deploys what arrives on the deploy branch."""
+
+    def __init__(
+        self,
+        database: Database,
+        repos: GitRepos,
+        watcher: Watcher,
+        *,
+        ids: Ids,
+        max_bytes: int = MAX_PUSH_BYTES,
+        creates_apps: bool = True,
+    ) -> None:
+        """`max_bytes`: of one push. `creates_apps`: whether a push to an app that does not exist creates it."""
+        self._database = database
+        self._repos = repos
+        self._watcher = watcher
+        self._ids = ids
+        self._max_bytes = max_bytes
+        self._creates_apps = creates_apps
+        self._turns = Turns()
+
+    async def receive(self, name: AppName, session: Session) -> int:
+        """Serve one ``git push`` and show the deploy it leads to; return the exit status for the pusher.
+
+        The deploy belongs to the bus: it goes on when the pusher leaves.
+
+        Raises:
+            UserError: the push was refused; nothing was stored.
+        """
+        pusher = Pusher(session, name)
+        async with self._turn(name, pusher) as target:
+            with structlog.contextvars.bound_contextvars(app=target.id):
+                push = _Push(self._database, self._repos, target, session, pusher, self._ids)
+                deploy, status = await push.take(max_bytes=self._max_bytes)
+        if deploy is None:
+            return status
+        if not push.is_quiet:
+            await pusher.deploying(deploy)
+        return await self._watcher.watch(deploy.id, session, to_stderr=True, quiet=push.is_quiet)
+
+    async def upload(self, name: AppName, session: Session) -> int:
+        """Serve one ``git fetch`` or ``git clone``; return git's exit status.
+
+        Raises:
+            UserError: ``app.not-found``.
+        """
+        app = await apps.find(self._database.read, name)
+        await self._repos.create(app.id)
+        return await upload(self._repos.path(app.id), session, protocol=_protocol(session))
+
+    @asynccontextmanager
+    async def _turn(self, name: AppName, pusher: Pusher) -> AsyncIterator[_Target]:
+        """Find out where the push goes and keep all others to the same app out, until its deploy is recorded."""
+        while True:
+            key = await self._key(name)
+            if self._turns.is_taken(key):
+                await pusher.must_wait()
+            async with self._turns.of(key):
+                # Created, destroyed or renamed while we waited: another key's turn, then.
+                if await self._key(name) == key:
+                    yield await self._target(name)
+                    return
+
+    async def _key(self, name: AppName) -> str:
+        app = await self._database.read.apps.by_name(name)
+        return app.id if app else f"new {name}"
+
+    async def _target(self, name: AppName) -> _Target:
+        app = await self._database.read.apps.by_name(name)
+        if app is not None:
+            return _Target(app.id, name, app, await self._database.read.properties.get(app.id, DEPLOY_BRANCH))
+        if not self._creates_apps:
+            await apps.find(self._database.read, name)
+        return _Target(AppId(self._ids.new("a")), name, None, None)
+
+
+class _Target(msgspec.Struct, frozen=True):
+    """Where one push goes."""
+
+    id: AppId
+    name: AppName
+    app: App | None
+    """`None`: it will be created by this push."""
+    branch: str | None
+    """The branch that deploys; `None` until there is one."""
+
+
+class _Push:
+    """One push whose turn it is."""
+
+    def __init__(
+        self, database: Database, repos: GitRepos, target: _Target, session: Session, pusher: Pusher, ids: Ids
+    ) -> None:
+        self.is_quiet = False
+        self._database = database
+        self._repos = repos
+        self._target = target
+        self._session = session
+        self._pusher = pusher
+        self._ids = ids
+
+    async def take(self, *, max_bytes: int) -> tuple[Deploy | None, int]:
+        """Receive the push; return the deploy to be watched, or `None` and the exit status."""
+        target = self._target
+        deploy = None
+        await self._repos.create(target.id)
+        try:
+            before = await self._repos.tip(target.id, target.branch) if target.branch else None
+            received = await receive(
+                self._repos.path(target.id),
+                self._session,
+                protocol=_protocol(self._session),
+                judge=lambda commands: _judge(commands, target),
+                max_bytes=max_bytes,
+            )
+            if received.commands is None or received.status != 0:
+                return None, received.status or Exit.FAILED
+            self.is_quiet = received.commands.is_quiet
+            deploy = await self._accept(received.commands, before)
+            return deploy, Exit.OK
+        finally:
+            if target.app is None and deploy is None:
+                await self._repos.remove(target.id)
+
+    async def _accept(self, commands: CommandList, before: str | None) -> Deploy | None:
+        """Return the deploy that this push leads to, if any, recorded."""
+        await _refuse_if_changed(self._database.read, self._target)
+        branch = self._target.branch or await self._first_branch(commands.updates)
+        if branch is None:
+            if commands.updates and self._target.app is None:
+                await self._pusher.no_branch()
+            return None
+        await self._pusher.not_deployed(await self._stored(commands.updates, but=branch), branch=branch)
+        tip = await self._repos.tip(self._target.id, branch)
+        if tip is None:
+            return None
+        if not commands.updates:
+            return await self._accept_again(branch, tip)
+        return None if tip == before else await self._record(branch, tip)
+
+    async def _accept_again(self, branch: str, tip: str) -> Deploy | None:
+        """Say what "Everything up-to-date" leads to: a deploy under way, a new one, or nothing.
+
+        A dry run sends the same four bytes, and so it does the same.
+        """
+        if self._target.app is None:
+            return None
+        outcome = await deploys.push_outcome(self._database.read, app=self._target.app, commit=tip)
+        if outcome == "nothing":
+            return None
+        if outcome == "deploy":
+            await self._pusher.deploys_again(branch)
+            return await self._record(branch, tip)
+        return outcome
+
+    async def _record(self, branch: str, tip: str) -> Deploy:
+        """Store the deploy, and with it the app and its deploy branch where this push makes them."""
+        target = self._target
+        by = self._session.user.name
+        await self._repos.sync(target.id)
+        if target.branch is None:
+            await self._repos.set_head(target.id, branch)
+        deploy = DeployId(self._ids.new("d"))
+        async with self._database.transaction() as tx:
+            await _refuse_if_changed(tx, target)
+            if target.app is None:
+                await apps.create(tx, app=target.id, name=target.name, by=by)
+            if target.branch is None:
+                await properties.set_property(tx, app=target.id, name=DEPLOY_BRANCH, value=branch)
+            accepted = await deploys.accept(
+                tx, deploy=deploy, app=target.id, kind="push", by=by, why=f"push of {branch}", commit=tip
+            )
+            await tx.invocations.add(
+                at=tx.now,
+                user=by,
+                fingerprint=self._session.user.fingerprint,
+                command="git-receive-pack",
+                app=target.id,
+                status=Exit.OK,
+            )
+        if target.app is None:
+            await self._pusher.created()
+        if target.branch is None:
+            await self._pusher.deploys_from(branch)
+        return accepted
+
+    async def _stored(self, updates: Sequence[RefUpdate], *, but: str) -> list[str]:
+        """Return the branches that this push brought and git took, `but` left out. The first few of many."""
+        others = [update for update in updates if update.branch not in (None, but) and not update.is_deletion]
+        return [
+            update.branch
+            for update in others[:MAX_NAMED]
+            if update.branch and await self._repos.tip(self._target.id, update.branch) == update.new
+        ]
+
+    async def _first_branch(self, updates: Sequence[RefUpdate]) -> str | None:
+        """Return the branch that becomes the deploy branch of an app without one.
+
+        That is the first that this push brought, or, where an earlier push brought it and nobody recorded it, the one
+        that is there.
+        """
+        present = await self._repos.branches(self._target.id)
+        pushed = [update.branch for update in updates if update.branch in present and not update.is_deletion]
+        candidates = [branch for branch in pushed if branch] or ([] if updates else present)
+        wished = await self._database.read.properties.get(SERVER, DEPLOY_BRANCH)
+        usual = [branch for branch in (wished, *_USUAL_BRANCHES) if branch in candidates]
+        return next(iter(usual or candidates), None)
+
+
+def _judge(commands: CommandList, target: _Target) -> None:
+    """Refuse what git would take and we do not.
+
+    Raises:
+        UserError: ``push.deletes-deploy-branch``.
+    """
+    deleted = {update.branch for update in commands.updates if update.is_deletion}
+    if target.branch is not None and target.branch in deleted:
+        raise UserError(
+            "push.deletes-deploy-branch",
+            f"{target.branch} is the branch that deploys {target.name}, so it cannot be deleted.",
+            f"Choose another one first: git:set {target.name} deploy-branch BRANCH",
+        )
+
+
+async def _refuse_if_changed(tables: Tables, target: _Target) -> None:
+    """Make sure that the app is still what it was when the push began.
+
+    Raises:
+        UserError: ``app.destroyed`` or ``app.exists``.
+    """
+    if target.app is None:
+        if await tables.apps.by_name(target.name) is not None:
+            raise UserError("app.exists", f"{target.name} was created by somebody while you pushed.", "Push again.")
+        return
+    row = await tables.apps.get(target.id)
+    if row is None or row.destroyed_at is not None:
+        raise UserError(
+            "app.destroyed", f"{target.name} was destroyed while you pushed.", "Push again to make it anew."
+        )
+
+
+def _protocol(session: Session) -> str:
+    return session.environment.get("GIT_PROTOCOL", "")

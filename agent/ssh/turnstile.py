@@ -1,0 +1,221 @@
+"""Who of those that knock may enter next: pure rules, without a socket and without a clock of their own.
+
+asyncssh begins to work, and to hold memory, as soon as a connection is there. So a connection is accepted by the
+kernel's rules but handed to asyncssh by these: so many unauthenticated ones in all and from each source. Past a cap
+visitors wait; who has waited too long is sent away. A visitor that has said nothing yet (a port scanner, a flood of
+silent connections) goes after all that spoke and gets at most half of the places, so that it cannot keep out a good
+login, not even one from its own address. A source whose logins fail is let in ever more slowly, but always let in.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from ipaddress import IPv6Address, ip_address
+
+PATIENCE = 5.0
+"""Seconds that a visitor may wait in vain. A client's own patience is longer (OpenSSH: the TCP time-out)."""
+
+SILENCE = 1.0
+"""Seconds after which a silent visitor may enter: RFC 4253 lets a client wait for the server's greeting first."""
+
+FREE_FAILURES = 3
+"""Failed logins of one source that cost it nothing: a wrong key, another agent, a second try."""
+
+FIRST_PENALTY = 0.25
+LARGEST_PENALTY = 4.0
+"""Seconds between a failed login and the source's next turn; doubles with each. Below `PATIENCE`: it slows, never locks
+out, since many people can share one address."""
+
+FORGIVEN = 60.0
+"""Seconds after its last failed login after which a source starts anew."""
+
+
+@dataclass(eq=False)
+class Visitor:
+    """One connection that has not signed in."""
+
+    source: str
+    arrived: float
+    has_spoken: bool = False
+    is_inside: bool = False
+    entered_silent: bool = False
+
+
+@dataclass(eq=False)
+class _Source:
+    inside: int = 0
+    silent_inside: int = 0
+    spoken: deque[Visitor] = field(default_factory=deque)
+    silent: dict[Visitor, None] = field(default_factory=dict)
+    failures: int = 0
+    failed_at: float = 0.0
+    not_before: float = 0.0
+
+    @property
+    def waiting(self) -> int:
+        return len(self.spoken) + len(self.silent)
+
+
+class Turnstile:
+    """Keeps the visitors, waiting and inside. Times are seconds of one monotonic clock."""
+
+    def __init__(self, *, most: int, most_per_source: int, room: int) -> None:
+        self._most = most
+        self._most_per_source = most_per_source
+        self._room = room
+        self._sources: dict[str, _Source] = {}
+        self._waiting: dict[Visitor, None] = {}
+        self._inside = 0
+        self._silent_inside = 0
+
+    @property
+    def waiting(self) -> int:
+        """How many wait."""
+        return len(self._waiting)
+
+    @property
+    def inside(self) -> int:
+        """How many were let in and have not signed in yet."""
+        return self._inside
+
+    def arrive(self, source: str, *, now: float) -> tuple[Visitor, Visitor | None]:
+        """Let a visitor wait; return it, and whom to send away because the room is full (perhaps the same)."""
+        visitor = Visitor(source, now)
+        self._of(source).silent[visitor] = None
+        self._waiting[visitor] = None
+        return visitor, self._surplus() if len(self._waiting) > self._room else None
+
+    def speak(self, visitor: Visitor) -> None:
+        """Note that a waiting visitor has sent its first bytes."""
+        source = self._sources.get(visitor.source)
+        if source is not None and visitor in source.silent:
+            del source.silent[visitor]
+            visitor.has_spoken = True
+            source.spoken.append(visitor)
+
+    def leave(self, visitor: Visitor, *, now: float, has_failed: bool = False) -> None:
+        """Forget a visitor: it went away, or signed in, or failed to. Repeating is harmless."""
+        source = self._sources.get(visitor.source)
+        if source is None:
+            return
+        if visitor.is_inside:
+            visitor.is_inside = False
+            self._count(source, visitor, -1)
+            self._judge(source, now=now, has_failed=has_failed)
+        elif visitor in self._waiting:
+            del self._waiting[visitor]
+            if visitor.has_spoken:
+                source.spoken.remove(visitor)
+            else:
+                del source.silent[visitor]
+        self._forget(visitor.source, source, now=now)
+
+    def enter(self, *, now: float) -> Iterator[Visitor]:
+        """Yield each visitor whose turn it is now, let in. Sources take turns."""
+        entered = True
+        while entered:
+            entered = False
+            for source in [each for each in self._sources.values() if each.waiting]:
+                if (visitor := self._next_of(source, now=now)) is not None:
+                    self._let_in(source, visitor)
+                    entered = True
+                    yield visitor
+
+    def expired(self, *, now: float) -> list[Visitor]:
+        """Return the visitors that have waited too long, forgotten."""
+        gone = []
+        for visitor in self._waiting:
+            if now - visitor.arrived < PATIENCE:
+                break
+            gone.append(visitor)
+        for visitor in gone:
+            self.leave(visitor, now=now)
+        return gone
+
+    def next_change(self, *, now: float) -> float | None:
+        """Return the time at which `enter` or `expired` may have more to say, if nothing else happens until then."""
+        times = [visitor.arrived + PATIENCE for visitor in self._oldest_waiting()]
+        for source in self._sources.values():
+            if source.inside < self._most_per_source and self._inside < self._most:
+                if source.spoken:
+                    times.append(source.not_before)
+                elif source.silent and self._has_silent_place(source):
+                    times.append(max(source.not_before, next(iter(source.silent)).arrived + SILENCE))
+        return min(times, default=None)
+
+    def _next_of(self, source: _Source, *, now: float) -> Visitor | None:
+        if self._inside >= self._most or source.inside >= self._most_per_source or now < source.not_before:
+            return None
+        if source.spoken:
+            return source.spoken[0]
+        if source.silent and self._has_silent_place(source):
+            longest = next(iter(source.silent))
+            return longest if now - longest.arrived >= SILENCE else None
+        return None
+
+    def _has_silent_place(self, source: _Source) -> bool:
+        return source.silent_inside < max(1, self._most_per_source // 2) and self._silent_inside < max(
+            1, self._most // 2
+        )
+
+    def _let_in(self, source: _Source, visitor: Visitor) -> None:
+        del self._waiting[visitor]
+        if visitor.has_spoken:
+            source.spoken.popleft()
+        else:
+            del source.silent[visitor]
+        visitor.is_inside = True
+        visitor.entered_silent = not visitor.has_spoken
+        self._count(source, visitor, 1)
+
+    def _count(self, source: _Source, visitor: Visitor, change: int) -> None:
+        self._inside += change
+        source.inside += change
+        if visitor.entered_silent:
+            self._silent_inside += change
+            source.silent_inside += change
+
+    def _judge(self, source: _Source, *, now: float, has_failed: bool) -> None:
+        if now - source.failed_at >= FORGIVEN:
+            source.failures = 0
+        if has_failed:
+            source.failures += 1
+            source.failed_at = now
+            beyond = source.failures - FREE_FAILURES - 1
+            if beyond >= 0:
+                source.not_before = now + min(LARGEST_PENALTY, FIRST_PENALTY * 2 ** min(beyond, 10))
+
+    def _forget(self, name: str, source: _Source, *, now: float) -> None:
+        """Drop a source with nobody there, and those whose failures are forgiven: the table stays small."""
+        if not source.waiting and not source.inside and now - source.failed_at >= FORGIVEN:
+            self._sources.pop(name, None)
+        if len(self._sources) > 2 * (self._room + self._most):
+            empty = [key for key, each in self._sources.items() if not each.waiting and not each.inside]
+            for key in empty:
+                del self._sources[key]
+
+    def _surplus(self) -> Visitor:
+        """Return one waiting visitor of the source that has most of them, the longest silent one if there is one."""
+        fullest = max(self._sources.values(), key=lambda source: source.waiting)
+        return next(iter(fullest.silent)) if fullest.silent else fullest.spoken[-1]
+
+    def _oldest_waiting(self) -> list[Visitor]:
+        return [next(iter(self._waiting))] if self._waiting else []
+
+    def _of(self, name: str) -> _Source:
+        return self._sources.setdefault(name, _Source(failed_at=float("-inf")))
+
+
+def source_of(address: str) -> str:
+    """Return who counts as one source: an IPv4 address, or the /64 that one subscriber of IPv6 has to himself."""
+    try:
+        parsed = ip_address(address.partition("%")[0])
+    except ValueError:
+        return address
+    if isinstance(parsed, IPv6Address):
+        if parsed.ipv4_mapped is not None:
+            return str(parsed.ipv4_mapped)
+        return str(IPv6Address(int(parsed) >> 64 << 64)) + "/64"
+    return str(parsed)
