@@ -1,0 +1,157 @@
+from __future__ import annotations
+
+import base64
+
+import pytest
+
+from agent.commands import envfile
+from agent.errors import UserError
+from proto.wire import Exit
+from tests.commands.desk import Desk
+
+
+async def test_config_of_an_app_without_a_release_is_only_set(desk: Desk) -> None:
+    await desk.give("apps:create blog")
+    answer = await desk.give("config:set blog TITLE='My blog' EMPTY=")
+    assert answer.status == 0
+    assert "TITLE" in answer.out and "My blog" not in answer.out + answer.err
+    assert (await desk.give("config:get blog TITLE")).out == "My blog\n"
+    assert (await desk.give("config:keys blog")).out == "EMPTY\nTITLE\n"
+    assert (await desk.give("deploys blog --format json")).json() == []
+
+
+async def test_a_config_change_of_a_running_app_is_a_release(desk: Desk) -> None:
+    await desk.deployed("blog")
+    answer = await desk.meanwhile("config:set blog TITLE=x")
+    assert answer.status == 0, answer
+    assert "=====> Application deployed:" in answer.out
+    releases = await desk.give("releases blog --format json")
+    assert [release["version"] for release in releases.json()] == [2, 1]
+    assert releases.json()[0]["config_keys"] == ["TITLE"]
+
+
+async def test_a_draft_waits_for_the_next_deploy(desk: Desk) -> None:
+    await desk.deployed("blog")
+    assert (await desk.give("config:set --no-restart blog A=1")).status == 0
+    assert len((await desk.give("releases blog --format json")).json()) == 1
+    assert (await desk.meanwhile("ps:restart blog")).status == 0
+    assert (await desk.give("releases:info blog --format json")).json()["config_keys"] == ["A"]
+
+
+async def test_setting_what_is_set_deploys_nothing(desk: Desk) -> None:
+    await desk.deployed("blog")
+    await desk.meanwhile("config:set blog A=1")
+    again = await desk.give("config:set blog A=1")
+    assert again.status == 0 and "Nothing changed" in again.out
+
+
+async def test_values_survive_newlines_quotes_and_equals_signs(desk: Desk) -> None:
+    await desk.give("apps:create blog")
+    value = "a 'b' \"c\" = $HOME `id`\nsecond line\\"
+    quoted = "'" + value.replace("'", "'\\''") + "'"
+    assert (await desk.give(f"config:set blog KEY={quoted}")).status == 0
+    assert (await desk.give("config:get blog KEY")).out == f"{value}\n"
+    for name in ("envfile", "json"):
+        exported = await desk.give(f"config:export blog --format {name}")
+        await desk.give("apps:create other")
+        imported = await desk.give(f"config:import other --replace --format {name}", exported.out.encode())
+        assert imported.status == 0, imported
+        assert (await desk.give("config:get other KEY")).out == f"{value}\n"
+
+
+async def test_a_missing_key_ends_with_status_1_and_nothing_printed(desk: Desk) -> None:
+    await desk.give("apps:create blog")
+    answer = await desk.give("config:get blog NOPE")
+    assert (answer.status, answer.out, answer.err) == (1, "", "")
+
+
+async def test_encoded_values_are_decoded(desk: Desk) -> None:
+    await desk.give("apps:create blog")
+    encoded = base64.b64encode(b"two\nlines").decode()
+    assert (await desk.give(f"config:set --encoded blog KEY={encoded}")).status == 0
+    assert (await desk.give("config:get blog KEY --quoted")).out == "'two\nlines'\n"
+    refused = await desk.give("config:set --encoded blog KEY=%%%")
+    assert refused.status == Exit.FAILED and "base64" in refused.err
+
+
+@pytest.mark.parametrize(
+    ("line", "says"),
+    [
+        ("config:set blog", "needs at least one <KEY=value>"),
+        ("config:set blog KEY", "is not KEY=value"),
+        ("config:set blog 1KEY=x", "is not a config key"),
+        ("config:set blog 'K\x00=x'", "is not a config key"),
+        ("config:import blog some.env", "cannot read"),
+        ("config:import blog", "names no config"),
+    ],
+)
+async def test_wrong_config_is_refused_with_a_reason(desk: Desk, line: str, says: str) -> None:
+    await desk.give("apps:create blog")
+    answer = await desk.give(line)
+    assert answer.status == Exit.FAILED
+    assert says in answer.err
+    assert (await desk.give("config:keys blog")).out == ""
+
+
+async def test_a_value_that_no_process_could_have_is_refused(desk: Desk) -> None:
+    await desk.give("apps:create blog")
+    answer = await desk.give("config:import blog", b"KEY=" + b"x" * 1_000_000)
+    assert answer.status == Exit.FAILED and "128 KiB" in answer.err
+
+
+async def test_more_input_than_any_config_is_refused(desk: Desk) -> None:
+    await desk.give("apps:create blog")
+    answer = await desk.give("config:import blog", b"x" * ((8 << 20) + 1))
+    assert answer.status == Exit.FAILED and "more than 8 MiB" in answer.err
+
+
+async def test_the_servers_config_is_below_the_apps(desk: Desk) -> None:
+    await desk.give("apps:create blog")
+    assert (await desk.give("config:set --global A=server B=server")).status == 0
+    await desk.give("config:set blog B=app")
+    assert (await desk.give("config:export blog --merged --format shell")).out == "A='server' B='app' \n"
+    assert (await desk.give("config:keys --global")).out == "A\nB\n"
+
+
+async def test_unset_tells_what_was_not_there(desk: Desk) -> None:
+    await desk.give("apps:create blog")
+    await desk.give("config:set blog A=1 B=2")
+    answer = await desk.give("config:unset blog A NOPE")
+    assert "Skipping NOPE" in answer.out
+    assert (await desk.give("config:keys blog")).out == "B\n"
+    await desk.give("config:clear blog")
+    assert (await desk.give("config:keys blog")).out == ""
+
+
+def test_an_env_file_is_read_as_people_write_it() -> None:
+    text = b"""# a comment
+export A=1
+B = two words # and a comment
+C='single # not a comment'   # but this is
+D="double \\"quoted\\"\\nline $HOME"
+E=
+
+F="two
+lines"
+G=a=b#c
+"""
+    assert envfile.read(text, is_json=False) == {
+        "A": "1",
+        "B": "two words",
+        "C": "single # not a comment",
+        "D": 'double "quoted"\nline $HOME',
+        "E": "",
+        "F": "two\nlines",
+        "G": "a=b#c",
+    }
+
+
+@pytest.mark.parametrize("text", [b"A=1\nnot a pair\n", b"A='open\n", b"A='x' y\n"])
+def test_a_line_that_is_none_is_named(text: bytes) -> None:
+    with pytest.raises(UserError, match=r"Line \d of the input is not KEY=value"):
+        envfile.read(text, is_json=False)
+
+
+def test_a_hostile_env_file_is_refused_at_once() -> None:
+    with pytest.raises(UserError):
+        envfile.read(b"A='x'" + b" " * 2_000_000 + b"y", is_json=False)

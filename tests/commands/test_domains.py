@@ -1,0 +1,62 @@
+from __future__ import annotations
+
+import pytest
+
+from proto.wire import Exit
+from tests.commands.desk import Desk
+
+
+async def test_domains_come_and_go(desk: Desk) -> None:
+    await desk.give("apps:create blog")
+    await desk.give("domains:add-global apps.example.com")
+    assert (await desk.give("urls blog")).out == "http://blog.apps.example.com\n"
+    added = await desk.give("domains:add blog Blog.Example.COM blog.example.com")
+    assert added.out == "-----> Added blog.example.com to blog\n"
+    assert "Skipping: blog.example.com already added" in (await desk.give("domains:add blog blog.example.com")).out
+    assert (await desk.give("url blog")).out == "http://blog.example.com\n"
+    assert (await desk.give("domains:remove blog blog.example.com")).status == 0
+    assert (await desk.give("domains:set blog a.example.com b.example.com")).status == 0
+    assert (await desk.give("urls blog --format json")).json() == ["http://a.example.com", "http://b.example.com"]
+    await desk.give("domains:clear blog")
+    assert (await desk.give("url blog")).status == Exit.FAILED
+    await desk.give("domains:reset blog")
+    assert (await desk.give("domains:report blog --domains-app-vhosts")).out == "blog.apps.example.com\n"
+    await desk.give("domains:clear-global")
+    assert (await desk.give("urls blog")).out == ""
+
+
+async def test_a_domain_of_another_app_is_refused_with_its_name(desk: Desk) -> None:
+    await desk.give("apps:create blog")
+    await desk.give("apps:create shop")
+    await desk.give("domains:add blog www.example.com")
+    answer = await desk.give("domains:add shop new.example.com www.example.com")
+    assert answer.status == Exit.FAILED and "belongs to the app blog" in answer.err
+    assert (await desk.give("urls shop")).out == "", "all or none"
+
+
+@pytest.mark.parametrize("domain", ["'bad domain'", "-x.com", "a..b", "$(id).com", "x" * 300 + ".com", "'é\x00'"])
+async def test_what_is_no_domain_is_refused(desk: Desk, domain: str) -> None:
+    await desk.give("apps:create blog")
+    answer = await desk.give(f"domains:add blog -- {domain}")
+    assert answer.status == Exit.FAILED and "is not a domain name" in answer.err
+
+
+async def test_removing_what_is_not_there_says_what_is(desk: Desk) -> None:
+    await desk.give("apps:create blog")
+    await desk.give("domains:add blog a.example.com")
+    answer = await desk.give("domains:remove blog b.example.com")
+    assert answer.status == Exit.FAILED and "It has: a.example.com" in answer.err
+
+
+async def test_the_report_has_dokkus_rows(desk: Desk) -> None:
+    await desk.give("apps:create blog")
+    await desk.give("domains:add-global example.com")
+    answer = await desk.give("domains:report blog")
+    assert answer.out.splitlines()[:3] == [
+        "=====> blog domains information",
+        "       Domains app default:           true",
+        "       Domains app enabled:           true",
+    ]
+    as_json = (await desk.give("domains:report blog --format json")).json()
+    assert as_json["app-vhosts"] == "blog.example.com"
+    assert (await desk.give("domains:report --global --format json")).json()["global-vhosts"] == "example.com"

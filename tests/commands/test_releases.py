@@ -1,0 +1,83 @@
+from __future__ import annotations
+
+from proto.wire import Exit
+from tests.commands.desk import DOCKERFILE, Desk
+
+
+async def test_a_rollback_is_a_release_with_the_older_config(desk: Desk) -> None:
+    await desk.deployed("blog")
+    await desk.meanwhile("config:set blog NEW=secret-value")
+    answer = await desk.meanwhile("releases:rollback blog")
+    assert answer.status == 0, answer
+    assert "Rolling blog back to v1" in answer.out and "Config keys that go: NEW" in answer.out
+    assert (await desk.give("config:keys blog")).out == ""
+    info = (await desk.give("releases:info blog --format json")).json()
+    assert info["version"] == 3 and info["why"] == "Rolled back to v1" and info["config_keys"] == []
+
+
+async def test_a_rollback_of_the_code_keeps_the_config(desk: Desk) -> None:
+    await desk.deployed("blog")
+    await desk.meanwhile("config:set blog NEW=1")
+    assert (await desk.meanwhile("releases:rollback blog v1 --code-only")).status == 0
+    assert (await desk.give("config:keys blog")).out == "NEW\n"
+
+
+async def test_a_diff_masks_values_unless_asked(desk: Desk) -> None:
+    await desk.deployed("blog")
+    await desk.meanwhile("config:set blog TOKEN=s3cret")
+    masked = await desk.give("releases:diff blog v1 v2")
+    assert masked.out == "=====> blog from v1 to v2\n+ config TOKEN: *******\n"
+    assert "+ config TOKEN: s3cret" in (await desk.give("releases:diff blog v1 --values")).out
+    assert "They are the same" in (await desk.give("releases:diff blog v1 v1")).out
+
+
+async def test_what_is_no_release_is_refused(desk: Desk) -> None:
+    await desk.deployed("blog")
+    for line in ("releases:info blog v9", "releases:info blog x", "releases:rollback blog v9", "releases:info blog v0"):
+        answer = await desk.give(line)
+        assert answer.status == Exit.FAILED and "release" in answer.err, line
+
+
+async def test_the_list_is_for_people(desk: Desk) -> None:
+    await desk.deployed("blog")
+    lines = (await desk.give("releases blog")).out.splitlines()
+    assert lines[0] == "=====> Releases of blog"
+    assert lines[1].split() == ["RELEASE", "STATUS", "COMMIT", "WHEN", "BY", "WHY"]
+    assert lines[2].split()[:4] == ["v1", "live", "cccccccccccc", "0s"] or lines[2].startswith("v1")
+
+
+async def test_a_failed_deploy_is_shown_with_its_reason(desk: Desk) -> None:
+    app = await desk.core.create("blog")
+    deploy = await desk.core.push(app, {**DOCKERFILE, "Dockerfile": "FROM scratch\nRUN false\n"})
+    await desk.core.settle()
+    output = await desk.give("deploys:output blog")
+    assert output.status == Exit.FAILED
+    assert " !     The deploy failed (build): " in output.out
+    shown = await desk.give(f"deploys:show blog {deploy.id[:6]} --format json")
+    assert shown.json()["status"] == "failed" and shown.json()["stage"] == "build"
+
+
+async def test_a_deploy_under_way_can_be_cancelled(desk: Desk) -> None:
+    app = await desk.core.create("blog")
+    deploy = await desk.core.push(app, DOCKERFILE)
+    assert (await desk.give("deploys:cancel blog")).status == 0
+    await desk.core.settle()
+    assert (await desk.core.deploy(deploy)).status == "cancelled"
+    again = await desk.give("deploys:cancel blog")
+    assert again.status == Exit.FAILED and "it is cancelled" in again.err
+    assert (await desk.give("deploys:output blog")).status == Exit.FAILED
+
+
+async def test_an_image_can_be_named_for_a_deploy(desk: Desk) -> None:
+    await desk.give("apps:create blog")
+    answer = await desk.meanwhile("git:from-image blog registry.example.com/blog:1")
+    assert answer.status == Exit.FAILED and "There is no image" in answer.out
+    for bad in ("'a b'", "--", "$(id)", "UPPER/Case:x y"):
+        assert (await desk.give(f"git:from-image blog {bad}")).status == Exit.FAILED, bad
+
+
+async def test_a_deploy_that_is_not_there(desk: Desk) -> None:
+    await desk.give("apps:create blog")
+    assert "Nothing was ever deployed" in (await desk.give("deploys:show blog")).err
+    await desk.core.push((await desk.database.read.apps.by_name("blog")) or await desk.core.create("x"), DOCKERFILE)
+    assert "has no deploy" in (await desk.give("deploys:show blog zzz")).err
