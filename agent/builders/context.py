@@ -1,8 +1,8 @@
 """The build context: git's tar stream, rewritten member by member on its way to the engine.
 
 Nothing is ever unpacked. The rewriter is fed pieces of git's stream and gives pieces of its own: it leaves out what
-``.dockerignore`` names, takes the build folder off the names, gives every member to root, and puts another text in
-the place of the Dockerfile. It holds one header and never more than one piece, whatever the size of the whole.
+``.dockerignore`` names, takes the build folder off the names, and puts another text in the place of the Dockerfile.
+It holds one header and never more than one piece, whatever the size of the whole.
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ from agent.ports.source import SourceTree
 _BLOCK: Final = tarfile.BLOCKSIZE
 _MAX_EXTENDED: Final = 64 * 1024
 """Bytes of one extended header: two paths and some numbers."""
-_END: Final = bytes(2 * _BLOCK)
+_ZEROS: Final = bytes(_BLOCK)
+_END: Final = 2 * _ZEROS
 
 
 class ContextPlan(msgspec.Struct, frozen=True, kw_only=True):
@@ -34,6 +35,17 @@ class ContextPlan(msgspec.Struct, frozen=True, kw_only=True):
     """Files that get another content."""
     max_bytes: int = 3 << 30
     """Of all file contents. The tree was walked against caps, but line ends and encodings may be converted since."""
+
+
+class _Member(msgspec.Struct, frozen=True, kw_only=True):
+    name: str
+    size: int
+    header: bytes
+    """As git wrote it."""
+    target: str | None
+    """Of a symbolic link, where the header has no room for it."""
+    is_plain: bool
+    """Whether the header can be sent as it is."""
 
 
 async def context(source: SourceTree, plan: ContextPlan) -> AsyncGenerator[bytes, None]:
@@ -58,7 +70,7 @@ class TarRewriter:
         self._prefix = f"{plan.folder}/" if plan.folder else ""
         self._rest = bytearray()
         self._extended: dict[str, str] = {}
-        self._folders: list[tarfile.TarInfo] = []
+        self._folders: list[_Member] = []
         """Folders whose headers wait until something in them is sent."""
         self._body = 0
         """Bytes of the current member that are still to come, padding included."""
@@ -98,77 +110,89 @@ class TarRewriter:
         """Read one header, or an extended header with its body, if it is there whole."""
         if len(self._rest) < _BLOCK:
             return False
-        try:
-            member = tarfile.TarInfo.frombuf(bytes(self._rest[:_BLOCK]), "utf-8", "surrogateescape")
-        except tarfile.EOFHeaderError:  # type: ignore[attr-defined]
+        header = bytes(self._rest[:_BLOCK])
+        if header == _ZEROS:
             self._has_ended = True
             self._rest.clear()
             return False
-        size = _padded(member.size)
-        if member.type in (tarfile.XHDTYPE, tarfile.XGLTYPE):
+        if header[257:262] != b"ustar":
+            raise ValueError("the tar stream is malformed")
+        kind, size = header[156:157], int(header[124:136].strip(b"\0 ") or b"0", 8)
+        if kind in (tarfile.XHDTYPE, tarfile.XGLTYPE):
             if size > _MAX_EXTENDED:
                 raise ValueError(f"an extended tar header has {size} bytes")
-            if len(self._rest) < _BLOCK + size:
+            if len(self._rest) < _BLOCK + _padded(size):
                 return False
-            if member.type == tarfile.XHDTYPE:
-                self._extended = _records(bytes(self._rest[_BLOCK : _BLOCK + member.size]))
-            del self._rest[: _BLOCK + size]
+            if kind == tarfile.XHDTYPE:
+                self._extended = _records(bytes(self._rest[_BLOCK : _BLOCK + size]))
+            del self._rest[: _BLOCK + _padded(size)]
             return True
         del self._rest[:_BLOCK]
-        self._begin(member, out)
+        self._begin(header, kind=kind, size=size, out=out)
         return True
 
-    def _begin(self, member: tarfile.TarInfo, out: bytearray) -> None:
+    def _begin(self, header: bytes, *, kind: bytes, size: int, out: bytearray) -> None:
         extended, self._extended = self._extended, {}
-        member.name = extended.get("path", member.name).rstrip("/")
-        member.linkname = extended.get("linkpath", member.linkname)
-        member.size = int(extended.get("size", member.size))
-        self._body = _padded(member.size)
+        whole_name = extended.get("path") or _name_in(header)
+        size = int(extended.get("size", size))
+        self._body = _padded(size)
         self._is_copied = False
-        name = self._name_of(member)
+        name = self._name_of(whole_name.rstrip("/"))
         if not name:
             return
-        member.name = name
-        if member.isdir():
+        is_plain = not extended and not self._prefix
+        member = _Member(name=name, size=size, header=header, target=extended.get("linkpath"), is_plain=is_plain)
+        if kind == tarfile.DIRTYPE:
             # Git names a folder right before what is in it: those that do not hold this one are over.
             while self._folders and not name.startswith(f"{self._folders[-1].name}/"):
                 self._folders.pop()
             self._folders.append(member)
-        elif (member.isreg() or member.issym()) and name not in self._plan.ignored:
-            self._send(member, out)
+        elif kind in (tarfile.REGTYPE, tarfile.AREGTYPE, tarfile.SYMTYPE) and name not in self._plan.ignored:
+            self._send(member, kind=kind, out=out)
 
-    def _name_of(self, member: tarfile.TarInfo) -> str:
+    def _name_of(self, whole_name: str) -> str:
         """Return the member's name in the context; empty if it is none of it."""
-        if not member.name.startswith(self._prefix):
+        if not whole_name.startswith(self._prefix):
             return ""
-        name = member.name[len(self._prefix) :]
+        name = whole_name[len(self._prefix) :]
         if any(part in ("", ".", "..") for part in name.split("/")):
             return ""  # git makes no such name; nothing else may come through here
         return name
 
-    def _send(self, member: tarfile.TarInfo, out: bytearray) -> None:
+    def _send(self, member: _Member, *, kind: bytes, out: bytearray) -> None:
         for folder in self._folders:
             if member.name.startswith(f"{folder.name}/"):
                 out += _header(folder)
         self._folders.clear()
-        replacement = self._plan.replaced.get(member.name) if member.isreg() else None
-        if replacement is not None:
-            member.size = len(replacement)
-            out += _header(member) + replacement + bytes(_padded(member.size) - member.size)
-        else:
-            out += _header(member)
-            self._is_copied = True
         self._total += member.size
         if self._total > self._plan.max_bytes:
             raise UserError("source.too-large", "The files of the commit are too large to be sent to the build.")
+        replacement = None if kind == tarfile.SYMTYPE else self._plan.replaced.get(member.name)
+        if replacement is None:
+            out += _header(member)
+            self._is_copied = True
+            return
+        size = len(replacement)
+        out += _header(msgspec.structs.replace(member, size=size, is_plain=False))
+        out += replacement + bytes(_padded(size) - size)
 
 
-def _header(member: tarfile.TarInfo) -> bytes:
-    """Return the member's header. GNU's format takes names of any bytes and length, and every engine reads it."""
-    member.uid = member.gid = 0
-    member.uname = member.gname = ""
-    member.pax_headers = {}
-    return member.tobuf(tarfile.GNU_FORMAT, "utf-8", "surrogateescape")
+def _header(member: _Member) -> bytes:
+    """Return the header to send: git's own where nothing of it changes, which is nearly always."""
+    if member.is_plain:
+        return member.header
+    made = tarfile.TarInfo.frombuf(member.header, "utf-8", "surrogateescape")
+    made.name, made.size = member.name, member.size
+    if member.target is not None:
+        made.linkname = member.target
+    # GNU's format takes names of any bytes and length, and every engine reads it.
+    return made.tobuf(tarfile.GNU_FORMAT, "utf-8", "surrogateescape")
+
+
+def _name_in(header: bytes) -> str:
+    """Return the path of a ustar header: what is in its prefix field, and its name field."""
+    prefix, name = header[345:500].partition(b"\0")[0], header[:100].partition(b"\0")[0]
+    return (prefix + b"/" + name if prefix else name).decode("utf-8", "surrogateescape")
 
 
 def _padded(size: int) -> int:

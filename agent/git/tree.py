@@ -24,6 +24,9 @@ _SUBMODULE = 0o160000
 _REGULAR = (0o100644, 0o100755, 0o100664)
 """Modes of regular files. 0o100664 is in old histories; fsck refuses it in new pushes."""
 
+_LISTED_AT_ONCE = 32 * 1024
+"""Bytes of the listing read before others get their turn: some hundred files."""
+
 _LFS_LINE = b"version https://git-lfs.github.com/spec/v1"
 _LFS_SIZES = range(100, 201)
 """Bytes of a pointer file of Git LFS: three short lines, of which only the object's size varies."""
@@ -112,7 +115,7 @@ class GitTree:
         listing = command(self._git_dir, "ls-tree", "-r", "-t", "-l", "-z", "--full-tree", self._commit)
         try:
             async with asyncio.timeout(READ_SECONDS), started(listing) as git:
-                while data := await git.read():
+                while data := await git.read(_LISTED_AT_ONCE):
                     walk.feed(data)
                 await git.finish()
         except GitFailed as error:

@@ -44,7 +44,7 @@ async def test_everything_is_sent_as_it_was_pushed(client: Client) -> None:
     assert by_name["a"].mode & 0o777 == 0o644
     assert by_name["link"].linkname == target
     assert by_name["bin"].isdir()
-    assert {(each.uid, each.gid, each.uname, each.mtime) for each in members} == {(0, 0, "", 1714979289)}
+    assert {(each.uid, each.gid, each.uname, each.mtime) for each in members} == {(0, 0, "root", 1714979289)}
 
 
 async def test_hostile_names_come_through_as_names(client: Client) -> None:
