@@ -45,12 +45,17 @@ _HINT = "See whether it runs: systemctl status docker (or: docker version)."
 
 
 class Refused(Exception):
-    """The engine understood the call and said no. ``status`` is HTTP's (4xx), ``message`` the engine's own words."""
+    """The engine understood the call and said no. ``status`` is HTTP's (4xx), ``message`` its own words."""
 
     def __init__(self, status: int, message: str) -> None:
         super().__init__(message)
         self.status = status
         self.message = message
+
+    @property
+    def detail(self) -> str:
+        """What it said, by the name that `Faulted` has for it too."""
+        return self.message
 
 
 class Faulted(Unavailable):

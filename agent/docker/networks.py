@@ -12,7 +12,7 @@ import asyncio
 import msgspec
 
 from agent.docker import labels
-from agent.docker.engine import Engine, Refused
+from agent.docker.engine import Engine, Faulted, Refused
 from agent.errors import Unavailable
 from agent.ports.addresses import Bridges
 
@@ -95,13 +95,13 @@ class Networks:
         body = network_body(self.name(index), instance=self._engine.instance, bridges=self._bridges, index=index)
         try:
             await self._engine.json("POST", "networks/create", data=body)
-        except Refused as refusal:
+        except (Refused, Faulted) as refusal:
             # Told as a taken name or as taken addresses: an answer that was lost, or another task of this agent.
             if await self._is_there(index):
                 return
             raise Unavailable(
                 "network.pool-taken",
-                f"Docker cannot make a network of {self._bridges.subnet(index)}: {refusal.message}.",
+                f"Docker cannot make a network of {self._bridges.subnet(index)}: {refusal.detail}.",
                 "Choose addresses that nobody else on this machine uses: network.pool in the settings.",
             ) from refusal
 

@@ -44,7 +44,7 @@ def users_fault(message: str, *, status: int = 500) -> str | None:
 def not_started(error: Refused | Faulted, wish: ContainerWish, *, networks: Networks) -> Exception:
     """Return what it means for `wish` that the engine would not create or start its container."""
     status = error.status if isinstance(error, Refused) else 500
-    words = error.message if isinstance(error, Refused) else error.detail
+    words = error.detail
     if status == 404 and "image" in words:
         return Unavailable(
             "image.missing",

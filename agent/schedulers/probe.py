@@ -102,6 +102,8 @@ class DockerProber:
             ):
                 body = await _read_up_to(answer.content, BODY_LIMIT) if check.content else b""
                 return judge(check, status=answer.status, body=body)
+        except aiohttp.ClientSSLError as error:
+            return f"GET {check.path} got no HTTPS answer: {error.strerror or error}"
         except aiohttp.ClientConnectorError:
             return await self._connect(status, port=port) or f"GET {check.path} could not connect."
         except (aiohttp.ClientError, ValueError, OSError) as error:

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import aclosing
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from agent.docker.engine import Engine
 from agent.docker.frames import FrameReader
 from agent.docker.logs import DockerLogs, LineReader
 from agent.docker.stamps import StampReader, query_time, unix_seconds
+from agent.errors import Unavailable
 from agent.ports.logs import MAX_LINE, RawLine
 from agent.ports.scheduler import ReplicaWish
 from agent.schedulers.docker import DockerScheduler
 from proto.names import ReplicaId
 from tests.support.docker import Corner, token, until
+from tests.support.scripted_engine import always, http, scripted
 
 STAMP = b"2026-11-22T21:12:52.123456789Z"
 AT = 1_795_381_972_123_456_789
@@ -188,3 +192,49 @@ async def test_a_replica_that_is_removed_ends_its_follow(docker: Corner, schedul
 @pytest.mark.real
 async def test_nobody_is_followed_for_ever_who_is_not_there(docker: Corner) -> None:
     assert await texts(DockerLogs(docker.engine), ReplicaId(token("r"))) == []
+
+
+async def test_a_follow_that_stalls_is_left_and_taken_up_where_it_stopped(tmp_path: Path) -> None:
+    def line(second: int, text: str) -> bytes:
+        return frame(f"2026-11-22T21:12:{second:02d}.000000000Z {text}\n".encode())
+
+    state = ["running", "running", "exited"]
+    asked: list[str] = []
+
+    async def answer(request: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        path = request.split()[1]
+        if path.startswith("/v1.41/containers/json"):
+            writer.write(http(200, b'[{"Id": "c1"}]'))
+        elif path.startswith("/v1.41/containers/c1/json"):
+            status = state.pop(0) if len(state) > 1 else state[0]
+            writer.write(http(200, f'{{"Id": "c1", "State": {{"Status": "{status}"}}}}'.encode()))
+        else:
+            asked.append(path)
+            writer.write(b"HTTP/1.0 200 OK\r\n\r\n")
+            if "tail=1" in path:
+                writer.write(line(3, "three"))
+            elif len(asked) == 1:
+                writer.write(line(1, "one") + line(1, "uno") + line(2, "two"))
+                await writer.drain()
+                await reader.read()
+            else:
+                since = int(path.partition("since=")[2].partition(".")[0]) - AT // 10**9 + 52
+                writer.write(b"".join(line(at, text) for at, text in ((2, "two"), (3, "three")) if at >= since))
+            await writer.drain()
+            writer.close()
+
+    async with scripted(tmp_path, answer) as (engine, _):
+        logs = DockerLogs(engine, silence_seconds=0.05)
+        assert await texts(logs, ReplicaId("r1")) == ["one", "uno", "two", "three"]
+    assert "since" not in asked[0] and "follow=1" in asked[0]
+
+
+async def test_an_engine_that_goes_away_is_told(tmp_path: Path) -> None:
+    rows = always(http(200, b'[{"Id": "c1"}]'))
+    async with scripted(tmp_path, rows) as (engine, _):
+        # To what came next the list is no answer that makes sense.
+        with pytest.raises(Unavailable):
+            await texts(DockerLogs(engine), ReplicaId("r1"))
+    async with Engine.open(f"unix://{tmp_path}/none.sock", instance="i1") as engine:
+        with pytest.raises(Unavailable):
+            await texts(DockerLogs(engine), ReplicaId("r1"))

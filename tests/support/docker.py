@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
 
 import msgspec
 
@@ -70,10 +71,9 @@ class Corner:
     async def import_image(self, *changes: str) -> str:
         """Make an image of `busybox_tar` with Dockerfile instructions on top, and return its id."""
         tag = token("t")
-        params = {"fromSrc": "-", "repo": f"pushboat-{self.engine.instance}/{token('a')}", "tag": tag}
-        for number, change in enumerate(changes):
-            params["changes" if not number else f"changes{number}"] = change
-        async with self.engine.stream("POST", "images/create", params=params, body=busybox_tar()) as chunks:
+        repository = f"pushboat-{self.engine.instance}/{token('a')}"
+        query = [("fromSrc", "-"), ("repo", repository), ("tag", tag), *(("changes", change) for change in changes)]
+        async with self.engine.stream("POST", f"images/create?{urlencode(query)}", body=busybox_tar()) as chunks:
             answer = b"".join([chunk async for chunk in chunks])
         return str(msgspec.json.decode(answer.strip().rpartition(b"\n")[2])["status"])
 

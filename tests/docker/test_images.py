@@ -1,0 +1,140 @@
+"""Images: what they say of themselves, which of them are ours, and that no other is touched."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from agent.docker.images import DockerImages, exposed_ports
+from agent.errors import UserError
+from agent.schedulers.docker import DockerScheduler
+from proto.names import AppId, DeployId
+from tests.support.docker import Corner, token
+from tests.support.scripted_engine import always, http, scripted
+
+
+def test_only_tcp_ports_count() -> None:
+    assert exposed_ports({"8080/tcp": {}, "53/udp": {}, "90": {}, "x/tcp": {}}) == (90, 8080)
+
+
+DIGITS = "0123456789abcdef" * 4
+HOSTILE = [
+    "../containers/json",
+    "a/../../x",
+    "-x",
+    "",
+    "a b",
+    "A/B",
+    "a?b=c",
+    "a:b:c",
+    "x" * 500,
+    "a@sha256:1",
+    "a%2f..",
+]
+
+
+@pytest.mark.parametrize("reference", HOSTILE)
+async def test_what_cannot_name_an_image_never_reaches_the_engine(tmp_path: Path, reference: str) -> None:
+    async with scripted(tmp_path, always(http(200, b"{}"))) as (engine, seen):
+        assert await DockerImages(engine).find(reference) is None
+        with pytest.raises(UserError) as caught:
+            await DockerImages(engine).pull(reference, lambda _: None)
+        assert caught.value.code == "image.bad-reference"
+    assert seen == []
+
+
+@pytest.mark.parametrize(
+    "reference",
+    [
+        "busybox",
+        "busybox:1.36",
+        "a/busybox",
+        "localhost:5000/a/b_c.d-e:t",
+        f"a.b/c@sha256:{DIGITS}",
+        f"sha256:{DIGITS}",
+    ],
+)
+async def test_what_can_name_an_image_is_looked_for(tmp_path: Path, reference: str) -> None:
+    async with scripted(tmp_path, always(http(404, b'{"message": "no"}'))) as (engine, seen):
+        assert await DockerImages(engine).find(reference) is None
+    assert seen[1].split()[1] == f"/v1.41/images/{reference}/json"
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        http(404, b'{"message": "pull access denied for x"}'),
+        http(500, b'{"message": "Get https://x/v2/: dial tcp: lookup x: no such host"}'),
+        http(200, b'{"status": "Pulling"}\r\n{"error": "manifest unknown", "errorDetail": {}}\r\n'),
+    ],
+)
+async def test_an_image_that_no_registry_gives_is_the_users_affair(tmp_path: Path, answer: bytes) -> None:
+    async with scripted(tmp_path, always(answer)) as (engine, seen):
+        with pytest.raises(UserError) as caught:
+            await DockerImages(engine).pull("x", lambda _: None)
+    assert caught.value.code == "image.not-found"
+    assert "fromImage=x:latest" in seen[1].replace("%3A", ":")
+
+
+@pytest.mark.real
+async def test_an_image_tells_what_it_runs_and_where_it_listens(docker: Corner) -> None:
+    image = await docker.import_image(
+        'ENTRYPOINT ["/bin/sh", "-c"]', 'CMD ["httpd"]', "EXPOSE 8080 53/udp 80", "ENV A=b=c", "LABEL x=y"
+    )
+    found = await DockerImages(docker.engine).find(image)
+    assert found is not None
+    assert (found.id, found.entrypoint, found.command) == (image, ("/bin/sh", "-c"), ("httpd",))
+    assert (found.ports, found.env["A"], found.labels) == ((80, 8080), "b=c", {"x": "y"})
+    assert not found.has_healthcheck and found.size > 100_000 and found.created_at > 1e9
+
+
+@pytest.mark.real
+async def test_a_healthcheck_is_seen_and_so_is_its_absence(docker: Corner) -> None:
+    images = DockerImages(docker.engine)
+    checked = await images.find(await docker.import_image("HEALTHCHECK CMD true"))
+    unchecked = await images.find(await docker.import_image("HEALTHCHECK NONE"))
+    assert checked is not None and checked.has_healthcheck
+    assert unchecked is not None and not unchecked.has_healthcheck
+
+
+@pytest.mark.real
+async def test_kept_images_are_ours_until_they_are_untagged(docker: Corner) -> None:
+    images = DockerImages(docker.engine)
+    tag = images.tag_for(AppId(token("a")), DeployId(token("d")))
+    await images.keep(docker.image, tag=tag)
+    await images.keep(docker.image, tag=tag)
+    assert [image.id for image in await images.ours() if tag in image.tags] == [docker.image]
+    await images.untag(tag)
+    await images.untag(tag)
+    assert [image.id for image in await images.ours() if tag in image.tags] == []
+
+
+@pytest.mark.real
+async def test_an_image_in_use_keeps_its_tag_until_its_container_is_gone(docker: Corner) -> None:
+    images, scheduler = DockerImages(docker.engine), DockerScheduler(docker.engine, bridges=docker.bridges)
+    wish = docker.wish(image=await docker.import_image("ENV UNIQUE=1"))
+    await scheduler.converge(docker.app, [wish], lambda _: None)
+    (tag,) = next(image.tags for image in await images.ours() if image.id == wish.image)
+    await images.untag(tag)
+    assert await images.find(wish.image) is not None
+    await scheduler.remove(wish.replica)
+    await images.untag(tag)
+    assert await images.find(wish.image) is None
+
+
+@pytest.mark.real
+async def test_a_pull_that_cannot_be_is_told_in_time(docker: Corner) -> None:
+    async with asyncio.timeout(60):
+        with pytest.raises(UserError) as caught:
+            await DockerImages(docker.engine).pull("127.0.0.1:9/none:latest", lambda _: None)
+    assert caught.value.code == "image.not-found"
+
+
+@pytest.mark.parametrize("tag", ["busybox:latest", "pushboat-other/a:b", "pushboat-i23456789abc/a", "x"])
+async def test_a_tag_that_is_not_ours_is_never_removed(tmp_path: Path, tag: str) -> None:
+    async with scripted(tmp_path, always(http(200, b"[]"))) as (engine, seen):
+        with pytest.raises(ValueError):
+            await DockerImages(engine).untag(tag)
+    assert seen == []
