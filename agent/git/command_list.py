@@ -61,11 +61,6 @@ class CommandList(msgspec.Struct, frozen=True):
     """Why the push must not go on: ``push.too-many-refs`` or ``push.ref-name``."""
 
     @property
-    def is_quiet(self) -> bool:
-        """Whether the user said ``git push -q``."""
-        return "quiet" in self.capabilities
-
-    @property
     def has_pack(self) -> bool:
         """Whether a pack follows."""
         return any(not update.is_deletion for update in self.updates)

@@ -31,8 +31,8 @@ STALL_SECONDS = 600.0
 FINISH_SECONDS = 900.0
 """For git to check and store a pack after its last byte."""
 
-DRAIN_SECONDS = 10.0
-DRAIN_BYTES = 64 << 20
+DRAIN_SECONDS = 2.0
+DRAIN_BYTES = 256 << 20
 """How much of a refused push is read and thrown away, so that the client gets to read why."""
 
 _CHUNK = 256 * 1024
@@ -71,7 +71,7 @@ async def receive(
                 await _check(commands, judge, terminal)
                 await git.feed(commands.raw)
                 if commands.has_pack:
-                    await git.forward(limit=max_bytes, already=len(commands.raw))
+                    await _forward(git, commands, terminal, max_bytes)
             return Received(commands, await git.finish(seconds=FINISH_SECONDS))
     finally:
         await asyncio.shield(asyncio.to_thread(_remove_quarantine, git_dir))
@@ -238,11 +238,26 @@ async def _check(commands: CommandList, judge: Judge, terminal: Terminal) -> Non
             raise commands.problem
         judge(commands)
     except UserError as error:
-        if answer := commands.refusal(f"refused: {error.code}"):
-            await terminal.write(answer)
-            if commands.has_pack:
-                await _drain(terminal)
+        await _refuse(commands, error, terminal)
         raise
+
+
+async def _forward(git: _Serving, commands: CommandList, terminal: Terminal, max_bytes: int) -> None:
+    try:
+        await git.forward(limit=max_bytes, already=len(commands.raw))
+    except UserError as error:
+        # Git must have said its last word before we speak in its place.
+        await git.end()
+        await _refuse(commands, error, terminal)
+        raise
+
+
+async def _refuse(commands: CommandList, error: UserError, terminal: Terminal) -> None:
+    """Tell git at the other end why, in its own protocol; it would call an early end a broken connection."""
+    if answer := commands.refusal(f"refused: {error.code}"):
+        await terminal.write(answer)
+        if commands.has_pack:
+            await _drain(terminal)
 
 
 async def _drain(terminal: Terminal) -> None:

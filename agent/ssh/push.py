@@ -45,10 +45,10 @@ _USUAL_BRANCHES = ("main", "master")
 class Watcher(Protocol):
     """Shows a deploy to somebody."""
 
-    async def watch(self, deploy: DeployId, terminal: Terminal, *, to_stderr: bool = False, quiet: bool = False) -> int:
+    async def watch(self, deploy: DeployId, terminal: Terminal, *, to_stderr: bool = False) -> int:
         """Show the deploy from its first line to its outcome; return 0 if it went live, else 1.
 
-        Ends with 1 when the other end has left; the deploy goes on. `quiet`: nothing but a bad outcome.
+        Ends with 1 when the other end has left; the deploy goes on.
         """
         ...
 
@@ -90,9 +90,9 @@ class Pushes:
                 deploy, status = await push.take(max_bytes=self._max_bytes)
         if deploy is None:
             return status
-        if not push.is_quiet:
-            await pusher.deploying(deploy)
-        return await self._watcher.watch(deploy.id, session, to_stderr=True, quiet=push.is_quiet)
+        # `git push -q` cannot be told from a push without a terminal (CI): both ask for quiet, and CI wants to see.
+        await pusher.deploying(deploy)
+        return await self._watcher.watch(deploy.id, session, to_stderr=True)
 
     async def upload(self, name: AppName, session: Session) -> int:
         """Serve one ``git fetch`` or ``git clone``; return git's exit status.
@@ -147,7 +147,6 @@ class _Push:
     def __init__(
         self, database: Database, repos: GitRepos, target: _Target, session: Session, pusher: Pusher, ids: Ids
     ) -> None:
-        self.is_quiet = False
         self._database = database
         self._repos = repos
         self._target = target
@@ -171,7 +170,6 @@ class _Push:
             )
             if received.commands is None or received.status != 0:
                 return None, received.status or Exit.FAILED
-            self.is_quiet = received.commands.is_quiet
             deploy = await self._accept(received.commands, before)
             return deploy, Exit.OK
         finally:
