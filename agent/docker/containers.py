@@ -165,9 +165,10 @@ class Containers:
         )
 
     async def forbid_restarts(self, container: str) -> None:
-        """Take back its restart policy, so that not even a restart of the engine starts it. Gone is fine.
+        """Take back the restart policy of a stopped container, so that not even a restart of the engine starts it.
 
         The engine remembers a stop by hand only of a container that ran: one that had failed would be started again.
+        Gone is fine.
         """
         await self._engine_ignoring(
             {404, 409}, "POST", f"containers/{container}/update", data={"RestartPolicy": {"Name": "no"}}

@@ -73,7 +73,9 @@ class DockerScheduler:
     async def stop(self, replica: ReplicaId, *, seconds: float) -> None:
         """See ``Scheduler``."""
         for row in await self._of_replica(replica):
+            await self._containers.stop(row.id, seconds=seconds)
             await self._containers.forbid_restarts(row.id)
+            # One that failed just then may have been restarted between the two calls; it cannot be any more.
             await self._containers.stop(row.id, seconds=seconds)
 
     async def remove(self, replica: ReplicaId) -> None:

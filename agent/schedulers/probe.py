@@ -13,7 +13,7 @@ from yarl import URL
 from agent.docker.containers import Containers
 from agent.docker.engine import Engine, Refused
 from agent.docker.execs import Execs
-from agent.docker.frames import FrameReader
+from agent.docker.frames import FrameReader, OutputStream
 from agent.errors import Unavailable, UserError
 from agent.ports.scheduler import CheckSpec, ReplicaStatus
 from agent.schedulers.listeners import Listener, read_table, why_unreachable
@@ -85,10 +85,10 @@ class DockerProber:
             tables = await asyncio.to_thread(_kernel_tables, detail.state.pid)
         except OSError:
             # An agent in a container of its own, or a hardened /proc, does not see the process: ask from inside.
-            _, output = await self._output(
+            _, printed = await self._output(
                 status.container, ("cat", "/proc/net/tcp", "/proc/net/tcp6"), limit=BODY_LIMIT
             )
-            tables = output.decode(errors="replace")
+            tables = printed["stdout"].decode(errors="replace")
         return read_table(tables)
 
     async def _request(self, check: CheckSpec, status: ReplicaStatus, *, port: int, host: str) -> str | None:
@@ -110,10 +110,10 @@ class DockerProber:
             return f"GET {check.path} got no HTTP answer: {error}"
 
     async def _run(self, check: CheckSpec, status: ReplicaStatus) -> str | None:
-        code, output = await self._output(status.container, check.command, limit=OUTPUT_LIMIT)
+        code, printed = await self._output(status.container, check.command, limit=OUTPUT_LIMIT)
         if code == 0:
             return None
-        last = output.decode(errors="replace").strip().rpartition("\n")[2].strip()
+        last = (printed["stderr"] or printed["stdout"]).decode(errors="replace").strip().rpartition("\n")[2].strip()
         return f"{shlex.join(check.command)} ended with status {code}" + (f": {last}" if last else ".")
 
     async def _health(self, status: ReplicaStatus) -> str | None:
@@ -129,15 +129,18 @@ class DockerProber:
         words = last[0].output.strip() if last else ""
         return f"The image's HEALTHCHECK says {health.status}" + (f": {words}" if words else ".")
 
-    async def _output(self, container: str, command: tuple[str, ...], *, limit: int) -> tuple[int | None, bytes]:
-        """Run a command in the replica; return its exit status and the last `limit` bytes that it printed."""
+    async def _output(
+        self, container: str, command: tuple[str, ...], *, limit: int
+    ) -> tuple[int | None, dict[OutputStream, bytes]]:
+        """Run a command in the replica; return its exit status and the last `limit` bytes of each of its streams."""
         exec_id = await self._execs.create(container, command)
-        frames, output = FrameReader(), b""
+        frames = FrameReader()
+        printed: dict[OutputStream, bytes] = {"stdout": b"", "stderr": b""}
         async with self._execs.open(exec_id) as stream:
             while data := await stream.read():
-                for _, payload in frames.feed(data):
-                    output = (output + payload)[-limit:]
-        return await self._execs.exit_code(exec_id), output
+                for source, payload in frames.feed(data):
+                    printed[source] = (printed[source] + payload)[-limit:]
+        return await self._execs.exit_code(exec_id), printed
 
 
 def _kernel_tables(pid: int) -> str:
