@@ -151,5 +151,5 @@ def table(*routes: Route) -> dict[AppId, Route]:
 async def eventually(is_true: Callable[[], Awaitable[bool]]) -> None:
     """Wait for what another process does in its own time."""
     async with asyncio.timeout(DEADLINE):
-        while not await is_true():  # noqa: ASYNC110 - no event comes from there
+        while not await is_true():
             await asyncio.sleep(0.05)

@@ -23,9 +23,6 @@ from agent.proxies.haproxy.plan import Maps
 from agent.proxies.haproxy.slots import FREE, Slot
 from proto.names import AppId
 
-REQUEST_SECONDS: Final = 15
-"""For a client to send a whole request head. Browsers need one; an attacker who drips bytes gets no more."""
-
 FRAME: Final = "pushboat-frame"
 """Marks the digest in ``description``."""
 
@@ -94,8 +91,16 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     """Networks whose X-Forwarded-* and X-Request-Id are believed."""
     max_connections: int = 20_000
     keep_alive_seconds: float = 15.0
+    """That an idle client connection stays open."""
+    request_seconds: float = 15.0
+    """For a client to send a whole request head. Browsers need one; an attacker who drips bytes gets no more."""
     user: str = ""
     """Whom the workers become, if HAProxy starts as root; empty: nobody else."""
+
+    @property
+    def idle_seconds(self) -> float:
+        """How long a client connection of a replaced worker may still bring a request."""
+        return max(self.keep_alive_seconds, self.request_seconds)
 
 
 def server_words(upstream: Upstream) -> str:
@@ -184,7 +189,7 @@ def _defaults(options: Options, layout: Layout) -> list[str]:
         "    mode http",
         # Seconds that an idle client connection lives; drains wait as long after a reload.
         f"    timeout http-keep-alive {round(options.keep_alive_seconds * 1000)}ms",
-        f"    timeout http-request {REQUEST_SECONDS}s",
+        f"    timeout http-request {round(options.request_seconds * 1000)}ms",
         # A client that neither reads nor sends while it should. Waiting for the app does not count.
         "    timeout client 60s",
         "    timeout client-fin 30s",

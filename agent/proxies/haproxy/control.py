@@ -160,8 +160,10 @@ class Worker:
 class Master:
     """The master socket. Every call connects anew, so nothing is held while nothing is asked."""
 
-    def __init__(self, socket: Path) -> None:
+    def __init__(self, socket: Path, *, patience: float = CONNECT_SECONDS) -> None:
+        """`patience`: seconds in which the socket may begin to accept."""
         self._socket = socket
+        self._patience = patience
 
     async def processes(self) -> Processes:
         """Return who runs.
@@ -204,7 +206,7 @@ class Master:
             writer.close()
 
     async def _connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        deadline = asyncio.get_running_loop().time() + CONNECT_SECONDS
+        deadline = asyncio.get_running_loop().time() + self._patience
         while True:
             try:
                 async with asyncio.timeout_at(deadline):

@@ -11,13 +11,13 @@ from importlib import resources
 from typing import Final
 
 ERRORS: Final[Mapping[int, str]] = {
-    400: "bad-request",
-    408: "request-timeout",
     502: "bad-gateway",
     503: "not-ready",
     504: "gateway-timeout",
 }
-"""Pages for what HAProxy itself finds wrong, by status. 503 comes when no replica is ready, or none can be reached."""
+"""Pages for what HAProxy itself finds wrong, by status. 503 comes when no replica is ready, or none can be reached.
+
+There are none for 400 and 408: HAProxy 2.6 answers what is not HTTP before it knows of any page."""
 
 UNKNOWN_HOST: Final = "unknown-host"
 """404: no app has the domain."""

@@ -8,9 +8,11 @@ takes for living), so a master is known by process id, start time and boot.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import re
 import signal
+import tempfile
 from pathlib import Path
 from typing import Final
 
@@ -24,6 +26,9 @@ from agent.proxies.haproxy.listeners import who_listens
 
 START_SECONDS: Final = 15.0
 """For HAProxy to read its file, bind and go into the background: 0.15 s with a thousand apps."""
+PID_SECONDS: Final = 0.01
+"""Between looks for the process id of a master that is starting."""
+
 END_SECONDS: Final = 5.0
 """From SIGTERM to SIGKILL. HAProxy ends at once on SIGTERM."""
 
@@ -86,11 +91,22 @@ async def launch(binary: str, layout: Layout, binds: tuple[Bind, ...]) -> Identi
     status, output = await _run(binary, "-D", "-W", *sockets, "-p", str(layout.pidfile), "-f", str(layout.config))
     if status != 0:
         raise await asyncio.to_thread(_explain, output, binds)
-    identity = identify(int(layout.pidfile.read_text().split()[0]))
+    identity = await _started(layout)
     if identity is None:
         raise Misconfigured("proxy.not-started", "HAProxy ended right after its start.", "Run doctor.")
     remember(identity, layout)
     return identity
+
+
+async def _started(layout: Layout) -> Identity | None:
+    """Return the master that was just put into the background, which writes its process id in its own time."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(START_SECONDS):
+            # No event tells of it.
+            while not (layout.pidfile.exists() and (pids := layout.pidfile.read_text().split())):  # noqa: ASYNC110
+                await asyncio.sleep(PID_SECONDS)
+            return identify(int(pids[0]))
+    return None
 
 
 async def ended(identity: Identity) -> None:
@@ -135,28 +151,33 @@ async def version(binary: str) -> tuple[int, int] | None:
 
 
 async def _run(binary: str, *arguments: str) -> tuple[int, str]:
-    """Run HAProxy's program to its end; return its exit status and what it said. In the background it says nothing."""
-    try:
-        program = await asyncio.create_subprocess_exec(
-            binary,
-            *arguments,
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.STDOUT,
-            start_new_session=True,
-        )
-    except OSError as error:
-        raise Misconfigured(
-            "proxy.no-program", f"{binary} cannot be run: {error.strerror}.", "Install it: apt-get install haproxy"
-        ) from error
-    try:
-        async with asyncio.timeout(START_SECONDS):
-            output, _ = await program.communicate()
-    except TimeoutError:
-        program.kill()
-        await program.wait()
-        return 1, f"No answer within {START_SECONDS:.0f} s."
-    return program.returncode or 0, output.decode(errors="replace")
+    """Run HAProxy's program to its end; return its exit status and what it said.
+
+    Its words go to a file: a pipe would not end before the HAProxy that went into the background, if that inherited it.
+    """
+    with tempfile.TemporaryFile() as output:
+        try:
+            program = await asyncio.create_subprocess_exec(
+                binary,
+                *arguments,
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                start_new_session=True,
+            )
+        except OSError as error:
+            raise Misconfigured(
+                "proxy.no-program", f"{binary} cannot be run: {error.strerror}.", "Install it: apt-get install haproxy"
+            ) from error
+        try:
+            async with asyncio.timeout(START_SECONDS):
+                status = await program.wait()
+        except TimeoutError:
+            program.kill()
+            await program.wait()
+            return 1, f"No answer within {START_SECONDS:.0f} s."
+        output.seek(0)
+        return status, output.read().decode(errors="replace")
 
 
 def _explain(output: str, binds: tuple[Bind, ...]) -> UserError:

@@ -25,7 +25,7 @@ from agent.errors import Misconfigured, Unavailable, UserError
 from agent.ports.proxy import RouteRefused, Table, Upstream
 from agent.proxies.haproxy import process, runtime
 from agent.proxies.haproxy.binds import parse_binds, parse_networks
-from agent.proxies.haproxy.config import REQUEST_SECONDS, Layout, Options, frame_of, render_config
+from agent.proxies.haproxy.config import Layout, Options, frame_of, render_config
 from agent.proxies.haproxy.control import Master, OrderRefused, unavailable
 from agent.proxies.haproxy.drain import Look, is_drained
 from agent.proxies.haproxy.files import Files
@@ -62,6 +62,7 @@ class HaproxyProxy:
         trusted: Sequence[str] = (),
         max_connections: int = 20_000,
         keep_alive_seconds: float = 15.0,
+        request_seconds: float = 15.0,
         spare_backends: int = 200,
         binary: str = BINARY,
     ) -> None:
@@ -69,7 +70,8 @@ class HaproxyProxy:
 
         `folder`: everything of HAProxy's is below it. `binds`, `trusted`: see `binds`. `is_supervised`: no systemd, so
         that this object starts HAProxy and brings it back. `keep_alive_seconds`: how long an idle client connection
-        lives; `is_drained` waits as long after a reload. `spare_backends`: new apps until the next reload.
+        lives; `request_seconds`: how long a request head may take; `is_drained` waits the longer of both after a
+        reload. `spare_backends`: new apps until the next reload.
 
         Raises:
             Misconfigured: an address, a network or the folder's path cannot be used.
@@ -81,6 +83,7 @@ class HaproxyProxy:
             trusted=parse_networks(trusted),
             max_connections=max_connections,
             keep_alive_seconds=keep_alive_seconds,
+            request_seconds=request_seconds,
             user=user,
         )
         self._spares = spare_backends
@@ -161,8 +164,7 @@ class HaproxyProxy:
         if self._routes_to(app, upstream):
             return False
         look = await self._looks.next()
-        idle = max(self._options.keep_alive_seconds, REQUEST_SECONDS)
-        if not is_drained(look, upstream.name, idle_seconds=idle):
+        if not is_drained(look, upstream.name, idle_seconds=self._options.idle_seconds):
             return False
         async with self._changing:
             # It may have come back into the table meanwhile.

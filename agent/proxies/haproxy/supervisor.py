@@ -11,7 +11,7 @@ import structlog
 from agent.errors import Misconfigured, Unavailable, UserError
 from agent.proxies.haproxy.binds import Bind
 from agent.proxies.haproxy.config import Layout
-from agent.proxies.haproxy.control import Master
+from agent.proxies.haproxy.control import CONNECT_SECONDS, Master
 from agent.proxies.haproxy.process import Identity, end, ended, identify, launch, recall, remember
 
 PAUSES: Final = (0.05, 0.1, 0.2, 0.4, 0.8, 1.6, 3.0)
@@ -19,6 +19,8 @@ PAUSES: Final = (0.05, 0.1, 0.2, 0.4, 0.8, 1.6, 3.0)
 to notice and to free the port."""
 START_TRIES: Final = 4
 """At the agent's own start, for the same reason; a port that is still taken then is somebody else's."""
+UNKNOWN_SECONDS: Final = 0.2
+"""For a socket to accept, where nothing but the socket tells of a HAProxy: most likely it was left by a dead one."""
 
 log = structlog.get_logger()
 
@@ -65,7 +67,8 @@ class Supervisor:
         if not self._layout.master_socket.exists():
             return None
         try:
-            processes = await Master(self._layout.master_socket).processes()
+            patience = CONNECT_SECONDS if known is not None else UNKNOWN_SECONDS
+            processes = await Master(self._layout.master_socket, patience=patience).processes()
         except Unavailable:
             if known is not None:
                 # It lives and does not answer: hung for good, or else it would have.
@@ -110,6 +113,6 @@ async def _ask(layout: Layout) -> Identity | None:
     if not layout.master_socket.exists():
         return None
     try:
-        return identify((await Master(layout.master_socket).processes()).master)
+        return identify((await Master(layout.master_socket, patience=UNKNOWN_SECONDS).processes()).master)
     except Unavailable:
         return None

@@ -1,0 +1,161 @@
+"""What visitors and apps see of a real HAProxy."""
+
+from __future__ import annotations
+
+import asyncio
+
+import msgspec
+import pytest
+
+from tests.proxies.apps import running_app
+from tests.proxies.front import Client, route, running_front, table
+
+pytestmark = pytest.mark.real
+
+
+async def test_an_exact_name_wins_over_a_wildcard_and_the_longest_wildcard_over_shorter_ones() -> None:
+    async with running_front() as front, running_app("r1") as one, running_app("r2") as two, running_app("r3") as three:
+        await front.proxy.apply(table(route("wide", one, domains=("*.test",))))
+        # Added at run time, after the wider one: the order of addition must not count.
+        narrow = route("narrow", two, domains=("*.shop.test",))
+        exact = route("exact", three, domains=("www.shop.test",))
+        await front.proxy.apply(table(route("wide", one, domains=("*.test",)), narrow, exact))
+
+        assert (await front.ask("a.test")).app == "r1"
+        assert (await front.ask("a.b.test")).app == "r1"
+        assert (await front.ask("a.shop.test")).app == "r2"
+        assert (await front.ask("a.b.shop.test")).app == "r2"
+        assert (await front.ask("shop.test")).app == "r1"
+        assert (await front.ask("www.shop.test")).app == "r3"
+        assert (await front.ask("test")).status == 404
+        assert await front.reloads() == 0
+
+
+@pytest.mark.parametrize("host", ["blog.test", "BLOG.Test", "blog.test:80", "blog.test.", "blog.test.:8080"])
+async def test_a_host_is_matched_whatever_its_case_port_or_final_dot(host: str) -> None:
+    async with running_front() as front, running_app("r1") as app:
+        await front.proxy.apply(table(route("blog", app)))
+
+        assert (await front.ask(host)).app == "r1"
+
+
+async def test_an_unknown_host_gets_a_page_that_says_so_and_keeps_its_connection() -> None:
+    async with running_front() as front:
+        client = await Client.connect(front.port)
+        for _ in range(2):
+            answer = await client.ask("nobody.test")
+            assert answer.status == 404
+            assert b"no app of it has this domain" in answer.body
+        assert (await client.ask("nobody.test", method="HEAD")).status == 404
+        assert (await client.ask("nobody.test")).status == 404
+        client.close()
+
+
+async def test_an_app_without_a_release_gets_a_page_that_says_so() -> None:
+    async with running_front() as front:
+        await front.proxy.apply(table(msgspec.structs.replace(route("blog"), is_deployed=False)))
+
+        answer = await front.ask("blog.test")
+
+        assert answer.status == 503
+        assert b"has no release yet" in answer.body
+
+
+async def test_an_app_without_a_ready_replica_asks_visitors_to_come_again() -> None:
+    async with running_front() as front:
+        await front.proxy.apply(table(route("blog")))
+
+        answer = await front.ask("blog.test")
+
+        assert answer.status == 503
+        assert answer.headers["retry-after"] == "5"
+        assert b"not ready" in answer.body
+
+
+async def test_a_replica_that_refuses_connections_is_passed_over_for_another() -> None:
+    async with running_front() as front, running_app("r1") as gone, running_app("r2") as app:
+        await front.proxy.apply(table(route("blog", gone, app)))
+        gone.stop()
+
+        assert {(await front.ask("blog.test", method="POST")).app for _ in range(6)} == {"r2"}
+
+
+async def test_requests_go_round_all_ready_replicas_also_from_one_connection() -> None:
+    async with running_front() as front, running_app("r1") as one, running_app("r2") as two:
+        await front.proxy.apply(table(route("blog", one, two)))
+
+        client = await Client.connect(front.port)
+        answers = [await client.ask("blog.test") for _ in range(6)]
+        client.close()
+
+        assert sorted(answer.app for answer in answers) == ["r1"] * 3 + ["r2"] * 3
+
+
+async def test_what_a_stranger_says_of_himself_is_replaced() -> None:
+    lies = {
+        "X-Forwarded-For": "1.2.3.4",
+        "X-Forwarded-Proto": "https",
+        "X-Forwarded-Port": "443",
+        "X-Forwarded-Host": "bank.test",
+        "X-Forwarded-Prefix": "/admin",
+        "X_Forwarded_For": "1.2.3.4",
+        "Forwarded": "for=1.2.3.4",
+        "X-Real-IP": "1.2.3.4",
+        "X-Request-Id": "mine",
+        "Proxy": "http://evil.test",
+    }
+    async with running_front() as front, running_app("r1") as app:
+        await front.proxy.apply(table(route("blog", app)))
+
+        answer = await front.ask("blog.test", headers=lies)
+
+    sent = {key: value for key, value in answer.sent.items() if key in {lie.lower() for lie in lies}}
+    request_id = sent.pop("x-request-id")
+    assert sent == {
+        "x-forwarded-for": "127.0.0.1",
+        "x-forwarded-proto": "http",
+        "x-forwarded-port": str(front.port),
+        "x-forwarded-host": "blog.test",
+    }
+    assert len(request_id) == 36
+    assert answer.headers["x-request-id"] == request_id
+
+
+async def test_what_a_trusted_proxy_says_is_believed_and_its_address_added() -> None:
+    told = {"X-Forwarded-For": "1.2.3.4", "X-Forwarded-Proto": "https", "X-Request-Id": "abc-1"}
+    async with running_front(trusted=["127.0.0.0/8"]) as front, running_app("r1") as app:
+        await front.proxy.apply(table(route("blog", app)))
+
+        answer = await front.ask("blog.test", headers=told)
+        plain = await front.ask("blog.test", headers={"X-Request-Id": "a b\tc"})
+
+    assert answer.sent["x-forwarded-for"] == "1.2.3.4, 127.0.0.1"
+    assert answer.sent["x-forwarded-proto"] == "https"
+    assert answer.sent["x-forwarded-port"] == "443"
+    assert answer.sent["x-request-id"] == "abc-1"
+    assert plain.sent["x-forwarded-proto"] == "http"
+    assert len(plain.sent["x-request-id"]) == 36
+
+
+async def test_an_event_reaches_the_visitor_before_the_response_ends() -> None:
+    async with running_front() as front, running_app("r1") as app:
+        await front.proxy.apply(table(route("blog", app)))
+        client = await Client.connect(front.port)
+        await client.send("blog.test", "/events")
+
+        async with asyncio.timeout(10):
+            await client.reader.readuntil(b"first")
+            assert not app.released.is_set()
+            app.released.set()
+            await client.reader.readuntil(b"last")
+        client.close()
+
+
+async def test_two_names_in_one_request_are_refused() -> None:
+    async with running_front() as front, running_app("r1") as app:
+        await front.proxy.apply(table(route("blog", app)))
+        client = await Client.connect(front.port)
+        client.writer.write(b"GET http://blog.test/ HTTP/1.1\r\nHost: other.test\r\n\r\n")
+
+        assert (await client.answer()).status == 400
+        client.close()
