@@ -21,6 +21,13 @@ START_SECONDS: Final = 120.0
 """To create or start one container. Usually half a second; a disk that is busy with builds can take very long."""
 
 
+RESTARTS: Final = 10
+"""How often the engine restarts a replica that failed after its check, before it leaves that to us.
+
+``on-failure`` is one of the two policies that bring containers back after dockerd was killed (``unless-stopped`` does
+not)."""
+
+
 class _Ipam(msgspec.Struct, frozen=True):
     address: str = msgspec.field(name="IPv4Address", default="")
 
@@ -164,14 +171,21 @@ class Containers:
             {304, 404}, "POST", f"containers/{container}/stop", params={"t": grace}, timeout=grace + CALL_SECONDS
         )
 
+    async def allow_restarts(self, container: str) -> None:
+        """Have the engine restart it when it fails, a few times, with growing pauses. Gone is fine."""
+        await self._restart(container, {"Name": "on-failure", "MaximumRetryCount": RESTARTS})
+
     async def forbid_restarts(self, container: str) -> None:
         """Take back the restart policy of a stopped container, so that not even a restart of the engine starts it.
 
         The engine remembers a stop by hand only of a container that ran: one that had failed would be started again.
         Gone is fine.
         """
+        await self._restart(container, {"Name": "no"})
+
+    async def _restart(self, container: str, policy: Mapping[str, object]) -> None:
         await self._engine_ignoring(
-            {404, 409}, "POST", f"containers/{container}/update", data={"RestartPolicy": {"Name": "no"}}
+            {404, 409}, "POST", f"containers/{container}/update", data={"RestartPolicy": policy}
         )
 
     async def remove(self, container: str) -> None:

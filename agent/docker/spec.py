@@ -38,10 +38,6 @@ install. Of Docker's own default two are missing. NET_RAW would let an app forge
 others (``ping`` works without: Docker sets ``ping_group_range``). MKNOD makes device files that the device cgroup then
 forbids to open."""
 
-RESTARTS: Final = 10
-"""How often the engine restarts a replica that failed, with growing pauses, before it leaves that to us. ``on-failure``
-is one of the two policies that bring containers back after dockerd was killed (``unless-stopped`` does not)."""
-
 LOG_FILE_SIZE: Final = "10m"
 LOG_FILES: Final = "3"
 """The engine's own log is a buffer from which the log streamer reads; 30 MB last until it is back after a crash."""
@@ -106,7 +102,7 @@ def _host_config(wish: ContainerWish, *, network: str) -> Body:
         "CapAdd": list(KEPT_CAPABILITIES),
         "SecurityOpt": ["no-new-privileges"],
         "PidsLimit": wish.resources.pids,
-        "RestartPolicy": {"Name": "on-failure", "MaximumRetryCount": RESTARTS} if is_replica else {"Name": "no"},
+        "RestartPolicy": {"Name": "no"},
         # What a one-off prints goes to its terminal alone: nobody would look for a secret typed there in a log file.
         "LogConfig": {"Type": "json-file", "Config": {"max-size": LOG_FILE_SIZE, "max-file": LOG_FILES}}
         if is_replica
@@ -224,7 +220,7 @@ _ALLOWED: Final[Mapping[str, Rule | Mapping[str, Any]]] = {
         "CapAdd": _all(_is_one_of(*KEPT_CAPABILITIES)),
         "SecurityOpt": _is_one_of(["no-new-privileges"]),
         "PidsLimit": _is_number(1, 4_194_304),
-        "RestartPolicy": _is_one_of({"Name": "no"}, {"Name": "on-failure", "MaximumRetryCount": RESTARTS}),
+        "RestartPolicy": _is_one_of({"Name": "no"}),
         "LogConfig": {
             "Type": _is_one_of("json-file", "none"),
             "Config": {"max-size": _matches(r"[0-9]{1,3}m"), "max-file": _matches(r"[1-9]")},

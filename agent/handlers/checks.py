@@ -134,7 +134,8 @@ class Checks:
 
     async def _until_ready(self, watch: Watch) -> None:
         checks = checks_of(watch.release, watch.row, self._plan(watch))
-        alive = asyncio.ensure_future(self._watch_over(watch))
+        first = await self._look(watch)
+        alive = asyncio.ensure_future(self._watch_over(watch, first))
         passed = asyncio.gather(*(self._pass(watch, check) for check in checks))
         try:
             await asyncio.wait((alive, passed), return_when=asyncio.FIRST_COMPLETED)
@@ -144,7 +145,8 @@ class Checks:
             passed.cancel()
             await asyncio.gather(alive, passed, return_exceptions=True)
         # Between the last look and the check's answer it may have ended.
-        await self._require_running(watch)
+        await self._require_running(watch, first)
+        await self._scheduler.entrust(watch.row.id)
 
     async def _pass(self, watch: Watch, check: CheckSpec) -> None:
         """Return once `check` passed; a failed one that is a warning is told, no more."""
@@ -200,19 +202,22 @@ class Checks:
         except Unavailable as error:
             return error.message
 
-    async def _watch_over(self, watch: Watch) -> None:
+    async def _watch_over(self, watch: Watch, first: ReplicaStatus) -> None:
         """Raise as soon as the replica has ended: no check can pass then. Never returns."""
         while True:
             await asyncio.sleep(LOOK_SECONDS)
             try:
-                await self._require_running(watch)
+                await self._require_running(watch, first)
             except Unavailable as error:
                 log.info("checks.engine-silent", reason=error.message)
 
-    async def _require_running(self, watch: Watch) -> None:
+    async def _require_running(self, watch: Watch, first: ReplicaStatus) -> None:
+        """Raise unless the replica runs, and has done so without a break since `first`."""
         status = await self._look(watch)
-        if status.phase != "running" or status.restarts:
+        if status.phase != "running":
             raise NotReady(replicas.ending_of(status))
+        if status.started_at != first.started_at:
+            raise NotReady("it ended, and was started again")
 
     async def _look(self, watch: Watch) -> ReplicaStatus:
         status = await self._scheduler.look(watch.row.id)

@@ -128,6 +128,13 @@ class Scheduler(Protocol):
         """Return one replica with all that only a close look tells (exit code, OOM, health), or `None`."""
         ...
 
+    async def entrust(self, replica: ReplicaId) -> None:
+        """Let the engine restart this replica by itself when it fails: it has passed its check. Gone is fine.
+
+        Before that a replica that ends stays as it is, so that its exit status and its last lines can be told.
+        """
+        ...
+
     async def stop(self, replica: ReplicaId, *, seconds: float) -> None:
         """SIGTERM, and SIGKILL after `seconds`; return when it has ended. It will not be restarted. Gone is fine."""
         ...

@@ -70,6 +70,11 @@ class DockerScheduler:
                 return detail_status(detail)
         return None
 
+    async def entrust(self, replica: ReplicaId) -> None:
+        """See ``Scheduler``."""
+        for row in await self._of_replica(replica):
+            await self._containers.allow_restarts(row.id)
+
     async def stop(self, replica: ReplicaId, *, seconds: float) -> None:
         """See ``Scheduler``."""
         for row in await self._of_replica(replica):

@@ -70,7 +70,7 @@ def test_a_replica_has_its_address_its_labels_and_a_restart_policy() -> None:
         "com.pushboat.release": "7",
         "com.pushboat.fingerprint": "f" * 64,
     }
-    assert body["HostConfig"]["RestartPolicy"] == {"Name": "on-failure", "MaximumRetryCount": 10}
+    assert body["HostConfig"]["RestartPolicy"] == {"Name": "no"}
     assert body["Env"] == ["PORT=5000"]
     assert "Cmd" not in body
     assert container_name(replica()) == "blog.web.2.v7"

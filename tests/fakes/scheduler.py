@@ -83,6 +83,10 @@ class FakeScheduler:
         self._called("look", replica)
         return self.containers.get(replica)
 
+    async def entrust(self, replica: ReplicaId) -> None:
+        """See ``Scheduler``."""
+        self._called("entrust", replica)
+
     async def stop(self, replica: ReplicaId, *, seconds: float) -> None:
         """See ``Scheduler``."""
         self._called("stop", replica)

@@ -57,7 +57,7 @@ async def test_a_replica_is_confined(docker: Corner, scheduler: DockerScheduler)
         500_000_000,
         64,
     )
-    assert host["RestartPolicy"]["Name"] == "on-failure" and not host["AutoRemove"]
+    assert host["RestartPolicy"]["Name"] == "no" and not host["AutoRemove"]
     assert detail["Mounts"] == [] and not host["PortBindings"]
 
 
