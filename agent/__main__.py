@@ -7,7 +7,6 @@ import asyncio
 import os
 import signal
 import sys
-from importlib.metadata import version
 from pathlib import Path
 
 import uvloop
@@ -16,6 +15,7 @@ from agent import bootstrap
 from agent.errors import UserError
 from agent.log import configure
 from agent.settings import Settings, load
+from proto import VERSION
 from proto.wire import Exit
 
 DEFAULT_FILE = Path("/etc/pushboat/pushboat.toml")
@@ -56,7 +56,7 @@ def _file(given: str | None) -> Path | None:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="pushboat-agent", description="The Pushboat agent.")
-    parser.add_argument("--version", action="version", version=f"pushboat-agent {version('pushboat')}")
+    parser.add_argument("--version", action="version", version=f"pushboat-agent {VERSION}")
     parser.add_argument("--config", metavar="FILE", help=f"settings (default: {DEFAULT_FILE}, if it is there)")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     commands.add_parser("run", help="serve until told to stop")

@@ -203,7 +203,7 @@ async def test_a_follower_ends_when_its_app_is_removed_or_the_agent_stops(tmp_pa
 async def joined(store: DiskLogStore, app: AppId) -> None:
     """Return once somebody follows the app."""
     async with asyncio.timeout(10):
-        while app not in store._apps or not store._apps[app].readers:  # noqa: ASYNC110
+        while app not in store._apps or not store._apps[app].readers:
             await asyncio.sleep(0)
 
 

@@ -86,7 +86,7 @@ async def test_without_a_nudge_the_end_is_noticed_too(kept: DiskTranscripts) -> 
     deploy = Deploy()
     following = asyncio.ensure_future(read(kept, until=deploy))
     kept.say(APP, DEPLOY, "the end")
-    while deploy.asked < 3:  # noqa: ASYNC110
+    while deploy.asked < 3:
         await asyncio.sleep(0.01)
     deploy.is_over = True
     assert await following == ["the end"]

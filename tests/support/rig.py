@@ -15,6 +15,8 @@ after a failure or a killed agent.
 from __future__ import annotations
 
 import asyncio
+import json
+import shutil
 import sys
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -22,11 +24,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from scripts.house import boat as house
+from scripts.house import processes
 from scripts.house.boat import Answer, Boat
 from scripts.house.engine import Engine
 
 BASE = "pushboat-test/base:rig"
 """An image with busybox: what the apps of tests are built on, as no registry can be asked."""
+ENDED = ("live", "failed", "cancelled", "superseded")
+"""Statuses of deploys that have their outcome."""
 PAUSE_SECONDS = 0.02
 """Between two looks at something outside this process that tells nobody when it changes."""
 
@@ -107,12 +112,14 @@ class Rig:
         assert answer is not None, "nobody listens for HTTP"
         return answer
 
-    async def page(self, host: str, wanted: str, *, path: str = "/", seconds: float = 30.0) -> Answer:
-        """Wait until `host` answers 200 with `wanted` in the page."""
+    async def page(
+        self, host: str, wanted: str, *, path: str = "/", status: int = 200, seconds: float = 30.0
+    ) -> Answer:
+        """Wait until `host` answers `status` with `wanted` in the page."""
         last: Answer | None = None
         try:
             async with asyncio.timeout(seconds):
-                while not (last and last.status == 200 and wanted in last.text):
+                while not (last and last.status == status and wanted in last.text):
                     last = await asyncio.to_thread(self.boat.http, host, path)
                     await asyncio.sleep(PAUSE_SECONDS)
         except TimeoutError:
@@ -135,6 +142,54 @@ class Rig:
         """End the agent politely and start it again; return when it answers."""
         await self.stop_agent()
         await self.start_agent()
+
+    def folder_clone(self, checkout: Checkout, name: str) -> Checkout:
+        """Return a second work tree of the same app at the same commit."""
+        folder = checkout.folder.with_name(f"{checkout.folder.name}-{name}")
+        shutil.copytree(checkout.folder, folder)
+        return Checkout(self, folder, checkout.app, {})
+
+    async def until_deploy(self, app: str, status: str, *, seconds: float = 60.0) -> None:
+        """Wait until the newest deploy of `app` has this status."""
+        async with asyncio.timeout(seconds):
+            while True:
+                done = await self.ssh("deploys", app, "--format", "json")
+                deploys = json.loads(done.out) if done.status == 0 else []
+                if deploys and deploys[0]["status"] == status:
+                    return
+                await asyncio.sleep(PAUSE_SECONDS)
+
+    async def until_logged(self, app: str, text: str, *, seconds: float = 30.0) -> None:
+        """Wait until `app` has logged `text`."""
+        async with asyncio.timeout(seconds):
+            while text not in (await self.ssh("logs", app, "-n", "1000")).out:
+                await asyncio.sleep(PAUSE_SECONDS)
+
+    async def until_in_flight(self, app: str, *, seconds: float = 20.0) -> None:
+        """Wait until a replica of `app` holds a connection."""
+        async with asyncio.timeout(seconds):
+            while True:
+                for container in self.containers():
+                    done = await self.run("docker", "exec", container, "netstat", "-tn")
+                    if "ESTABLISHED" in done.out:
+                        return
+                await asyncio.sleep(PAUSE_SECONDS)
+
+    async def is_tidy(self, app: str, *, seconds: float = 100.0) -> bool:
+        """Wait until the app has just the replicas that it should have, and no deploy under way."""
+        async with asyncio.timeout(seconds):
+            while True:
+                report = json.loads(await self.must("ps:report", app, "--format", "json"))
+                rows = [key for key in report if key.startswith("status-")]
+                deploys = json.loads(await self.must("deploys", app, "--format", "json"))
+                ended = all(deploy["status"] in ENDED for deploy in deploys)
+                if ended and len(rows) == len(self.containers()):
+                    return True
+                await asyncio.sleep(PAUSE_SECONDS)
+
+    def proxy_pids(self) -> list[int]:
+        """Return the process ids of this Pushboat's HAProxy."""
+        return [process.pid for process in processes.naming(str(self.data / "proxy"))]
 
     def containers(self) -> list[str]:
         """Return the ids of all containers that this agent's instance has, running or not."""
