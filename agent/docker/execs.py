@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager
+from pathlib import Path
 from typing import Final
 
 import msgspec
+import structlog
 
 from agent.docker.engine import Engine, Refused
 from agent.docker.raw import RawStream, open_raw
 from agent.errors import UserError
 
+log = structlog.get_logger()
+
+HANG_UP_SECONDS: Final = 5.0
+"""For the whole attempt to end a command whose person has left."""
 NOT_FOUND_STATUS: Final = 127
 """What a shell returns for a program that is not there; so do we when the engine does not tell."""
 
@@ -22,6 +29,8 @@ class _Created(msgspec.Struct, frozen=True, rename="pascal"):
 
 class _Exec(msgspec.Struct, frozen=True, rename="pascal"):
     running: bool = False
+    pid: int = 0
+    """As this machine sees it."""
     exit_code: int | None = None
 
 
@@ -72,3 +81,30 @@ class Execs:
             await self._engine.json("POST", f"exec/{command}/resize", params={"w": columns, "h": rows})
         except Refused:
             return
+
+    async def hang_up(self, container: str, command: str) -> None:
+        """Tell a command that its terminal has gone (SIGHUP), as far as that is possible; never raises.
+
+        The engine leaves a command running whose connection was closed and has no call to signal it, and the agent may
+        not signal processes of others. So the signal is sent from inside, by the image's own shell.
+        """
+        try:
+            async with asyncio.timeout(HANG_UP_SECONDS):
+                found = await self._engine.get(f"exec/{command}/json", into=_Exec)
+                if found is None or not (found.running and found.pid):
+                    return
+                pid = await asyncio.to_thread(_pid_inside, found.pid)
+                signal = await self.create(container, ("sh", "-c", 'kill -HUP "$0"', str(pid)))
+                async with self.open(signal) as stream:
+                    while await stream.read():
+                        pass
+        except (UserError, Refused, OSError, ValueError) as error:
+            log.info("exec.left-running", container=container[:12], reason=str(error))
+
+
+def _pid_inside(pid: int) -> int:
+    """Return the number that a process has in its own container (``NSpid`` of proc(5), the last one)."""
+    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+        if line.startswith("NSpid:"):
+            return int(line.split()[-1])
+    raise ValueError("the kernel does not tell the process's number inside")

@@ -41,8 +41,6 @@ class ContainerWish(msgspec.Struct, frozen=True, kw_only=True):
     resources: Resources = Resources()
     stop_seconds: float = 30.0
     """From SIGTERM to SIGKILL."""
-    private_network: bool = False
-    """Whether the app's processes must reach each other (a bridge of its own); otherwise a shared bridge."""
 
 
 class ReplicaWish(ContainerWish, frozen=True, kw_only=True):

@@ -65,13 +65,16 @@ class OneOffs:
         async def resize(columns: int, rows: int) -> None:
             await self._execs.resize(exec_id, columns=columns, rows=rows)
 
+        has_ended = False
         try:
             async with self._execs.open(exec_id, is_tty=is_tty) as stream:
-                if not await converse(stream, terminal, resize=resize):
-                    return GONE_STATUS
+                has_ended = await converse(stream, terminal, resize=resize)
         except Refused as refusal:
             raise UserError("run.not-started", f"It could not be started: {refusal.message}") from refusal
-        status = await self._execs.exit_code(exec_id)
+        finally:
+            if not has_ended:
+                await _to_its_end(self._execs.hang_up(container, exec_id))
+        status = await self._execs.exit_code(exec_id) if has_ended else None
         return GONE_STATUS if status is None else status
 
     async def tidy(self) -> None:

@@ -7,6 +7,7 @@ import asyncio
 import pytest
 
 from agent.docker import labels
+from agent.ports.scheduler import ReplicaWish
 from agent.schedulers.docker import DockerScheduler
 from tests.fakes.terminal import FakeTerminal
 from tests.support.docker import Corner, until
@@ -17,6 +18,14 @@ pytestmark = pytest.mark.real
 @pytest.fixture
 def scheduler(docker: Corner) -> DockerScheduler:
     return DockerScheduler(docker.engine, bridges=docker.bridges)
+
+
+async def programs(docker: Corner, wish: ReplicaWish) -> list[str]:
+    """Return what runs in a replica beside its init process."""
+    (row,) = await docker.containers.find({labels.REPLICA_ID: wish.replica})
+
+    top = await docker.engine.json("GET", f"containers/{row.id}/top", params={"ps_args": "-eo pid,comm"})
+    return [name for _, name in top["Processes"] if name != "docker-init"]
 
 
 async def leftovers(docker: Corner) -> list[str]:
@@ -172,4 +181,9 @@ async def test_a_person_who_leaves_does_not_stop_the_replica(docker: Corner, sch
     await terminal.printed(b"ready")
     terminal.leave()
     assert await running == 129
+
+    async def is_alone() -> bool:
+        return await programs(docker, wish) == ["sleep"]
+
+    await until(is_alone)
     assert [status.phase for status in await scheduler.survey()] == ["running"]
