@@ -45,7 +45,7 @@ class RouteRefused(Exception):
         super().__init__(reason)
         self.app = app
         self.refusals = refusals
-        """Every app refused in that table, `app` included, with its reason: calls are coalesced, so look yours up here."""
+        """Every app refused in that table, with its reason. Calls are coalesced, so look yours up here."""
 
 
 class Proxy(Protocol):

@@ -12,13 +12,14 @@ while IFS= read -r line; do
   [ -z "$line" ] && break
 done
 if [ -n "$upgrade" ]; then
-  printf 'HTTP/1.1 101 Switching Protocols\\r\\nUpgrade: websocket\\r\\nConnection: Upgrade\\r\\n\\r\\n'
+  printf 'HTTP/1.1 101 Switching Protocols\\r\\nUpgrade: websocket\\r\\nConnection: Upgrade\\r\\n'
+  printf 'Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\\r\\n\\r\\n'
   exec cat
 fi
 [ -n "$WAIT" ] && sleep "$WAIT"
 printf 'HTTP/1.1 200 OK\\r\\nContent-Length: 6\\r\\nConnection: close\\r\\n\\r\\nhello\\n'
 """
-"""A shell script for ``nc -lk -e``: a web server that can be upgraded, and that answers after ``$WAIT`` seconds."""
+"""A shell script for ``nc -ll -e``: a web server that can be upgraded, and that answers after ``$WAIT`` seconds."""
 
 
 def page(version: str, *, more: str = "") -> dict[str, str]:
@@ -34,7 +35,7 @@ def liner(*, wait: str = "") -> dict[str, str]:
     return {
         "Dockerfile": (
             f"FROM {BASE}\nCOPY serve.sh /serve.sh\nRUN chmod +x /serve.sh\nENV WAIT={wait}\nEXPOSE 5000\n"
-            "CMD exec nc -lk -p $PORT -e /serve.sh\n"
+            "CMD exec nc -ll -p $PORT -e /serve.sh\n"
         ),
         "serve.sh": LINE_SERVER,
     }

@@ -117,7 +117,11 @@ async def test_a_websocket_survives_the_deploy_of_another_app_and_its_own_drain(
     other = lone_boat.checkout("other", apps.page("one"))
     assert (await lone_boat.git_push(app)).status == 0
     reader, writer = await asyncio.open_connection("127.0.0.1", lone_boat.ports[1])
-    writer.write(b"GET / HTTP/1.1\r\nHost: chat.localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n")
+    writer.write(
+        b"GET / HTTP/1.1\r\nHost: chat.localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+        # The example of RFC 6455, 1.3.
+        b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+    )
     assert b"101" in await reader.readuntil(b"\r\n\r\n")
     for version in ("one", "two", "three"):
         other.write({"index.html": f"version {version}\n"})
