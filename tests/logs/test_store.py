@@ -21,6 +21,7 @@ from tests.fakes.world import FakeClock
 from tests.logs.lines import APP, OTHER, REPLICA, SECOND, line, numbered, stored, stored_lines
 
 
+@settings(deadline=None)
 @given(st.builds(line, st.text(st.characters(codec="utf-8")), at=st.integers(0, 2**62), release=st.integers(1, 9999)))
 def test_what_is_written_is_read(one: LogLine) -> None:
     record = encode(REPLICA, [one])
@@ -31,6 +32,7 @@ def test_what_is_written_is_read(one: LogLine) -> None:
     assert decode(fields) == line(text, at=one.at, release=one.release)
 
 
+@settings(deadline=None)
 @given(st.binary())
 def test_what_is_no_record_is_told_apart(data: bytes) -> None:
     fields = split(data)
@@ -134,7 +136,7 @@ STEPS = st.lists(
 )
 
 
-@settings(max_examples=60)
+@settings(max_examples=60, deadline=None)
 @given(STEPS, st.integers(1, 400))
 def test_positions_are_the_same_after_a_restart(
     tmp_path_factory: pytest.TempPathFactory, steps: list[tuple[ReplicaId, list[tuple[int, str]]]], segment_bytes: int

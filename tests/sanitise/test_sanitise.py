@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agent.sanitise import RESET, clean, plain
@@ -21,29 +21,34 @@ PIECES = st.text(st.characters(), max_size=8) | st.sampled_from(TRICKS)
 HOSTILE = st.lists(PIECES, max_size=30).map("".join)
 
 
+@settings(deadline=None)
 @given(HOSTILE)
 def test_nothing_but_colours_is_left_of_what_a_terminal_acts_on(text: str) -> None:
     assert not _ACTS.search(_SGR.sub("", clean(text)))
     assert not _ACTS.search(plain(text))
 
 
+@settings(deadline=None)
 @given(HOSTILE)
 def test_cleaning_twice_changes_nothing(text: str) -> None:
     assert clean(clean(text)) == clean(text)
     assert plain(plain(text)) == plain(text)
 
 
+@settings(deadline=None)
 @given(HOSTILE)
 def test_a_colour_ends_with_its_text(text: str) -> None:
     codes = _SGR.findall(clean(text))
     assert not codes or codes[-1] == RESET
 
 
+@settings(deadline=None)
 @given(HOSTILE)
 def test_plain_is_clean_without_its_colours(text: str) -> None:
     assert plain(text) == plain(clean(text))
 
 
+@settings(deadline=None)
 @given(st.text(st.characters(codec="utf-8", exclude_categories=["Cc", "Cf", "Cs"]) | st.sampled_from("\n\t")))
 def test_harmless_text_stays_as_it_is(text: str) -> None:
     assert clean(text) == text
