@@ -19,7 +19,7 @@ import structlog
 from agent.bus.subscriptions import on, reconciles, surveys
 from agent.errors import Unavailable
 from agent.lifecycle.replicas import ending_of
-from agent.ports.logs import MAX_LINE, LogLine, LogSource, LogStore, Position, RawLine
+from agent.ports.logs import MAX_LINE, SLOT_NS, LogLine, LogSource, LogStore, Position, RawLine, slot_of
 from agent.ports.scheduler import ReplicaStatus, Scheduler
 from agent.ports.world import Clock
 from agent.state.database import Database
@@ -218,9 +218,8 @@ class _Resume:
 
     def __init__(self, position: Position, *, started_at: int) -> None:
         self._unmet = dict(position.seen)
-        self._newest = max(position.seen, default=0)
-        # The newest stored line comes again unless it was rotated away, or belonged to another container.
-        self._may_have_gap = self._newest > 0 and started_at <= self._newest
+        # A stored line comes again unless all were rotated away, or belonged to another container.
+        self._may_have_gap = bool(position.seen) and started_at <= max(position.seen) + SLOT_NS
 
     def fresh(self, batch: Sequence[RawLine]) -> Iterator[RawLine]:
         """Yield the lines of `batch` that are not stored yet, none longer than `MAX_LINE`; the gap, if any, first."""
@@ -235,12 +234,10 @@ class _Resume:
                 yield piece
 
     def _was_seen(self, piece: RawLine) -> bool:
-        if piece.at > self._newest:
-            # Stamps step back by microseconds, never by what is still unmet here once this is reached.
-            return False
-        count = self._unmet.get(piece.at, 0)
+        slot = slot_of(piece.at)
+        count = self._unmet.get(slot, 0)
         if count:
-            self._unmet[piece.at] = count - 1
+            self._unmet[slot] = count - 1
         return count > 0
 
 

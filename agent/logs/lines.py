@@ -8,17 +8,19 @@ mistaken for the other. `Recent` is what a checkpoint says of one replica.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
 import msgspec
 
-from agent.ports.logs import LogLine, LogQuery, Position, Stream
+from agent.ports.logs import SLOT_NS, LogLine, LogQuery, Position, Stream, slot_of
 from proto.names import ProcessType, ReplicaId
 
-OVERLAP_NS = 5_000_000
-"""How far back from a replica's newest stamp the stored stamps are remembered one by one (5 ms).
+OVERLAP_NS = 2_000_000_000
+"""How far back from a replica's newest stamp its lines are counted, and read again after a restart (2 s).
 
-Docker stamps stdout and stderr in two goroutines, so stamps step back by some microseconds; a thousandfold margin.
+Docker stamps stdout and stderr in two goroutines, each before it waits for its turn to write. Usually that lets stamps
+step back by microseconds; on an overloaded machine steps of more than 5 ms were met. A hundredfold margin.
 """
 
 CHECKPOINT = b"#1 "
@@ -30,30 +32,34 @@ _FIELDS = 6
 
 
 class Recent(msgspec.Struct, kw_only=True):
-    """The newest stamps of one replica's stored lines. Updated in place; how lines are batched makes no difference."""
+    """What a replica's newest stored lines are. Updated in place; how lines are batched makes no difference."""
 
     newest: int = 0
     seen: dict[int, int] = {}
     ended_at: int = 0
+
+    @property
+    def since(self) -> int:
+        """The beginning of the first slot that is counted."""
+        return slot_of(max(self.newest - OVERLAP_NS, 0))
 
     def absorb(self, stamps: Sequence[tuple[int, bool]]) -> None:
         """Take note of lines just stored: each one's stamp, and whether it is the agent's own."""
         own = [at for at, is_agent in stamps if not is_agent]
         if own:
             self.newest = max(self.newest, max(own))
-            floor = self.newest - OVERLAP_NS
-            self.seen = {at: count for at, count in self.seen.items() if at >= floor}
-            for at in own:
-                if at >= floor:
-                    self.seen[at] = self.seen.get(at, 0) + 1
+            since = self.since
+            self.seen = {slot: count for slot, count in self.seen.items() if slot >= since}
+            for slot, count in Counter(at - at % SLOT_NS for at in own).items():
+                if slot >= since:
+                    self.seen[slot] = self.seen.get(slot, 0) + count
         if stamps:
             at, is_agent = stamps[-1]
             self.ended_at = at if is_agent else 0
 
     def position(self) -> Position:
         """Return where to follow from."""
-        since = max(self.newest - OVERLAP_NS, 0)
-        return Position(since=since, seen=dict(self.seen), ended_at=self.ended_at)
+        return Position(since=self.since, seen=dict(self.seen), ended_at=self.ended_at)
 
 
 class Checkpoint(msgspec.Struct):

@@ -16,6 +16,10 @@ MAX_LINE = 10_000
 """Bytes of one stored line. A longer one is split into several."""
 
 
+SLOT_NS = 20_000_000
+"""Length of the slots of time in which stored lines are counted (20 ms). See `Position`."""
+
+
 class LogLine(msgspec.Struct, frozen=True, kw_only=True):
     """One line that an app wrote."""
 
@@ -54,16 +58,22 @@ class LogSource(Protocol):
 class Position(msgspec.Struct, frozen=True, kw_only=True):
     """How far a replica's lines are stored: enough to go on without a gap or a double.
 
-    Engines stamp stdout and stderr in two threads, so stamps may step back by microseconds. Hence not only the
-    last stamp is told, but all of a short stretch before it.
+    Engines stamp stdout and stderr in two threads, so stamps step back, on a busy machine by milliseconds. Hence not
+    the last stamp is told, but how many lines of each slot of time are stored, up to it: an engine gives lines in the
+    same order again, so the first ones of each slot are those.
     """
 
     since: int = 0
-    """Nanoseconds: where to follow from. 0: nothing is stored."""
+    """Nanoseconds: where to follow from, the beginning of a slot. 0: nothing is stored."""
     seen: Mapping[int, int] = {}
-    """Stamp -> how many stored lines have it, for every line of the replica's stamped `since` or later."""
+    """Slot (see `slot_of`) -> how many of the replica's stored lines are of it, for every slot from `since` on."""
     ended_at: int = 0
     """Stamp of the ``agent`` line that is the replica's last one (its end was noted), or 0."""
+
+
+def slot_of(at: int) -> int:
+    """Return the beginning of the slot of time that a stamp is in, both in nanoseconds."""
+    return at - at % SLOT_NS
 
 
 class LogStore(Protocol):

@@ -29,7 +29,7 @@ class FakeLogSource:
         """Let a replica write lines, stamped one after the other, or all with the same stamp."""
         for text in texts:
             newest = self.written[replica][-1].at if self.written[replica] else 0
-            stamp = newest + 1_000_000 if at is None else at
+            stamp = newest + 50_000_000 if at is None else at
             self.written[replica].append(RawLine(stamp, "stdout", text.encode()))
         self._wake()
 

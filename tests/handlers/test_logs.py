@@ -165,7 +165,8 @@ async def test_after_a_restart_of_the_agent_there_is_no_gap_and_no_double(stream
 async def test_killed_at_any_batch_it_goes_on_where_it_was(streaming: Streaming) -> None:
     """Stamps repeat and step back, as those of two streams do; the agent dies after each single batch."""
     base = 1_000_000_000
-    stamps = [base, base, base + 5, base + 3, base + 3, base + 9, base + 9, base + 9, base + 8, base + 20]
+    steps = [0, 0, 5, 3, 3, 900, 900, 860, 100, 899, 1_300, 1_300, 1_200, 2_000]
+    stamps = [base + step * 1_000_000 for step in steps]
     for number, at in enumerate(stamps):
         streaming.write(str(number), at=at)
     streaming.source.batch_lines = 1
@@ -190,9 +191,9 @@ async def test_killed_at_any_batch_it_goes_on_where_it_was(streaming: Streaming)
 async def test_what_the_engine_discarded_meanwhile_is_marked(streaming: Streaming) -> None:
     async with streaming.streamer() as streamer:
         await streamer.follow(streaming.app.id)
-        streaming.write("old")
+        streaming.write("old", at=1_000_000_000)
         await streaming.until("old")
-    streaming.write(*(f"gone {number}" for number in range(20)), "kept")
+    streaming.write(*(f"gone {number}" for number in range(20)), "kept", at=2_000_000_000)
     del streaming.source.written[streaming.replica.id][:-1]
     async with streaming.streamer() as streamer:
         await streamer.follow(streaming.app.id)
