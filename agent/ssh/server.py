@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
 
 import asyncssh
@@ -20,7 +20,6 @@ from agent.ssh.channel import Channel
 from agent.ssh.door import Door, bind
 from agent.ssh.gate import LOCAL_NAME, Gate
 from agent.ssh.hostkey import ServerKeys, fingerprint_of
-from agent.ssh.shell import Shell
 from agent.state.database import Database
 from proto.events import Event, KeyRemoved
 from proto.names import Fingerprint
@@ -39,6 +38,9 @@ CIPHERS = (
 UNANSWERED = 3
 """Keep-alive questions without an answer after which a connection is dead."""
 
+Answer = Callable[[Channel], Coroutine[object, object, None]]
+"""Runs one session to its end, its exit status included. ``Shell.serve``."""
+
 
 class Listener:
     """A running SSH server."""
@@ -50,14 +52,14 @@ class Listener:
         options: asyncssh.SSHServerConnectionOptions,
         local: Fingerprint,
         database: Database,
-        shell: Shell,
+        answer: Answer,
         listening: socket.socket,
     ) -> None:
         self._settings = settings
         self._options = options
         self._local = local
         self._database = database
-        self._shell = shell
+        self._answer = answer
         self._gates: set[Gate] = set()
         self._sessions: set[asyncio.Task[None]] = set()
         self._door = Door(
@@ -114,7 +116,7 @@ class Listener:
 
     def started(self, channel: Channel) -> None:
         """See `House.started`."""
-        session = asyncio.get_running_loop().create_task(self._shell.serve(channel))
+        session = asyncio.get_running_loop().create_task(self._answer(channel))
         self._sessions.add(session)
         session.add_done_callback(self._sessions.discard)
 
@@ -147,17 +149,17 @@ class Listener:
 
 @asynccontextmanager
 async def listening(
-    settings: SshSettings, *, keys: ServerKeys, database: Database, shell: Shell, grace: float = 5.0
+    settings: SshSettings, *, keys: ServerKeys, database: Database, answer: Answer, grace: float = 5.0
 ) -> AsyncIterator[Listener]:
     """Run the SSH server for the length of a block; see `listen` and `Listener.close`."""
-    listener = await listen(settings, keys=keys, database=database, shell=shell)
+    listener = await listen(settings, keys=keys, database=database, answer=answer)
     try:
         yield listener
     finally:
         await listener.close(grace=grace)
 
 
-async def listen(settings: SshSettings, *, keys: ServerKeys, database: Database, shell: Shell) -> Listener:
+async def listen(settings: SshSettings, *, keys: ServerKeys, database: Database, answer: Answer) -> Listener:
     """Start the SSH server and return it.
 
     Raises:
@@ -187,7 +189,7 @@ async def listen(settings: SshSettings, *, keys: ServerKeys, database: Database,
         options=options,
         local=fingerprint_of(keys.local),
         database=database,
-        shell=shell,
+        answer=answer,
         listening=bind(settings.host, settings.port),
     )
     listener.open()

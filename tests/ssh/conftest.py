@@ -268,7 +268,7 @@ class Builder:
             SshSettings(host="127.0.0.1", port=0, **settings),  # type: ignore[arg-type]
             keys=own,
             database=database,
-            shell=Shell(dispatcher, pushes, ids=ids),
+            answer=Shell(dispatcher, pushes, ids=ids).serve,
         )
         self._stack.push_async_callback(listener.close, grace=0.0)
         house = House(self._folder, database, repos, dispatcher, watcher, own, ids, listener, ann)
