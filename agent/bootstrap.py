@@ -21,6 +21,7 @@ from agent.commands.watching import DeployWatcher
 from agent.docker.engine import Engine
 from agent.docker.images import DockerImages
 from agent.docker.logs import DockerLogs
+from agent.git.receive import sweep_incoming
 from agent.git.repos import GitRepos
 from agent.git.tree import Caps
 from agent.handlers.builder import Builder
@@ -127,10 +128,10 @@ async def running(settings: Settings) -> AsyncIterator[Agent]:
         bus = Bus(database, handlers, clock=clock)
         database.listeners.append(_outcomes_to(adapters.transcripts))
         keys = await asyncio.to_thread(open_keys, folder)
+        await _sweep(database, folder / "repos")
         shell = _shell(settings, database, adapters, clock=clock, ids=ids)
         async with bus.delivering(), _background(adapters, bus, streamer):
-            async with listening(settings.ssh, keys=keys, database=database, shell=shell) as listener:
-                listener.open()
+            async with listening(settings.ssh, keys=keys, database=database, answer=shell.serve) as listener:
                 notify("READY=1")
                 log.info("agent.ready", ssh_port=listener.port, host_key=keys.fingerprint, instance=instance)
                 try:
@@ -172,6 +173,13 @@ def _shell(settings: Settings, database: Database, adapters: Adapters, *, clock:
         creates_apps=settings.git.creates_apps,
     )
     return Shell(Dispatcher(every_command(), world=world), pushes, ids=ids)
+
+
+async def _sweep(database: Database, repos: Path) -> None:
+    """Remove what pushes left that died with the last agent, before there is a new one."""
+    known = [*await database.read.apps.all(), *await database.read.apps.destroyed()]
+    if removed := await asyncio.to_thread(sweep_incoming, repos, apps={app.id for app in known}):
+        log.info("agent.swept", removed=removed)
 
 
 async def _first_start(database: Database, *, settings: Settings, ids: RandomIds) -> str:
