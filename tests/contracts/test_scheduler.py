@@ -250,6 +250,7 @@ async def test_what_can_never_start_is_told_apart(stage: Stage) -> None:
 async def test_a_stopped_replica_has_ended_and_stays_so(stage: Stage) -> None:
     wish = stage.wish()
     await stage.scheduler.converge(stage.app, [wish], say)
+    await stage.scheduler.entrust(wish.replica)
     await stage.scheduler.stop(wish.replica, seconds=1)
     seen = await stage.scheduler.look(wish.replica)
     assert seen is not None and seen.phase == "exited" and seen.exit_code is not None
@@ -260,6 +261,7 @@ async def test_a_stopped_replica_has_ended_and_stays_so(stage: Stage) -> None:
 
 async def test_stopping_and_removing_what_is_not_there_is_fine(stage: Stage) -> None:
     stranger = ReplicaId(token("r"))
+    await stage.scheduler.entrust(stranger)
     await stage.scheduler.stop(stranger, seconds=1)
     await stage.scheduler.remove(stranger)
     await stage.scheduler.release(AppId(token("a")))

@@ -159,8 +159,11 @@ async def test_following_again_from_a_stamp_gives_that_line_and_all_after(
 
 @pytest.mark.real
 async def test_restarts_by_the_engine_do_not_end_a_follow(docker: Corner, scheduler: DockerScheduler) -> None:
-    script = "echo up; test -e /tmp/b && exit 0; test -e /tmp/a && touch /tmp/b; touch /tmp/a; echo down; exit 3"
+    script = (
+        "echo up; test -e /tmp/b && exit 0; test -e /tmp/a && touch /tmp/b; touch /tmp/a; sleep 1; echo down; exit 3"
+    )
     wish = await start(docker, scheduler, "sh", "-c", script)
+    await scheduler.entrust(wish.replica)
     assert await texts(DockerLogs(docker.engine), wish.replica) == ["up", "down", "up", "down", "up"]
 
 

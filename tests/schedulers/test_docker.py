@@ -93,15 +93,30 @@ async def test_a_restart_by_hand_keeps_the_address(docker: Corner, scheduler: Do
     assert [seen[wish.replica].phase for wish in wishes] == ["running", "running"]
 
 
-async def test_a_replica_that_fails_is_restarted_by_the_engine(docker: Corner, scheduler: DockerScheduler) -> None:
-    wish = docker.wish("sh", "-c", "test -e /tmp/again && exec sleep 1000; touch /tmp/again; exit 3")
-    await scheduler.converge(docker.app, [wish], say)
+async def test_a_replica_that_fails_is_restarted_by_the_engine_once_it_is_entrusted_with_that(
+    docker: Corner, scheduler: DockerScheduler
+) -> None:
+    script = (
+        "test -e /tmp/again && exec sleep 1000; touch /tmp/again; while ! test -e /tmp/fail; do sleep 0.1; done; exit 3"
+    )
+    early, late = docker.wish("sh", "-c", "exit 3"), docker.wish("sh", "-c", script)
+    await scheduler.converge(docker.app, [early, late], say)
+
+    async def has_ended() -> bool:
+        status = await scheduler.look(early.replica)
+        return status is not None and (status.phase, status.exit_code, status.restarts) == ("exited", 3, 0)
+
+    await until(has_ended)
+    await scheduler.entrust(late.replica)
+    await scheduler.entrust(late.replica)
+    await inside(docker, scheduler, late, "touch", "/tmp/fail")
 
     async def is_back() -> bool:
-        status = await scheduler.look(wish.replica)
+        status = await scheduler.look(late.replica)
         return status is not None and status.phase == "running" and status.restarts == 1
 
     await until(is_back)
+    assert await has_ended()
 
 
 async def test_what_failed_and_was_stopped_is_not_restarted(docker: Corner, scheduler: DockerScheduler) -> None:
