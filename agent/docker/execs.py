@@ -19,6 +19,8 @@ log = structlog.get_logger()
 
 HANG_UP_SECONDS: Final = 5.0
 """For the whole attempt to end a command whose person has left."""
+PAUSE_SECONDS: Final = 0.05
+"""Between two looks at a command that is about to run."""
 NOT_FOUND_STATUS: Final = 127
 """What a shell returns for a program that is not there; so do we when the engine does not tell."""
 
@@ -90,16 +92,27 @@ class Execs:
         """
         try:
             async with asyncio.timeout(HANG_UP_SECONDS):
-                found = await self._engine.get(f"exec/{command}/json", into=_Exec)
-                if found is None or not (found.running and found.pid):
+                outside = await self._pid(command)
+                if outside is None:
                     return
-                pid = await asyncio.to_thread(_pid_inside, found.pid)
+                pid = await asyncio.to_thread(_pid_inside, outside)
                 signal = await self.create(container, ("sh", "-c", 'kill -HUP "$0"', str(pid)))
                 async with self.open(signal) as stream:
                     while await stream.read():
                         pass
         except (UserError, Refused, OSError, ValueError) as error:
             log.info("exec.left-running", container=container[:12], reason=str(error))
+
+    async def _pid(self, command: str) -> int | None:
+        """Return the number of a command's process on this machine, or `None` once it has ended."""
+        while True:
+            found = await self._engine.get(f"exec/{command}/json", into=_Exec)
+            if found is None or not found.running:
+                return None
+            if found.pid:
+                return found.pid
+            # Its stream opens before its process runs, and the engine does not tell when that is.
+            await asyncio.sleep(PAUSE_SECONDS)
 
 
 def _pid_inside(pid: int) -> int:
