@@ -88,7 +88,12 @@ class Front:
 
     def another_agent(self) -> HaproxyProxy:
         """Return the object that an agent started anew would make."""
-        settings = {"is_supervised": True, "keep_alive_seconds": KEEP_ALIVE, "spare_backends": 5} | self.options
+        settings: dict[str, object] = {
+            "is_supervised": True,
+            "keep_alive_seconds": KEEP_ALIVE,
+            "request_seconds": KEEP_ALIVE,
+            "spare_backends": 5,
+        } | self.options
         return HaproxyProxy(self.folder, binds=[f"127.0.0.1:{self.port}"], **settings)  # type: ignore[arg-type]
 
     async def ask(self, host: str, path: str = "/", *, method: str = "GET", headers: Mapping[str, str] = {}) -> Answer:

@@ -77,11 +77,6 @@ class Layout(msgspec.Struct, frozen=True):
         """Process id, start time and boot of the master, once it was started without systemd."""
         return self.folder / "haproxy.process"
 
-    @property
-    def pidfile(self) -> Path:
-        """Written by HAProxy itself when it goes into the background."""
-        return self.folder / "haproxy.pid"
-
 
 class Options(msgspec.Struct, frozen=True, kw_only=True):
     """What the frame depends on beside the slots."""

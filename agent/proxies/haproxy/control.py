@@ -12,14 +12,17 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
 import msgspec
+import structlog
 
 from agent.errors import Unavailable
+
+T = TypeVar("T")
 
 CONNECT_SECONDS: Final = 2.0
 """For the socket to accept: it refuses for some milliseconds after a start and during a reload."""
@@ -33,6 +36,9 @@ MAX_ANSWER: Final = 64 * 1024 * 1024
 _DONE = ("New server registered.", "Server deleted.", "IP changed from", "port changed from", "no need to change")
 _UPTIME = re.compile(r"(\d+)d(\d+)h(\d+)m(\d+)s")
 _HINT = "See whether HAProxy runs: systemctl status pushboat-proxy, or run doctor."
+
+
+log = structlog.get_logger()
 
 
 class OrderRefused(Exception):
@@ -72,12 +78,8 @@ def unavailable(detail: str) -> Unavailable:
     return Unavailable("proxy.unavailable", f"The proxy does not answer: {detail}.", _HINT)
 
 
-def parse_processes(text: str) -> Processes:
-    """Return what ``show proc`` tells.
-
-    Raises:
-        Unavailable: there is no master or no current worker in it.
-    """
+def parse_processes(text: str) -> Processes | None:
+    """Return what ``show proc`` tells, or `None` if no master and worker are in it: it is about to start or to end."""
     masters: list[list[str]] = []
     workers: list[Process] = []
     for line in text.splitlines():
@@ -87,7 +89,7 @@ def parse_processes(text: str) -> Processes:
         elif len(words) >= 4 and words[1] == "worker":
             workers.append(Process(int(words[0]), int(words[2]), _seconds(words[3])))
     if not masters or not workers:
-        raise unavailable("it has no worker")
+        return None
     workers.sort(key=lambda worker: (worker.reloads, worker.uptime))
     failed = re.search(r"\[failed: (\d+)\]", text)
     return Processes(
@@ -122,7 +124,7 @@ class Worker:
             Unavailable: no answer in time, or the worker ended.
         """
         self._writer.write(question.encode("ascii") + b"\n")
-        return await self._read_to(f"\n{self.pid}> ".encode("ascii"))
+        return await self._answer()
 
     async def order(self, *orders: str) -> None:
         """Give commands that change something, one after the other.
@@ -141,27 +143,34 @@ class Worker:
 
         Raises:
             Unavailable: there is no such worker, or no answer.
+            OSError, IncompleteReadError: the master starts or reloads; the same again will do.
         """
         self._writer.write(b"prompt\n")
-        await self._read_to(b"master> ")
-        self._writer.write(f"@!{self.pid}\n".encode("ascii"))
-        if await self._read_to(b"> ") != str(self.pid):
+        async with _deadline():
+            await self._reader.readuntil(b"master> ")
+            self._writer.write(f"@!{self.pid}\n".encode("ascii"))
+            answer = await self._reader.readuntil(b"> ")
+        if not answer.endswith(f"{self.pid}> ".encode("ascii")):
             raise unavailable(f"it has no worker {self.pid}")
 
-    async def _read_to(self, end: bytes) -> str:
+    async def _answer(self) -> str:
+        end = f"\n{self.pid}> ".encode("ascii")
         try:
-            async with asyncio.timeout(ANSWER_SECONDS):
+            async with _deadline():
                 text = await self._reader.readuntil(end)
-        except (TimeoutError, OSError, asyncio.IncompleteReadError, asyncio.LimitOverrunError) as error:
+        except (OSError, asyncio.IncompleteReadError, asyncio.LimitOverrunError) as error:
             raise unavailable(_reason(error)) from error
         return text[: -len(end)].decode("ascii", "replace").strip("\n")
 
 
 class Master:
-    """The master socket. Every call connects anew, so nothing is held while nothing is asked."""
+    """The master socket. Every call connects anew, so nothing is held while nothing is asked.
+
+    While HAProxy starts and reloads, its master starts itself anew and for some milliseconds refuses or cuts
+    connections: within `patience` seconds everything but a reload is tried again.
+    """
 
     def __init__(self, socket: Path, *, patience: float = CONNECT_SECONDS) -> None:
-        """`patience`: seconds in which the socket may begin to accept."""
         self._socket = socket
         self._patience = patience
 
@@ -171,11 +180,22 @@ class Master:
         Raises:
             Unavailable: HAProxy does not answer, or has no worker.
         """
-        return parse_processes(await self._tell("show proc"))
+        return await self._patiently(self._show_processes)
 
     async def reload(self) -> None:
-        """Order a reload. The master answers nothing: see `processes` for how it went."""
-        await self._tell("reload")
+        """Order a reload. The master answers nothing: see `processes` for how it went.
+
+        Raises:
+            Unavailable: HAProxy does not answer.
+        """
+        reader, writer = await self._patiently(self._connect)
+        try:
+            await self._tell("reload", reader, writer)
+        except ConnectionError as error:
+            # As good as its usual answer: it starts itself anew at once.
+            log.debug("proxy.reload-cut", reason=_reason(error))
+        finally:
+            writer.close()
 
     @asynccontextmanager
     async def worker(self, pid: int) -> AsyncIterator[Worker]:
@@ -184,47 +204,70 @@ class Master:
         Raises:
             Unavailable: HAProxy does not answer, or has no such worker.
         """
-        reader, writer = await self._connect()
+        worker, writer = await self._patiently(lambda: self._greet(pid))
         try:
-            worker = Worker(pid, reader, writer)
-            await worker.greet()
             yield worker
         finally:
             writer.close()
 
-    async def _tell(self, order: str) -> str:
+    async def _show_processes(self) -> Processes:
         reader, writer = await self._connect()
         try:
-            async with asyncio.timeout(ANSWER_SECONDS):
-                writer.write(order.encode("ascii") + b"\n")
-                # Without a half-close the master waits for more.
-                writer.write_eof()
-                return (await reader.read(MAX_ANSWER)).decode("ascii", "replace")
-        except (TimeoutError, OSError) as error:
-            raise unavailable(_reason(error)) from error
+            processes = parse_processes(await self._tell("show proc", reader, writer))
         finally:
             writer.close()
+        if processes is None:
+            raise ConnectionError("it has no worker")
+        return processes
+
+    async def _greet(self, pid: int) -> tuple[Worker, asyncio.StreamWriter]:
+        reader, writer = await self._connect()
+        worker = Worker(pid, reader, writer)
+        try:
+            await worker.greet()
+        except BaseException:
+            writer.close()
+            raise
+        return worker, writer
+
+    async def _tell(self, order: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> str:
+        async with _deadline():
+            writer.write(order.encode("ascii") + b"\n")
+            # Without a half-close the master waits for more.
+            writer.write_eof()
+            return (await reader.read()).decode("ascii", "replace")
 
     async def _connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        async with _deadline():
+            return await asyncio.open_unix_connection(self._socket, limit=MAX_ANSWER)
+
+    async def _patiently(self, attempt: Callable[[], Awaitable[T]]) -> T:
         deadline = asyncio.get_running_loop().time() + self._patience
         while True:
             try:
-                async with asyncio.timeout_at(deadline):
-                    return await asyncio.open_unix_connection(self._socket, limit=MAX_ANSWER)
-            except OSError as error:
-                if asyncio.get_running_loop().time() + CONNECT_PAUSE >= deadline:
+                return await attempt()
+            except (OSError, asyncio.IncompleteReadError) as error:
+                if asyncio.get_running_loop().time() >= deadline:
                     raise unavailable(_reason(error)) from error
             await asyncio.sleep(CONNECT_PAUSE)
 
 
+@asynccontextmanager
+async def _deadline() -> AsyncIterator[None]:
+    """Bound one answer. A master that hangs is not tried again: it accepts, and would hang again."""
+    try:
+        async with asyncio.timeout(ANSWER_SECONDS):
+            yield
+    except TimeoutError as error:
+        raise unavailable("no answer in time") from error
+
+
 def _reason(error: Exception) -> str:
     match error:
-        case TimeoutError():
-            return "no answer in time"
         case asyncio.IncompleteReadError():
             return "it ended in mid-conversation"
-        case OSError() if error.strerror:
-            return error.strerror
+        case OSError():
+            return error.strerror or str(error)
         case _:
             return "its answer is malformed"
 

@@ -8,7 +8,6 @@ takes for living), so a master is known by process id, start time and boot.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 import re
 import signal
@@ -21,14 +20,12 @@ import msgspec
 from agent.errors import Misconfigured, UserError
 from agent.proxies.haproxy.binds import Bind
 from agent.proxies.haproxy.config import Layout
+from agent.proxies.haproxy.control import CONNECT_SECONDS, Master, unavailable
 from agent.proxies.haproxy.files import replace
 from agent.proxies.haproxy.listeners import who_listens
 
 START_SECONDS: Final = 15.0
 """For HAProxy to read its file, bind and go into the background: 0.15 s with a thousand apps."""
-PID_SECONDS: Final = 0.01
-"""Between looks for the process id of a master that is starting."""
-
 END_SECONDS: Final = 5.0
 """From SIGTERM to SIGKILL. HAProxy ends at once on SIGTERM."""
 
@@ -59,13 +56,8 @@ def identify(pid: int) -> Identity | None:
     return Identity(pid, int(fields[19]), Path("/proc/sys/kernel/random/boot_id").read_text().strip())
 
 
-def remember(identity: Identity, layout: Layout) -> None:
-    """Store who the master is, for whoever wants to end it."""
-    replace(layout.identity, msgspec.json.encode(identity))
-
-
 def recall(layout: Layout) -> Identity | None:
-    """Return the stored master if it still lives."""
+    """Return the noted master if it still lives. Whoever wants to end it reads it here."""
     try:
         identity = msgspec.json.decode(layout.identity.read_bytes(), type=Identity)
     except (FileNotFoundError, msgspec.DecodeError):
@@ -80,33 +72,33 @@ async def check(binary: str, config: Path) -> str | None:
 
 
 async def launch(binary: str, layout: Layout, binds: tuple[Bind, ...]) -> Identity:
-    """Start HAProxy in the background; return its master, which listens.
+    """Start HAProxy in the background; return its master, which listens and answers.
 
     Raises:
         Misconfigured: a port is taken (by whom, if that can be seen) or not allowed, the program is missing, or the
             file is wrong.
+        Unavailable: it was started and does not answer.
     """
-    layout.pidfile.unlink(missing_ok=True)
     sockets = ("-S", f"{layout.master_socket},mode,600,level,admin")
-    status, output = await _run(binary, "-D", "-W", *sockets, "-p", str(layout.pidfile), "-f", str(layout.config))
+    status, output = await _run(binary, "-D", "-W", *sockets, "-f", str(layout.config))
     if status != 0:
         raise await asyncio.to_thread(_explain, output, binds)
-    identity = await _started(layout)
+    return await meet(layout)
+
+
+async def meet(layout: Layout, *, patience: float = CONNECT_SECONDS) -> Identity:
+    """Ask the master who it is, and note it. (Its own pid file is written only after its starter has returned.)
+
+    Raises:
+        Unavailable: nobody answers.
+    """
+    master = (await Master(layout.master_socket, patience=patience).processes()).master
+    identity = identify(master)
     if identity is None:
-        raise Misconfigured("proxy.not-started", "HAProxy ended right after its start.", "Run doctor.")
-    remember(identity, layout)
+        raise unavailable("it has just ended")
+    if identity != recall(layout):
+        replace(layout.identity, msgspec.json.encode(identity))
     return identity
-
-
-async def _started(layout: Layout) -> Identity | None:
-    """Return the master that was just put into the background, which writes its process id in its own time."""
-    with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(START_SECONDS):
-            # No event tells of it.
-            while not (layout.pidfile.exists() and (pids := layout.pidfile.read_text().split())):  # noqa: ASYNC110
-                await asyncio.sleep(PID_SECONDS)
-            return identify(int(pids[0]))
-    return None
 
 
 async def ended(identity: Identity) -> None:

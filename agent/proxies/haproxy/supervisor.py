@@ -11,8 +11,8 @@ import structlog
 from agent.errors import Misconfigured, Unavailable, UserError
 from agent.proxies.haproxy.binds import Bind
 from agent.proxies.haproxy.config import Layout
-from agent.proxies.haproxy.control import CONNECT_SECONDS, Master
-from agent.proxies.haproxy.process import Identity, end, ended, identify, launch, recall, remember
+from agent.proxies.haproxy.control import CONNECT_SECONDS
+from agent.proxies.haproxy.process import Identity, end, ended, launch, meet, recall
 
 PAUSES: Final = (0.05, 0.1, 0.2, 0.4, 0.8, 1.6, 3.0)
 """Seconds before each further try to bring HAProxy back; the last one repeats. A killed master's workers need a moment
@@ -67,18 +67,13 @@ class Supervisor:
         if not self._layout.master_socket.exists():
             return None
         try:
-            patience = CONNECT_SECONDS if known is not None else UNKNOWN_SECONDS
-            processes = await Master(self._layout.master_socket, patience=patience).processes()
+            return await meet(self._layout, patience=CONNECT_SECONDS if known else UNKNOWN_SECONDS)
         except Unavailable:
             if known is not None:
                 # It lives and does not answer: hung for good, or else it would have.
                 log.warning("proxy.hung", pid=known.pid)
                 await end(known)
             return None
-        identity = identify(processes.master)
-        if identity is not None and identity != known:
-            remember(identity, self._layout)
-        return identity
 
     async def _launch_patiently(self) -> Identity:
         for pause in PAUSES[: START_TRIES - 1]:
@@ -101,9 +96,12 @@ class Supervisor:
         tries = 0
         while True:
             try:
-                return await launch(self._binary, self._layout, self._binds)
+                return await self._adopt() or await launch(self._binary, self._layout, self._binds)
             except (UserError, OSError) as error:
                 log.warning("proxy.restart-failed", reason=str(error), tries=tries + 1)
+            except Exception:
+                # A bug of ours must not be what keeps HAProxy down.
+                log.exception("proxy.restart-failed", tries=tries + 1)
             await asyncio.sleep(PAUSES[min(tries, len(PAUSES) - 1)])
             tries += 1
 
@@ -113,6 +111,6 @@ async def _ask(layout: Layout) -> Identity | None:
     if not layout.master_socket.exists():
         return None
     try:
-        return identify((await Master(layout.master_socket, patience=UNKNOWN_SECONDS).processes()).master)
+        return await meet(layout, patience=UNKNOWN_SECONDS)
     except Unavailable:
         return None
