@@ -32,9 +32,11 @@ from agent.handlers.logs import LogStreamer
 from agent.handlers.proxy import ProxyReconciler
 from agent.handlers.retirer import Retirer
 from agent.handlers.scheduler import RunDefaults, SchedulerReconciler
+from agent.handlers.upkeep import Upkeep
 from agent.lifecycle import domains
 from agent.logs.store import DiskLogStore
 from agent.logs.transcripts import DiskTranscripts
+from agent.machine import Machine
 from agent.ports.addresses import Bridges
 from agent.ports.scheduler import Resources
 from agent.proxies.haproxy.proxy import HaproxyProxy
@@ -126,11 +128,12 @@ async def running(settings: Settings) -> AsyncIterator[Agent]:
         )
         handlers = _handlers(settings, database, adapters, streamer=streamer, clock=clock, ids=ids, vault=vault)
         bus = Bus(database, handlers, clock=clock)
+        upkeep = Upkeep(database, repos=adapters.repos, clock=clock)
         database.listeners.append(_outcomes_to(adapters.transcripts))
         keys = await asyncio.to_thread(open_keys, folder)
         await _sweep(database, folder / "repos")
         shell = _shell(settings, database, adapters, clock=clock, ids=ids)
-        async with bus.delivering(), _background(adapters, bus, streamer):
+        async with bus.delivering(), _background(adapters, bus, streamer, upkeep):
             async with listening(settings.ssh, keys=keys, database=database, answer=shell.serve) as listener:
                 notify("READY=1")
                 log.info("agent.ready", ssh_port=listener.port, host_key=keys.fingerprint, instance=instance)
@@ -162,7 +165,11 @@ def _shell(settings: Settings, database: Database, adapters: Adapters, *, clock:
         clock=clock,
         ids=ids,
         server=facts,
-        doctors=(("Docker", adapters.scheduler), ("HAProxy", adapters.proxy)),
+        doctors=(
+            ("Docker", adapters.scheduler),
+            ("HAProxy", adapters.proxy),
+            ("Machine", Machine(settings.folder, listens=_listens(settings))),
+        ),
     )
     pushes = Pushes(
         database,
@@ -314,7 +321,7 @@ def _handlers(
 
 
 @contextlib.asynccontextmanager
-async def _background(adapters: Adapters, bus: Bus, streamer: LogStreamer) -> AsyncIterator[None]:
+async def _background(adapters: Adapters, bus: Bus, streamer: LogStreamer, upkeep: Upkeep) -> AsyncIterator[None]:
     """Watch the engine, follow logs and feed the watchdog during the block."""
 
     def noticed(app: AppId | None) -> None:
@@ -329,6 +336,7 @@ async def _background(adapters: Adapters, bus: Bus, streamer: LogStreamer) -> As
             group.create_task(streamer.run(), name="log-streamer"),
             group.create_task(_feed_watchdog(), name="watchdog"),
             group.create_task(adapters.scheduler.tidy(), name="tidy"),
+            group.create_task(upkeep.run(), name="upkeep"),
         ]
         try:
             yield
@@ -352,6 +360,13 @@ def _outcomes_to(transcripts: DiskTranscripts) -> Listener:
                 transcripts.nudge(event.app, event.deploy)
 
     return heard
+
+
+def _listens(settings: Settings) -> list[tuple[str, int]]:
+    """Return where Pushboat should answer; not the ports that the system chose."""
+    http = [bind.rpartition(":") for bind in settings.http.binds]
+    all_of_them = [(settings.ssh.host, settings.ssh.port), *((host, int(port)) for host, _, port in http)]
+    return [(host, port) for host, port in all_of_them if port]
 
 
 def _make_private(folder: Path) -> None:

@@ -1,0 +1,65 @@
+"""What is done by the clock and not by events: a backup of the database, old events trimmed, repositories repacked.
+
+The time of the last round is stored, so that an agent that is restarted often does its rounds all the same.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+import structlog
+
+from agent.errors import Unavailable, UserError
+from agent.ports.source import SourceRepo
+from agent.ports.world import Clock
+from agent.state.database import Database
+
+log = structlog.get_logger(__name__)
+
+ROUND_SECONDS = 86_400.0
+"""Between rounds: at most a day's events are lost with a disk that breaks."""
+FIRST_SECONDS = 300.0
+"""After the start, so that it does not add to the work of a machine that has just booted."""
+KEPT_SECONDS = 90 * 86_400.0
+"""How long events are kept that nobody is owed."""
+TRIMMED_AT_ONCE = 1_000
+"""Events per transaction, so that nobody waits for it."""
+
+_LAST = "upkeep.last-round"
+
+
+class Upkeep:
+    """Does the rounds."""
+
+    def __init__(self, database: Database, *, repos: SourceRepo, clock: Clock) -> None:
+        self._database = database
+        self._repos = repos
+        self._clock = clock
+
+    async def run(self) -> None:
+        """Do a round a day until cancelled. One that fails is logged, and done again the next day."""
+        await asyncio.sleep(FIRST_SECONDS)
+        while True:
+            last = float(await self._database.read.server.get(_LAST) or 0)
+            await asyncio.sleep(max(0.0, last + ROUND_SECONDS - self._clock.now()))
+            try:
+                await self.round()
+            except (Unavailable, UserError, OSError) as error:
+                log.warning("upkeep.failed", reason=str(error))
+            async with self._database.transaction() as tx:
+                await tx.server.set(_LAST, str(tx.now))
+
+    async def round(self) -> None:
+        """Back up, trim, repack. Repeating is harmless."""
+        path = await self._database.back_up()
+        log.info("upkeep.backed-up", path=str(path))
+        while await self._trim() == TRIMMED_AT_ONCE:
+            pass
+        async with self._database.transaction() as tx:
+            await tx.replicas.forget_cooled(now=tx.now)
+        for app in await self._database.read.apps.all():
+            await self._repos.tidy(app.id)
+
+    async def _trim(self) -> int:
+        async with self._database.transaction() as tx:
+            return await tx.outbox.trim(before=tx.now - KEPT_SECONDS, limit=TRIMMED_AT_ONCE)
