@@ -91,6 +91,7 @@ def dotted(node: ast.expr) -> str:
             return ""
 
 
+@cache
 def docstrings(path: Path) -> set[int]:
     """Return the identities of the nodes that hold documentation, those below attributes included."""
     return {
