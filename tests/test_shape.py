@@ -176,11 +176,14 @@ def test_nothing_that_could_run_what_users_wrote_is_called() -> None:
         f"{where(path, node)}: shell=True"
         for path in shipped()
         for node in ast.walk(tree(path))
-        if isinstance(node, ast.keyword)
-        and node.arg == "shell"
-        and not (isinstance(node.value, ast.Constant) and node.value.value is False)
+        if isinstance(node, ast.keyword) and node.arg == "shell" and is_true(node.value)
     ]
     assert calls + shells == []
+
+
+def is_true(node: ast.expr) -> bool:
+    """Tell whether an expression is the constant ``True``."""
+    return isinstance(node, ast.Constant) and node.value is True
 
 
 def test_no_exception_is_swallowed_whole() -> None:
