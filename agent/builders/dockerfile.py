@@ -19,6 +19,7 @@ from agent.builders.dockerignore import Ignore, parse_ignore
 from agent.builders.failure import explain
 from agent.builders.frontend import Frontend, find_frontend
 from agent.builders.progress import Progress, duration
+from agent.docker import labels
 from agent.docker.engine import Engine
 from agent.errors import Unavailable, UserError
 from agent.ports.images import BuildFailed, BuildOptions, BuildRequest, ImageInfo, Images
@@ -90,7 +91,7 @@ class DockerfileBuilder:
             dockerfile=source.dockerfile,
             target=request.options.target,
             build_args=request.options.build_args,
-            labels=request.labels,
+            labels={**request.labels, labels.INSTANCE: self._engine.instance},
             no_cache=request.options.no_cache,
         )
         try:

@@ -7,9 +7,11 @@ gives. So `remove` takes away what was made, and nothing else, also after a cras
 
 from __future__ import annotations
 
+import hashlib
 import http.client
 import json
 import os
+import re
 import shlex
 import shutil
 import socket
@@ -29,6 +31,9 @@ from scripts.house.removal import instances
 ROOT = Path(__file__).parent.parent.parent
 READY_SECONDS = 30.0
 """From the agent's start until ssh and HTTP answer; it takes about one."""
+MAX_DATA_PATH = 64
+"""Bytes; what is left of 107 is for ``/proxy/sockets/master.sock`` and what HAProxy appends while it binds."""
+PLAIN_PATH = re.compile(r"/[A-Za-z0-9_./@+-]*")
 PAUSE_SECONDS = 0.02
 """Between two looks at something that tells nobody when it changes."""
 
@@ -71,8 +76,16 @@ class Boat:
 
     @property
     def data(self) -> Path:
-        """The agent's data folder."""
-        return self.folder / "data"
+        """The agent's data folder; by a short alias where its own path is none that HAProxy's sockets can live below.
+
+        The path of a unix socket has 107 bytes (unix(7)), and HAProxy's file has no quoting.
+        """
+        folder = self.folder / "data"
+        return folder if len(bytes(folder)) <= MAX_DATA_PATH and PLAIN_PATH.fullmatch(str(folder)) else self._alias
+
+    @property
+    def _alias(self) -> Path:
+        return Path("/run") / f"pushboat-{hashlib.sha256(bytes(self.folder)).hexdigest()[:12]}"
 
     @property
     def log(self) -> Path:
@@ -102,10 +115,13 @@ class Boat:
         """
         if self.agent is None:
             self._launch()
-        self._await("ssh", lambda: _banner(self.ssh_port).startswith(b"SSH-2.0-"))
+        self._await("ssh", lambda: _listens(self.ssh_port))
         self._await("HTTP", lambda: self.http("ready.invalid") is not None)
 
     def _launch(self) -> None:
+        if self.data == self._alias and not self._alias.is_symlink():
+            (self.folder / "data").mkdir(mode=0o700, exist_ok=True)
+            self._alias.symlink_to(self.folder / "data")
         settings = self.write_settings()
         environment = {name: value for name, value in os.environ.items() if not name.startswith("PUSHBOAT_")}
         environment["PUSHBOAT_CONFIG"] = str(settings)
@@ -270,6 +286,7 @@ class Boat:
         for instance in instances(self.engine, data=self.data, pool=self.pool):
             if count := self.engine.remove_all(instance):
                 removed.append(f"{count} containers, networks and images")
+        self._alias.unlink(missing_ok=True)
         shutil.rmtree(self.folder, ignore_errors=True)
         return removed
 
@@ -295,9 +312,10 @@ def make_key(path: Path, *, comment: str) -> None:
     subprocess.run(command, check=True, capture_output=True)
 
 
-def _banner(port: int) -> bytes:
+def _listens(port: int) -> bool:
+    """Tell whether somebody accepts connections. Says nothing and waits for nothing: silent visitors wait their turn."""
     try:
-        with socket.create_connection((LOOPBACK, port), timeout=5) as connection:
-            return connection.recv(64)
+        with socket.create_connection((LOOPBACK, port), timeout=5):
+            return True
     except (ConnectionError, TimeoutError):
-        return b""
+        return False

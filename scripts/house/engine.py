@@ -89,10 +89,15 @@ class Engine:
         networks = [network["Id"] for network in self.call("GET", "/networks", filters=mine)]
         for network in networks:
             self.call("DELETE", f"/networks/{network}")
-        images = [image["Id"] for image in self.call("GET", "/images/json", filters=mine)] if with_images else []
+        images = self._images(instance) if with_images else set()
         for image in images:
             self.call("DELETE", f"/images/{image}", force=1)
         return len(containers) + len(networks) + len(images)
+
+    def _images(self, instance: str) -> set[str]:
+        """Return the ids of what an agent built, by label and by the names that it alone gives."""
+        own = ({"label": [f"{INSTANCE}={instance}"]}, {"reference": [f"pushboat-{instance}/*"]})
+        return {image["Id"] for words in own for image in self.call("GET", "/images/json", filters=words)}
 
     def has_image(self, tag: str) -> bool:
         """Tell whether the engine holds an image of that name."""

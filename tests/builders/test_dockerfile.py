@@ -90,7 +90,7 @@ async def test_a_build_gives_a_labelled_image_and_tells_its_steps(yard: Yard) ->
     image = await yard.build(
         {"Dockerfile": dockerfile(f"RUN echo {word}; sleep 0.3", "COPY . /app", "EXPOSE 8080", 'CMD ["/app/run"]')}
     )
-    assert image.labels == {"com.pushboat.app-id": APP}
+    assert image.labels == {"com.pushboat.app-id": APP, "com.pushboat.instance": yard.engine.instance}
     assert (image.command, image.ports) == (("/app/run",), (8080,))
     assert f"       [2/3] RUN echo {word}; sleep 0.3\n         {word}\n         done in " in yard.text
     assert "       [3/3] COPY . /app" in yard.said

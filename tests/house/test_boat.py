@@ -9,7 +9,7 @@ from pathlib import Path
 
 from agent import settings
 from scripts.house.addresses import free_port
-from scripts.house.boat import Boat
+from scripts.house.boat import PLAIN_PATH, Boat
 
 
 def boat(folder: Path) -> Boat:
@@ -23,6 +23,7 @@ def test_the_agent_accepts_the_settings_that_are_written_for_it(tmp_path: Path) 
     file = made.write_settings()
     read = settings.load(file, {})
     assert read.folder == made.data
+    assert PLAIN_PATH.fullmatch(str(made.data))
     assert read.http.binds == ("127.0.0.1:8080",)
     assert read.http.keep_alive == 2.0
     assert read.git.creates_apps is False
