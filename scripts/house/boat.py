@@ -313,7 +313,7 @@ def make_key(path: Path, *, comment: str) -> None:
 
 
 def _listens(port: int) -> bool:
-    """Tell whether somebody accepts connections. Says nothing and waits for nothing: silent visitors wait their turn."""
+    """Tell whether somebody accepts connections there. It waits for no greeting: silent visitors wait their turn."""
     try:
         with socket.create_connection((LOOPBACK, port), timeout=5):
             return True
