@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 import asyncssh
@@ -221,6 +221,13 @@ class Channel(asyncssh.SSHServerSession[bytes]):
     async def gone(self) -> None:
         """See ``Terminal.gone``."""
         await self._gone.wait()
+
+    def say_last(self, lines: Sequence[str]) -> None:
+        """Write lines of our own to standard error without waiting for the reader, as the last thing. Never raises."""
+        if not self._is_lost and not self._open_channel.is_closing():
+            end = "\r\n" if self.is_tty else "\n"
+            text = "".join(line + end for line in lines)
+            self._open_channel.write(text.encode(), asyncssh.EXTENDED_DATA_STDERR)
 
     def exit(self, status: int) -> None:
         """Tell the client the exit status and close, after all that was written. Harmless if it has gone."""

@@ -5,6 +5,7 @@ There is no shell here. A line either names one of git's two services or goes to
 
 from __future__ import annotations
 
+import asyncio
 import re
 import shlex
 from typing import Literal, Protocol
@@ -25,6 +26,10 @@ log = structlog.get_logger(__name__)
 Service = Literal["receive-pack", "upload-pack"]
 
 _GIT = re.compile(r"git[- ](?P<service>receive-pack|upload-pack|upload-archive|lfs-[a-z-]+)(?P<path>( .*)?)", re.DOTALL)
+_FAREWELL = (
+    " !     Pushboat is being stopped, so this session ends.",
+    "       A deploy under way goes on. Watch it, once the server is back, with: deploys:output",
+)
 _URL = "ssh://HOST:PORT/APP, for example ssh://example.com:2222/blog"
 
 
@@ -68,6 +73,9 @@ class Shell:
         status: int = Exit.UNAVAILABLE
         try:
             status = await self._answer(channel)
+        except asyncio.CancelledError:
+            channel.say_last(_FAREWELL)
+            raise
         except ConnectionError:
             status = Exit.FAILED  # nobody is there to read why
         except UserError as error:
@@ -159,6 +167,7 @@ def _check_text(line: str) -> None:
 async def _tell(session: Session, message: str, hint: str) -> None:
     """Say what went wrong, in Pushboat's form. Harmless if nobody is there any more."""
     lines = [f" !     {message}", *(f"       {line}" for line in hint.split("\n") if hint)]
+    # Nobody turns \n into \r\n behind a pty of SSH.
     end = "\r\n" if session.is_tty else "\n"
     text = "".join(sanitise.clean(line) + end for line in lines)
     try:

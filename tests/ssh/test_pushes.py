@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -399,6 +401,9 @@ async def test_a_push_is_on_record_with_who_and_what(house: House) -> None:
     (deploy,) = await house.deploys("blog")
     assert deploy.why == "push of main"
     assert app.created_by == "ann"
+    with closing(sqlite3.connect(house.folder / "pushboat.db")) as rows:
+        (record,) = rows.execute("SELECT user, command, app, status FROM invocations")
+    assert record == ("ann", "git-receive-pack", app.id, 0)
 
 
 async def test_the_sweep_removes_what_killed_pushes_left_and_nothing_else(house: House) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from agent.errors import Unavailable, UserError
 from agent.ports.session import Session
-from agent.ssh.channel import READ_AHEAD
+from agent.ssh.channel import IGNORED_SECONDS, READ_AHEAD
 from tests.ssh.conftest import Builder, House, eventually
 
 Body = Callable[[Session], Awaitable[int]]
@@ -195,7 +195,7 @@ async def test_ctrl_c_goes_to_a_command_that_reads(house: House) -> None:
         await session.write(b"ready")
         received = await session.read()
         gone = asyncio.ensure_future(session.gone())
-        await asyncio.sleep(0.8)
+        await asyncio.sleep(IGNORED_SECONDS + 0.2)  # longer than it may lie unread
         is_gone = gone.done()
         gone.cancel()
         await session.write(received)
@@ -215,6 +215,7 @@ async def test_ctrl_c_after_the_last_question_was_answered_is_leaving(house: Hou
     async def ask(session: Session) -> int:
         await session.write(b"sure?")
         await session.read()
+        await session.write(b"thanks")
         await session.gone()
         return 7
 
@@ -222,7 +223,7 @@ async def test_ctrl_c_after_the_last_question_was_answered_is_leaving(house: Hou
         process = await connection.create_process("ask", term_type="xterm", encoding=None)
         assert await process.stdout.readexactly(5) == b"sure?"
         process.stdin.write(b"y")
-        await asyncio.sleep(0.1)
+        assert await process.stdout.readexactly(6) == b"thanks"
         process.stdin.write(b"\x03")
         async with asyncio.timeout(10):
             assert (await process.wait()).exit_status == 7
@@ -413,7 +414,8 @@ async def test_closing_gives_sessions_a_moment_and_then_ends_them(house: House) 
         async with asyncio.timeout(10):
             await house.listener.close(grace=0.2)
             assert (await brief.wait()).exit_status == 5
-            assert (await long.wait()).exit_status in (75, None)
+            ended = await long.wait()
+            assert ended.exit_status == 75 and "is being stopped" in str(ended.stderr)
             await connection.wait_closed()
     with pytest.raises(OSError):
         await asyncio.open_connection("127.0.0.1", port)
