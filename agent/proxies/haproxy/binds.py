@@ -62,6 +62,8 @@ def _parse_bind(text: str) -> Bind:
 
 def _parse_network(text: str) -> str:
     try:
+        if "%" in text:
+            raise ValueError("a scope has no meaning here")
         return str(ipaddress.ip_network(text, strict=False))
     except ValueError as error:
         raise Misconfigured(

@@ -104,10 +104,11 @@ def _is_domain(text: str) -> bool:
 
 def _is_upstream(upstream: Upstream) -> bool:
     try:
-        ipaddress.ip_address(upstream.host)
+        # As HAProxy will show it, and without a scope: what follows ``%`` may be anything.
+        is_plain = "%" not in upstream.host and str(ipaddress.ip_address(upstream.host)) == upstream.host
     except ValueError:
         return False
-    return _SERVER.fullmatch(upstream.name) is not None and 1 <= upstream.port <= 65535
+    return is_plain and _SERVER.fullmatch(upstream.name) is not None and 1 <= upstream.port <= 65535
 
 
 def _conflicts(routes: Table, former: Mapping[AppId, Route]) -> dict[AppId, str]:
