@@ -82,17 +82,22 @@ def complete(words: Sequence[str]) -> int:
 def _commands(place: places.Place) -> list[str]:
     """Return the server's commands, kept from an earlier time if that is not long ago."""
     path = _kept(place)
-    try:
-        if time.time() - os.stat(path).st_mtime < KEPT_SECONDS:
-            with open(path, encoding="utf-8") as file:
-                return file.read().splitlines()
-    except OSError:
-        # Never kept so far, or gone meanwhile: the server knows.
-        os.makedirs(os.path.dirname(path), exist_ok=True)
-    names = _ask(place, [""])
-    if names:
-        _keep(path, names)
+    names = _read_kept(path)
+    if names is None:
+        names = _ask(place, [""])
+        if names:
+            _keep(path, names)
     return names
+
+
+def _read_kept(path: str) -> list[str] | None:
+    try:
+        if time.time() - os.stat(path).st_mtime >= KEPT_SECONDS:
+            return None
+        with open(path, encoding="utf-8") as file:
+            return file.read().splitlines()
+    except OSError:
+        return None
 
 
 def _ask(place: places.Place, words: Sequence[str]) -> list[str]:
@@ -126,6 +131,7 @@ def _kept(place: places.Place) -> str:
 def _keep(path: str, names: Sequence[str]) -> None:
     fresh = f"{path}.{os.getpid()}"
     try:
+        os.makedirs(os.path.dirname(path), exist_ok=True)
         with open(fresh, "w", encoding="utf-8") as file:
             file.write("".join(f"{name}\n" for name in names))
         os.replace(fresh, path)

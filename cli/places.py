@@ -94,7 +94,10 @@ def _is_in_repository() -> bool:
     """Tell whether git would find a repository: looking is cheaper than asking it."""
     if "GIT_DIR" in os.environ:
         return True
-    folder = os.getcwd()
+    try:
+        folder = os.getcwd()
+    except FileNotFoundError:
+        return False
     while not os.path.exists(os.path.join(folder, ".git")):
         parent = os.path.dirname(folder)
         if parent == folder:

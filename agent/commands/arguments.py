@@ -38,6 +38,8 @@ class Argument(msgspec.Struct, frozen=True, kw_only=True):
     """`GLOBAL` or `ALL`, if that may stand in the app's place."""
     is_command: bool = False
     """All that is left, flags included, is a command for somebody else."""
+    may_be_flag: bool = False
+    """Whether that may begin with a dash."""
 
 
 class Flag(msgspec.Struct, frozen=True, kw_only=True):
@@ -155,7 +157,7 @@ def _reader(bare: object) -> Reader:
 def _choice(values: tuple[str, ...]) -> Reader:
     def read(text: str) -> str:
         if text not in values:
-            raise UserError("argument.choice", f"{quoted(text)} is not one of: {', '.join(values)}.")
+            raise UserError("argument.choice", f"{quoted(text)} is not known here.", f"Known: {', '.join(values)}")
         return text
 
     return read

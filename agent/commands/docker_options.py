@@ -22,6 +22,14 @@ BUILD_ARGS = "builder-dockerfile.build-args"
 Phase = Annotated[Literal["build"], Argument(help="Only build is known.", metavar="build")]
 
 
+Words = Annotated[
+    tuple[str, ...],
+    Argument(
+        help="--build-arg KEY=value; the key alone to remove.", metavar="option", is_command=True, may_be_flag=True
+    ),
+]
+
+
 class OptionsAdd(Command, frozen=True, kw_only=True):
     """Add a build argument: a value for an ARG of the Dockerfile.
 
@@ -34,7 +42,7 @@ class OptionsAdd(Command, frozen=True, kw_only=True):
 
     app: App
     phase: Phase
-    words: Annotated[tuple[str, ...], Argument(help="--build-arg KEY=value.", metavar="option", is_command=True)]
+    words: Words
 
     async def run(self, ctx: Context) -> Reply:
         """Store it; the next build has it."""
@@ -55,7 +63,7 @@ class OptionsRemove(Command, frozen=True, kw_only=True):
 
     app: App
     phase: Phase
-    words: Annotated[tuple[str, ...], Argument(help="--build-arg KEY.", metavar="option", is_command=True)]
+    words: Words
 
     async def run(self, ctx: Context) -> Reply:
         """Forget it; the next build goes without."""

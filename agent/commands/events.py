@@ -86,7 +86,7 @@ async def _follow(ctx: Context, app: AppId | None, *, count: int) -> int:
         while True:
             await news.wait()
             news.clear()
-            while fresh := await outbox.events(app, after=max(last, 1), limit=1_000):
+            while fresh := await outbox.events(app, after=last, limit=1_000):
                 last = fresh[-1].id
                 await _print(ctx, fresh)
     finally:

@@ -160,7 +160,7 @@ class _Parser:
         rest = signature.rest
         if rest is None or not isinstance(rest.kind, Argument) or not rest.kind.is_command:
             return False
-        if self._words[self._position].startswith("-"):
+        if self._words[self._position].startswith("-") and not rest.kind.may_be_flag:
             return False
         before = len(signature.arguments) - 1
         if "--app" in self._common or self._linked_app:

@@ -54,6 +54,17 @@ class Keys:
         return rows.changed == 1
 
 
+class Invocation(msgspec.Struct, frozen=True, array_like=True):
+    """A row of ``invocations``."""
+
+    at: float
+    user: str
+    fingerprint: str
+    command: str
+    app: str | None
+    status: int
+
+
 class Invocations:
     """Rows of ``invocations``: who asked for what, and how it ended. Names only, never values."""
 
@@ -66,6 +77,13 @@ class Invocations:
             "INSERT INTO invocations (at, user, fingerprint, command, app, status) VALUES (?, ?, ?, ?, ?, ?)",
             (at, user, fingerprint, command, app, status),
         )
+
+    async def newest(self, limit: int) -> list[Invocation]:
+        """Return the newest records, the newest first."""
+        rows = await self._sql.run(
+            "SELECT at, user, fingerprint, command, app, status FROM invocations ORDER BY id DESC LIMIT ?", (limit,)
+        )
+        return [msgspec.convert(row, Invocation) for row in rows.rows]
 
 
 def _key(row: tuple[object, ...]) -> Key:

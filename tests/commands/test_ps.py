@@ -122,8 +122,7 @@ async def test_a_watcher_who_leaves_ends_nothing_but_the_watching(desk: Desk) ->
     app, _ = await desk.deployed("blog")
     session = FakeSession()
     given = asyncio.ensure_future(desk.give_as("ps:restart blog", session))
-    while "To stop it" not in session.out:
-        await asyncio.sleep(0.001)
+    await session.printed("To stop it")
     session.left.set()
     assert (await given).status == 1
     await desk.core.settle()

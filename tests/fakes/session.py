@@ -30,6 +30,7 @@ class FakeSession:
         self.left = asyncio.Event()
         """Set: the other end is gone."""
         self._stdin = stdin
+        self._news = asyncio.Event()
 
     @property
     def out(self) -> str:
@@ -54,11 +55,18 @@ class FakeSession:
         if self.left.is_set():
             raise ConnectionResetError
         self.written += data
+        self._news.set()
 
     async def write_error(self, data: bytes) -> None:
         if self.left.is_set():
             raise ConnectionResetError
         self.complained += data
+
+    async def printed(self, text: str) -> None:
+        """Wait until `text` was written."""
+        while text not in self.out:
+            self._news.clear()
+            await self._news.wait()
 
     async def gone(self) -> None:
         await self.left.wait()

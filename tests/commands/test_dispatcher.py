@@ -1,0 +1,163 @@
+from __future__ import annotations
+
+import asyncio
+import shlex
+from pathlib import Path
+
+import msgspec
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from agent.commands.catalogue import every_command
+from agent.commands.command import Context
+from agent.commands.dispatcher import authorise
+from agent.commands.replies import Reply
+from agent.commands.server import Version
+from agent.errors import UserError
+from agent.ports.session import User
+from proto.names import Fingerprint
+from proto.wire import Exit
+from tests.commands.desk import DOCKERFILE, Desk
+from tests.fakes.core import core
+from tests.fakes.session import FakeSession
+
+NAMES = [entry.name for entry in every_command().entries()]
+FLAGS = ["--app", "--force", "--quiet", "--format", "json", "stdout", "--global", "--all", "--help", "--", "-n", "-t"]
+ODD = ["", "'", '"', "\\", "\x00", "\x1b[2J", "🚢", "a b", "$(id)", "`id`", "; reboot", "../..", "-", "=", "A=", "=b"]
+WORDS = st.one_of(
+    st.sampled_from(["blog", "nope", "web=1", "web", "v1", "v9", "A=1", "main", "20", "-1", "x" * 300]),
+    st.sampled_from(FLAGS),
+    st.sampled_from(ODD),
+    st.sampled_from(["deploy-branch", "build", "a.example.com", "ada", "events", "ls", "--row", "--nope=1", "-p", "1"]),
+    st.text(max_size=8),
+)
+LINES = st.one_of(
+    st.builds(lambda name, words: shlex.join([name, *words]), st.sampled_from(NAMES), st.lists(WORDS, max_size=5)),
+    st.lists(WORDS, max_size=4).map(" ".join),
+    st.text(max_size=40),
+)
+WAITS = ("-t", "--tail")
+"""What would wait for events in a test where none come."""
+
+
+def test_no_command_line_leads_to_a_traceback(tmp_path_factory: pytest.TempPathFactory) -> None:
+    folder = tmp_path_factory.mktemp("core")
+    statuses: set[int] = set()
+
+    async def give_all(lines: list[str]) -> None:
+        async with core(folder) as made:
+            desk = Desk(made)
+            if await made.database.read.apps.by_name("blog") is None:
+                app = await made.create("blog")
+                await made.push(app, DOCKERFILE)
+                await made.settle()
+            for line in lines:
+                session = FakeSession(b"A=1\n")
+                leaving = asyncio.get_running_loop().call_later(0.05, session.left.set)
+                status = await desk.dispatcher.run(line, session)
+                leaving.cancel()
+                statuses.add(status)
+                assert status in (0, 1, 20), (line, status, session.out, session.err)
+                assert "Traceback" not in session.out + session.err
+                assert "\x1b" not in session.err and "\x00" not in session.err
+
+    @settings(
+        max_examples=20, deadline=None, database=None, suppress_health_check=[HealthCheck.too_slow], derandomize=True
+    )
+    @given(st.lists(LINES.filter(lambda line: "\ud800" not in line), min_size=100, max_size=100))
+    def try_them(lines: list[str]) -> None:
+        asyncio.run(give_all(lines))
+
+    try_them()
+    assert {0, 1, 20} <= statuses
+
+
+async def test_a_bug_is_a_line_with_an_id_and_the_traceback_is_in_the_log(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async def broken(self: Version, ctx: Context) -> Reply:
+        raise ZeroDivisionError("secret detail")
+
+    monkeypatch.setattr(Version, "run", broken)
+    answer = await desk.give("version")
+    assert answer.status == Exit.BUG
+    assert "Pushboat made a mistake (b" in answer.err and "secret detail" not in answer.err
+    mark = answer.err.split("(")[1].split(")")[0]
+    logged = capsys.readouterr().out
+    assert mark in logged and "ZeroDivisionError" in logged
+
+
+async def test_a_reader_who_has_gone_is_no_bug(desk: Desk) -> None:
+    session = FakeSession()
+    session.left.set()
+    assert (await desk.give_as("help --all", session)).status == 1
+    assert (await desk.give_as("nope", session)).status == 1
+
+
+async def test_commands_that_change_something_are_recorded_without_values(desk: Desk) -> None:
+    await desk.give("apps:create blog")
+    await desk.give("config:set blog TOKEN=s3cret")
+    await desk.give("config:get blog TOKEN")
+    await desk.give("domains:add blog '!'")
+    recorded = await desk.database.read.invocations.newest(10)
+    assert [(row.command, row.status, row.user) for row in recorded] == [
+        ("domains:add", 1, "ada"),
+        ("config:set", 0, "ada"),
+        ("apps:create", 0, "ada"),
+    ]
+    assert "s3cret" not in repr(recorded)
+
+
+def test_whoever_has_no_key_may_do_nothing() -> None:
+    authorise(User("root", Fingerprint(""), is_local=True), Version, None)
+    with pytest.raises(UserError, match="may not use version"):
+        authorise(User("", Fingerprint("")), Version, None)
+
+
+async def test_on_a_terminal_lines_end_as_terminals_need_it(desk: Desk) -> None:
+    assert (await desk.give("apps:list", is_tty=True)).out.startswith("=====> My Apps\r\n")
+    await desk.give("apps:create blog")
+    answer = await desk.give("apps:destroy blog", b"blgo\x7f\x7fxg\r", is_tty=True)
+    assert "> blgo\b \b\b \bxg\r\n" in answer.out
+    assert "That is not blog" in answer.err
+
+
+async def test_values_that_would_move_the_cursor_do_not_reach_a_terminal(desk: Desk) -> None:
+    await desk.give("apps:create blog")
+    await desk.give("config:set blog 'EVIL=\x1b]0;title\x07x\x1b[2J'")
+    assert "\x1b" not in (await desk.give("config:show blog")).out
+    assert "\x1b" not in (await desk.give("config:get blog EVIL", is_tty=True)).out
+    assert "\x1b[2J" in (await desk.give("config:get blog EVIL")).out, "scripts get what was set"
+
+
+async def test_200_kilobytes_of_arguments_are_read_at_once(desk: Desk) -> None:
+    answer = await desk.give("config:set nope " + "A=" + "x" * 200_000)
+    assert answer.status == Exit.NO_SUCH_APP
+    quoted = await desk.give("apps:create " + "'" + "y" * 200_000 + "'")
+    assert quoted.status == 1 and len(quoted.err) < 1_000
+
+
+async def test_doctor_tells_what_is_wrong_and_what_to_do(tmp_path: Path) -> None:
+    class Sick:
+        async def problems(self) -> list[tuple[str, str]]:
+            return [("It does not answer.", "Start it.")]
+
+    class Well:
+        async def problems(self) -> list[tuple[str, str]]:
+            return []
+
+    async with core(tmp_path) as made:
+        desk = Desk(made, doctors=(("Docker", Sick()), ("HAProxy", Well())))
+        answer = await desk.give("doctor")
+        assert answer.status == 1
+        assert answer.out == (
+            "=====> Docker: not in order\n !     It does not answer.\n       Start it.\n=====> HAProxy: in order\n"
+        )
+        found = msgspec.json.decode((await desk.give("doctor --format json")).out)
+        assert found["problems"] == [{"about": "Docker", "message": "It does not answer.", "hint": "Start it."}]
+
+
+async def test_the_version_is_told(desk: Desk) -> None:
+    assert (await desk.give("--version")).out == "pushboat version 1.2.3\n"
+    assert (await desk.give("version --format json")).json() == {"version": "1.2.3", "protocol": 1}
