@@ -268,7 +268,10 @@ class HaproxyProxy:
 
     async def _complaint(self, config: str) -> str | None:
         candidate = await asyncio.to_thread(self._files.write_candidate, config)
-        return await process.check(self._binary, candidate)
+        try:
+            return await process.check(self._binary, candidate)
+        finally:
+            candidate.unlink(missing_ok=True)
 
     def _render(self, plan: Plan) -> str:
         return render_config(self._options, self._layout, plan.slots)
