@@ -122,6 +122,8 @@ class _Serving:
 
     async def feed(self, data: bytes) -> bool:
         """Give git some input. Return false if it wants no more."""
+        if self._stdin.is_closing():  # uvloop would call writing now a mistake of ours
+            return False
         try:
             self._stdin.write(data)
             await self._stdin.drain()

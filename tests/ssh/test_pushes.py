@@ -337,7 +337,7 @@ async def test_a_pusher_who_leaves_in_the_middle_of_the_pack_leaves_nothing(hous
     clone = house.clone()
     await clone.push()
     tip = clone.run("rev-parse", "HEAD")
-    clone.commit("noise", os.urandom(64 << 20))
+    clone.commit("noise", os.urandom(16 << 20))
     process = await asyncio.create_subprocess_exec(
         "git", "push", "-q", house.url(), "main", cwd=clone.folder, env=house.git_environment(), start_new_session=True
     )
