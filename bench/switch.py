@@ -1,6 +1,7 @@
 """Load through 20 deploys and 20 config changes: requests that failed, and the slowest hundredth beside a quiet time.
 
-wrk keeps 8 connections alive (busybox httpd lets nine wait to be accepted; the tenth would wait a second) and asks on each 50 times a second, which leaves the machine room to deploy.
+wrk keeps 8 connections alive and asks on each 50 times a second, which leaves the machine room to deploy. More than 8
+would measure the app: busybox httpd lets nine connections wait, and the tenth is tried again after a second.
 """
 
 from __future__ import annotations
