@@ -89,10 +89,12 @@ class ProxyReconciler:
             # No await between the copy and the call: tables reach the proxy in the order in which they were made.
             await self._proxy.apply(dict(self._table))
         except RouteRefused as error:
-            if error.app != app:
-                raise
-            log.warning("proxy.refused", app=app, reason=str(error))
-            await self._fail(switching, f"The proxy refuses the route: {error}")
+            # The others were applied, and calls are coalesced: the refusal may be about somebody else.
+            if reason := error.refusals.get(app):
+                log.warning("proxy.refused", reason=reason)
+                await self._fail(switching, f"The proxy refuses the route: {reason}")
+            else:
+                await self._make_live(switching)
         except Unavailable as error:
             if switching and self._clock.now() - (switching.switching_at or 0) > SWITCH_PATIENCE_SECONDS:
                 await self._fail(switching, error.message)

@@ -242,3 +242,15 @@ async def test_an_empty_push_deploys_only_what_failed_or_was_never_recorded(blog
     await blog.accept(app, kind="rollback", from_release=1)
     await blog.settle()
     assert await deploys.push_outcome(read, app=app, commit="d" * 40) == "nothing"
+
+
+async def test_a_refused_route_fails_its_own_deploy_and_no_other(blog: Core) -> None:
+    app, other = await blog.create(), await blog.create("shop")
+    blog.proxy.refused[app.id] = "it has a strange domain"
+    deploy = await blog.push(app, HELLO)
+    another = await blog.push(other, HELLO)
+    await blog.settle()
+    found = await blog.deploy(deploy)
+    assert (found.status, found.stage) == ("failed", "switch")
+    assert "strange domain" in (found.reason or "")
+    assert (await blog.deploy(another)).status == "live"
