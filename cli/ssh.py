@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 import sys
+import zlib
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
@@ -17,8 +18,10 @@ PERSIST_SECONDS = 600
 CONTROL_PATH_LENGTH = 104
 """Bytes of a unix socket's path on the tightest system (macOS); Linux has 108."""
 
-CONTROL_NAME = "pushboat-%C"
-CONTROL_NAME_LENGTH = len("pushboat-") + 40 + 17
+CONTROL_NAME = "pushboat-{key:08x}-%C"
+"""With the key in it: ``%C`` is a hash of host, port and user, and no key may ride on another's connection."""
+
+CONTROL_NAME_LENGTH = len("pushboat-01234567-") + 40 + 17
 """``%C`` is 40 digits, and ssh adds up to 17 characters while it makes the socket (ssh_config(5))."""
 
 INTERACTIVE = ("run", "enter")
@@ -67,7 +70,8 @@ def command_line(
     command = ["ssh", "-p", str(place.port), "-t" if wants_terminal(words, terminals) else "-T"]
     if control_folder:
         command += ["-o", "ControlMaster=auto", "-o", f"ControlPersist={PERSIST_SECONDS}"]
-        command += ["-o", f"ControlPath={control_folder}/{CONTROL_NAME}"]
+        name = CONTROL_NAME.format(key=zlib.crc32(place.key.encode()))
+        command += ["-o", f"ControlPath={control_folder}/{name}"]
     if place.key:
         command += ["-i", place.key, "-o", "IdentitiesOnly=yes"]
     if place.host_key:
@@ -125,10 +129,20 @@ def zone_of_machine() -> str:
 
 def control_folder(environment: Mapping[str, str]) -> str:
     """Return a folder of ours alone for the shared connection's socket, or an empty string if there is none."""
-    for folder in (environment.get("XDG_RUNTIME_DIR", ""), os.path.expanduser("~/.ssh")):
+    own = os.path.expanduser("~/.cache/pushboat")
+    for folder in (environment.get("XDG_RUNTIME_DIR", ""), os.path.expanduser("~/.ssh"), own):
+        if folder == own:
+            _make(own)
         if folder and _is_private(folder) and len(folder) + 1 + CONTROL_NAME_LENGTH < CONTROL_PATH_LENGTH:
             return folder
     return ""
+
+
+def _make(folder: str) -> None:
+    try:
+        os.makedirs(folder, mode=0o700, exist_ok=True)
+    except OSError:
+        return  # A home that cannot be written to: every command gets a connection of its own.
 
 
 def _is_private(folder: str) -> bool:

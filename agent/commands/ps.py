@@ -149,7 +149,7 @@ class PsStop(_ForApps, frozen=True, kw_only=True):
             return await _said(ctx, f"{WARNING}{app.name} is stopped already")
         await ctx.progress(f"{STEP}Stopping {app.name}")
         await await_stop(ctx, app)
-        return Done(said=(), facts={"app": app.name, "running": False})
+        return _ended(app, is_running=False)
 
 
 class PsStart(_ForApps, frozen=True, kw_only=True):
@@ -169,7 +169,7 @@ class PsStart(_ForApps, frozen=True, kw_only=True):
         await ctx.progress(f"{STEP}Starting {app.name}")
         now = await ctx.database.read.apps.get(app.id)
         await await_replicas(ctx, now or app)
-        return Done(said=(), facts={"app": app.name, "running": True})
+        return _ended(app, is_running=True)
 
 
 class PsInspect(Command, frozen=True, kw_only=True):
@@ -198,6 +198,11 @@ async def _deploy(ctx: Context, app: AppRow, wish: Wish) -> Reply:
     async with ctx.database.transaction() as tx:
         deploy = await deploying.accept(tx, ctx=ctx, app=app.id, wish=wish)
     return await deploying.show(ctx, deploy)
+
+
+def _ended(app: AppRow, *, is_running: bool) -> Reply:
+    told = f"{INDENT}{app.name} is {'running' if is_running else 'stopped'}."
+    return Done(said=(told,), facts={"app": app.name, "running": is_running})
 
 
 async def _said(ctx: Context, line: str) -> Reply:

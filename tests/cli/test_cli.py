@@ -211,7 +211,7 @@ def test_connections_are_shared_where_a_socket_can_be(tmp_path: Path) -> None:
     line = ssh.command_line(
         Place("box", 2222), ["apps:list"], terminals=Terminals(False, False), control_folder="/run/user/1000"
     )
-    assert "ControlPath=/run/user/1000/pushboat-%C" in line and "ControlMaster=auto" in line
+    assert "ControlPath=/run/user/1000/pushboat-00000000-%C" in line and "ControlMaster=auto" in line
     assert not [
         word
         for word in ssh.command_line(
