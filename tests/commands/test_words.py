@@ -3,7 +3,7 @@ from __future__ import annotations
 import shlex
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agent.commands.words import split
@@ -12,6 +12,7 @@ from agent.errors import UserError
 LINES = st.text(alphabet=st.sampled_from(list("ab=-'\"\\ \n\t$`;|&#é\x00\x1b")), max_size=40)
 
 
+@settings(deadline=None)
 @given(LINES)
 def test_words_are_split_as_a_posix_shell_splits_them(line: str) -> None:
     try:
@@ -23,6 +24,7 @@ def test_words_are_split_as_a_posix_shell_splits_them(line: str) -> None:
         assert split(line) == expected
 
 
+@settings(deadline=None)
 @given(st.lists(st.text(max_size=20), max_size=5))
 def test_quoted_words_come_back_as_they_were(words: list[str]) -> None:
     assert split(shlex.join(words)) == words
