@@ -16,7 +16,7 @@ from agent.commands.registry import Registry
 from agent.commands.replies import Raw, Reply
 from agent.commands.screen import Screen
 from agent.commands.words import split
-from agent.errors import UserError
+from agent.errors import Unavailable, UserError
 from agent.lifecycle.apps import find
 from agent.ports.session import Session, User
 from agent.state.apps import App
@@ -99,15 +99,19 @@ class Dispatcher:
         log.info("command.ended", command=name, app=app and app.name, user=user.name, status=status)
         if invocation.entry.command.permission == "read":
             return
-        async with self._world.database.transaction() as tx:
-            await tx.invocations.add(
-                at=tx.now,
-                user=user.name,
-                fingerprint=user.fingerprint,
-                command=name,
-                app=app.id if app else None,
-                status=status,
-            )
+        try:
+            async with self._world.database.transaction() as tx:
+                await tx.invocations.add(
+                    at=tx.now,
+                    user=user.name,
+                    fingerprint=user.fingerprint,
+                    command=name,
+                    app=app.id if app else None,
+                    status=status,
+                )
+        except Unavailable as error:
+            # What the command did is stored, or was refused for the same reason; its answer stands.
+            log.error("command.not-recorded", command=name, reason=error.message)
 
 
 def authorise(user: User, command: type[Command], app: App | None) -> None:

@@ -14,8 +14,9 @@ from agent.commands.command import Context
 from agent.commands.dispatcher import authorise
 from agent.commands.replies import Reply
 from agent.commands.server import Version
-from agent.errors import UserError
+from agent.errors import Unavailable, UserError
 from agent.ports.session import User
+from agent.state.keys import Invocations
 from proto.names import Fingerprint
 from proto.wire import Exit
 from tests.commands.desk import DOCKERFILE, Desk
@@ -161,3 +162,14 @@ async def test_doctor_tells_what_is_wrong_and_what_to_do(tmp_path: Path) -> None
 async def test_the_version_is_told(desk: Desk) -> None:
     assert (await desk.give("--version")).out == "pushboat version 1.2.3\n"
     assert (await desk.give("version --format json")).json() == {"version": "1.2.3", "protocol": 1}
+
+
+async def test_a_record_that_cannot_be_stored_does_not_undo_the_answer(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def full(self: Invocations, **facts: object) -> None:
+        raise Unavailable("disk.full", "The disk is full.")
+
+    monkeypatch.setattr(Invocations, "add", full)
+    assert (await desk.give("apps:create blog")).status == 0
+    assert (await desk.give("apps:exists blog")).status == 0
