@@ -44,11 +44,6 @@ SQL = re.compile(
 SOURCE_OF_EVENT = re.compile(r"Source: ``([a-z_.]+)``")
 
 
-whole = pytest.mark.skipif(
-    not (ROOT / "agent" / "bootstrap.py").exists(), reason="true once every part is there, which bootstrap.py joins"
-)
-
-
 def shipped() -> list[Path]:
     """Return every Python file of the product and of the tools beside it, tests left out."""
     folders = ("agent", "cli", "proto", "scripts", "bench")
@@ -244,7 +239,6 @@ def emitters() -> dict[str, set[str]]:
     return found
 
 
-@whole
 @pytest.mark.parametrize("event_type", events.EVENT_TYPES, ids=events.tag_of)
 def test_an_event_is_announced_by_the_module_that_its_docstring_names(event_type: type[events.Event]) -> None:
     source = SOURCE_OF_EVENT.search(event_type.__doc__ or "")
@@ -252,7 +246,6 @@ def test_an_event_is_announced_by_the_module_that_its_docstring_names(event_type
     assert emitters()[event_type.__name__] == {source[1]}
 
 
-@whole
 @pytest.mark.parametrize("event_type", events.EVENT_TYPES, ids=events.tag_of)
 def test_an_event_has_a_golden_example(event_type: type[events.Event]) -> None:
     tag = events.tag_of(event_type)
@@ -296,7 +289,6 @@ def explicit_name(path: Path, decorator: ast.Call) -> str:
     raise AssertionError(f'{where(path, decorator)}: write the handler\'s name out: name="noun.verb"')
 
 
-@whole
 def test_stored_handler_names_never_change_by_accident() -> None:
     assert handler_names() == (GOLDEN / "handlers.txt").read_text().split()
 
