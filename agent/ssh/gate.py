@@ -18,6 +18,7 @@ import structlog
 
 from agent.ports.session import User
 from agent.settings import SshSettings
+from agent.ssh.acknowledging import acknowledge_at_once
 from agent.ssh.channel import ByteChannel, Channel
 from agent.ssh.hostkey import fingerprint_of
 from proto.names import Fingerprint
@@ -98,6 +99,7 @@ class Gate(asyncssh.SSHServer):
         # asyncssh ignores its transport's wish for a pause. A client that opens a huge window and reads nothing would
         # make us hold all that it asked for.
         vars(conn).update(pause_writing=self._flowing.clear, resume_writing=self._flowing.set)
+        acknowledge_at_once(conn)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """See `asyncssh.SSHServer`."""
