@@ -227,6 +227,7 @@ def test_what_decides_never_says_any() -> None:
     assert places == []
 
 
+@cache
 def emitters() -> dict[str, set[str]]:
     """Return which modules of the agent construct which durable event."""
     names = {event_type.__name__ for event_type in events.EVENT_TYPES}

@@ -94,7 +94,7 @@ _patterns = st.lists(
 _paths = st.lists(st.sampled_from(["a", "b", "ab", "ba", "aab", "abab"]), min_size=1, max_size=5)
 
 
-@settings(max_examples=500)
+@settings(max_examples=200)
 @given(_patterns, _paths)
 def test_every_pattern_matches_as_the_plain_translation_does(parts: list[str], path_parts: list[str]) -> None:
     pattern, path = "/".join(parts), "/".join(path_parts)

@@ -235,6 +235,7 @@ async def test_a_full_disk_makes_handlers_wait_and_counts_against_nobody(
     assert [event.type for event in await database.read.outbox.events()] == ["app.created", *["deploy.accepted"] * 20]
 
 
+@pytest.mark.slow
 async def test_a_bus_that_cannot_write_pauses_and_goes_on_where_it_was(
     tmp_path: Path, clock: FakeClock, opener: Opener
 ) -> None:
@@ -266,6 +267,7 @@ async def test_a_bus_that_cannot_write_pauses_and_goes_on_where_it_was(
         assert greeter.seen == [(BLOG, "0"), (BLOG, "1")]
 
 
+@pytest.mark.slow
 async def test_ten_thousand_owed_events_cost_no_more_each_than_a_hundred(tmp_path: Path, clock: FakeClock) -> None:
     per_size: dict[int, list[str]] = {}
     for count in (100, 10_000):

@@ -120,12 +120,12 @@ one_offs = st.builds(one_off, name=text, entry=text, **common)
 
 
 @given(wish=replicas | one_offs, is_tty=st.booleans(), term=text)
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=100, deadline=None)
 def test_every_wish_becomes_a_body_that_is_allowed(wish: ContainerWish, is_tty: bool, term: str) -> None:
     check_body(body_of(wish, is_tty=is_tty and isinstance(wish, OneOff), term=term), instance=INSTANCE)
 
 
-@pytest.mark.real
+@pytest.mark.slow
 @given(wish=replicas | one_offs, is_tty=st.booleans())
 @settings(max_examples=10_000, deadline=None)
 def test_ten_thousand_wishes_become_bodies_that_are_allowed(wish: ContainerWish, is_tty: bool) -> None:
