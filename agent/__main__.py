@@ -29,6 +29,10 @@ def main() -> None:
         if arguments.command == "check":
             sys.exit(Exit.OK)
         configure(format=settings.logs.format, level=settings.logs.level)
+        if arguments.command == "ssh-keys:add":
+            added = uvloop.run(bootstrap.add_key(settings, name=arguments.name, public=sys.stdin.read()))
+            sys.stdout.write(f"-----> Added {arguments.name}: {added}\n")
+            sys.exit(Exit.OK)
         sys.exit(uvloop.run(_run(settings)))
     except UserError as error:
         sys.stderr.write(f" !     {error.message}\n")
@@ -61,6 +65,8 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     commands.add_parser("run", help="serve until told to stop")
     commands.add_parser("check", help="say whether the settings are right, and exit")
+    add = commands.add_parser("ssh-keys:add", help="let the public key on standard input sign in, while no agent runs")
+    add.add_argument("name", help="what the key is called from then on")
     return parser
 
 

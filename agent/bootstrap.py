@@ -17,10 +17,12 @@ from agent.bus.subscriptions import routes_for
 from agent.commands.catalogue import every_command
 from agent.commands.command import ServerFacts, World
 from agent.commands.dispatcher import Dispatcher
+from agent.commands.keys import read_public_key
 from agent.commands.watching import DeployWatcher
 from agent.docker.engine import Engine
 from agent.docker.images import DockerImages
 from agent.docker.logs import DockerLogs
+from agent.errors import Unavailable, UserError
 from agent.git.receive import sweep_incoming
 from agent.git.repos import GitRepos
 from agent.git.tree import Caps
@@ -33,7 +35,7 @@ from agent.handlers.proxy import ProxyReconciler
 from agent.handlers.retirer import Retirer
 from agent.handlers.scheduler import RunDefaults, SchedulerReconciler
 from agent.handlers.upkeep import Upkeep
-from agent.lifecycle import domains
+from agent.lifecycle import domains, keys
 from agent.logs.store import DiskLogStore
 from agent.logs.transcripts import DiskTranscripts
 from agent.machine import Machine
@@ -52,7 +54,7 @@ from agent.system import RandomIds, SystemClock, notify, watchdog_seconds
 from agent.vault import Vault
 from proto import VERSION
 from proto.events import DeployCancelled, DeployFailed, DeployLive, DeploySuperseded, Event
-from proto.names import AppId
+from proto.names import AppId, Fingerprint
 from proto.wire import Exit
 
 log = structlog.get_logger(__name__)
@@ -113,13 +115,9 @@ async def running(settings: Settings) -> AsyncIterator[Agent]:
         Unavailable: another agent has the data folder.
     """
     folder = settings.folder
-    await asyncio.to_thread(_make_private, folder)
     clock, ids = SystemClock(), RandomIds()
     async with contextlib.AsyncExitStack() as stack:
-        vault = Vault.open(folder / "key", may_create=not (folder / "pushboat.db").exists())
-        database = await stack.enter_async_context(
-            Database.open(folder / "pushboat.db", routes=routes_for(*HANDLERS), clock=clock, vault=vault)
-        )
+        database, vault = await stack.enter_async_context(_memory(settings, clock=clock))
         instance = await _first_start(database, settings=settings, ids=ids)
         await asyncio.to_thread((folder / "instance").write_text, instance)
         adapters = await _adapters(stack, settings, instance=instance, clock=clock)
@@ -130,19 +128,50 @@ async def running(settings: Settings) -> AsyncIterator[Agent]:
         bus = Bus(database, handlers, clock=clock)
         upkeep = Upkeep(database, repos=adapters.repos, clock=clock)
         database.listeners.append(_outcomes_to(adapters.transcripts))
-        keys = await asyncio.to_thread(open_keys, folder)
+        host_keys = await asyncio.to_thread(open_keys, folder)
         await _sweep(database, folder / "repos")
         shell = _shell(settings, database, adapters, clock=clock, ids=ids)
         async with bus.delivering(), _background(adapters, bus, streamer, upkeep):
-            async with listening(settings.ssh, keys=keys, database=database, answer=shell.serve) as listener:
+            async with listening(settings.ssh, keys=host_keys, database=database, answer=shell.serve) as listener:
                 notify("READY=1")
-                log.info("agent.ready", ssh_port=listener.port, host_key=keys.fingerprint, instance=instance)
+                log.info("agent.ready", ssh_port=listener.port, host_key=host_keys.fingerprint, instance=instance)
                 try:
                     yield Agent(database=database, ssh_port=listener.port)
                 finally:
                     notify("STOPPING=1")
             await bus.stop(grace=settings.bus.grace)
         log.info("agent.stopped")
+
+
+async def add_key(settings: Settings, *, name: str, public: str) -> Fingerprint:
+    """Let a public key sign in while no agent runs, and return its fingerprint.
+
+    Raises:
+        UserError: ``agent.running``; or the key or its name cannot be had.
+    """
+    line, fingerprint = read_public_key(public)
+    try:
+        async with _memory(settings, clock=SystemClock()) as (database, _):
+            async with database.transaction() as tx:
+                await keys.add(tx, name=name, public=line, fingerprint=fingerprint)
+    except Unavailable as error:
+        if error.code != "database.in-use":
+            raise
+        raise UserError(
+            "agent.running", "The agent runs, and only it may write.", f"Ask it: pushboat ssh-keys:add {name} < key.pub"
+        ) from error
+    return fingerprint
+
+
+@contextlib.asynccontextmanager
+async def _memory(settings: Settings, *, clock: SystemClock) -> AsyncIterator[tuple[Database, Vault]]:
+    """Open the database and its key file, made where this is the first start."""
+    folder = settings.folder
+    await asyncio.to_thread(_make_private, folder)
+    vault = Vault.open(folder / "key", may_create=not (folder / "pushboat.db").exists())
+    path, routes = folder / "pushboat.db", routes_for(*HANDLERS)
+    async with Database.open(path, routes=routes, clock=clock, vault=vault) as database:
+        yield database, vault
 
 
 def _shell(settings: Settings, database: Database, adapters: Adapters, *, clock: SystemClock, ids: RandomIds) -> Shell:
