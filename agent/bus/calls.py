@@ -168,6 +168,7 @@ class Calls:
         if head is not None and (deploy := getattr(head.event, "deploy", None)) is not None:
             facts["deploy"] = deploy
         cause_var.set(cause)
+        lane.waits_for_world = False
         with structlog.contextvars.bound_contextvars(**facts):
             try:
                 return Outcome("done", await call())
@@ -178,6 +179,7 @@ class Calls:
                 return Outcome("later", bounded(error.after))
             except Unavailable as error:
                 lane.failures += 1
+                lane.waits_for_world = True
                 log.warning("handler.unavailable", code=error.code, reason=error.message, seconds=pause(lane.failures))
                 return Outcome("later", pause(lane.failures))
             except GiveUp as error:

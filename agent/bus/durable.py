@@ -117,9 +117,16 @@ class Bus:
         self._pump()
 
     def resurvey(self) -> None:
-        """Survey as soon as possible: something may have changed that nobody told of (Docker was away, say)."""
+        """Survey as soon as possible: something may have changed that nobody told of (Docker was away, say).
+
+        Those who pause because something of the world did not answer try again soon, too: it may be back.
+        """
         for surveyor in self._surveyors:
             surveyor.ask()
+        for work in self._works.values():
+            for lane in work.lanes.values():
+                if lane.waits_for_world:
+                    self._hasten(lane)
         self._pump()
 
     async def settle(self, *, advance: Callable[[float], None] | None = None, within: float = 60.0) -> None:
@@ -187,7 +194,8 @@ class Bus:
             for work in self._wanted_by.get(type(event), ()):
                 lane = work.lane(event.app)
                 lane.owe(event_id, event, now=now)
-                self._hasten(lane)
+                if work.is_level:
+                    self._hasten(lane)
                 self._queue(lane)
             for work in self._stopped_by.get(type(event), ()):
                 if (stopped := work.lanes.get(event.app)) is not None:
@@ -204,8 +212,8 @@ class Bus:
         self._queue(lane)
 
     def _hasten(self, lane: Lane) -> None:
-        """Cut a reconciler's pause short: what is new may be what it needs. Not to nothing: it may be its own doing."""
-        if lane.work.is_level and lane.hold is not None and lane.is_held:
+        """Cut a pause short: what is new may be what the lane waits for. Not to nothing: it may be its own doing."""
+        if lane.hold is not None and lane.is_held:
             self._pause(lane, min(BACKOFF[0], lane.hold.due - self._clock.monotonic()))
 
     def _found(self, levels: list[Work], apps: Collection[AppId]) -> None:

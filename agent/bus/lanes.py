@@ -49,6 +49,8 @@ class Lane:
         self.has_slot = False
         self.failures = 0
         """In a row, since this agent started."""
+        self.waits_for_world = False
+        """Whether the last call ended because Docker, HAProxy or the disk did not answer."""
         self.stop: Stop | None = None
         """Of the call that is running, if it takes one."""
         self.hold: Timer | None = None

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Annotated
 
 from agent.commands.arguments import App, Argument
+from agent.commands.caveats import tell_if_docker_is_silent
 from agent.commands.command import Command, Context
 from agent.commands.replies import INDENT, Done, Listing, Reply
 from agent.commands.reports import AppOrEvery, Row, Rows, flag, report
@@ -60,6 +61,7 @@ class AppsList(Command, frozen=True, kw_only=True):
 
     async def run(self, ctx: Context) -> Reply:
         """Answer from one query."""
+        await tell_if_docker_is_silent(ctx)
         names = tuple(app.name for app in await ctx.database.read.apps.all())
         return Listing(title="My Apps", names=names, empty="None yet. Push one, or: apps:create <name>")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from agent.commands.caveats import tell_if_docker_is_silent
 from agent.commands.command import Command, Context
 from agent.commands.replies import Reply
 from agent.commands.reports import AppOrEvery, Row, Rows, flag, report
@@ -17,7 +18,7 @@ SHORT_ID = 11
 class PsReport(Command, frozen=True, kw_only=True):
     """Report what runs of an app, or of all.
 
-    Answers from what the agent knows, without asking Docker.
+    Answers from what the agent knows, also while Docker does not answer; that is said then.
     """
 
     name = "ps:report"
@@ -34,6 +35,7 @@ class PsReport(Command, frozen=True, kw_only=True):
             properties = await property_rows(ctx, app, noun="ps")
             return {**properties, **(await _rows(ctx.database.read, app) if app else {})}
 
+        await tell_if_docker_is_silent(ctx)
         return await report(ctx, self, noun="ps", asked=self.row, rows=rows)
 
 

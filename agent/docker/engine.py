@@ -34,6 +34,8 @@ CONNECT_SECONDS: Final = 5.0
 """To be let in at the socket. The kernel does that for a living daemon; more means its backlog is full."""
 CALL_SECONDS: Final = 30.0
 """For one ordinary call. A list of a thousand containers takes less than one; a loaded disk can take ten."""
+PING_SECONDS: Final = 0.5
+"""For the question whether it answers at all, asked on behalf of a person who waits."""
 OLDEST_API: Final = (1, 41)
 """Engine 20.10, of Debian 12."""
 SPOKEN_API: Final = (1, 44)
@@ -84,6 +86,8 @@ class Engine:
         """Labels what is ours: 12 characters, random per data folder."""
         self.socket = socket
         """Where the engine listens, ``unix:///…``."""
+        self.went_silent = asyncio.Event()
+        """Set by each call that got no answer. Whoever waits for the engine's return clears it."""
 
     @classmethod
     @asynccontextmanager
@@ -202,6 +206,15 @@ class Engine:
             async with asyncio.timeout(CALL_SECONDS), self._docker._query("version", versioned_api=False) as answer:
                 return msgspec.json.decode(await answer.read(), type=EngineVersion)
 
+    async def answers(self) -> bool:
+        """Tell whether the engine answers at all just now. Takes half a second at most, and never raises."""
+        try:
+            with _translated("_ping"):
+                async with asyncio.timeout(PING_SECONDS), self._docker._query("_ping", versioned_api=False):
+                    return True
+        except (Unavailable, Refused):
+            return False
+
     async def api_version(self) -> str:
         """Return the version to speak, such as ``v1.41``; it is negotiated once per connection to the engine.
 
@@ -224,16 +237,18 @@ class Engine:
         headers: Mapping[str, str] | None,
         within: float | None,
     ) -> AsyncIterator[aiohttp.ClientResponse]:
-        await self.api_version()
         try:
+            await self.api_version()
             with _translated(path):
                 async with asyncio.timeout(within):
                     # aiodocker has no public call for an arbitrary path; its own sub-clients use this one.
                     answer = await self._docker._do_query(
                         path, method, params=dict(params or {}), data=content, headers=headers
                     )
-        except Unavailable:
+        except Unavailable as error:
             self._is_negotiated = False
+            if not isinstance(error, Faulted):
+                self.went_silent.set()
             raise
         except Refused as refusal:
             if not refusal.message.startswith("client version"):

@@ -6,6 +6,7 @@ a notice, that anything may have changed.
 
 from __future__ import annotations
 
+import asyncio
 from typing import Final
 
 import msgspec
@@ -24,6 +25,10 @@ ACTIONS: Final = ("start", "die", "oom", "destroy", "pause", "unpause", "health_
 """Of replicas. ``exec_*`` and ``attach`` are left out at the engine: checks would cause a flood of them."""
 
 
+ASK_SECONDS: Final = 1.0
+"""Between questions to a silent engine whether it is back."""
+
+
 class _Actor(msgspec.Struct, frozen=True, rename="pascal"):
     attributes: dict[str, str] = {}
 
@@ -40,6 +45,11 @@ class EngineEvents:
 
     async def watch(self, notify: Notify) -> None:
         """See ``Scheduler.watch``."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._follow(notify))
+            group.create_task(self._await_returns(notify))
+
+    async def _follow(self, notify: Notify) -> None:
         backoff = Backoff()
         while True:
             try:
@@ -47,6 +57,17 @@ class EngineEvents:
             except (Unavailable, Refused, msgspec.MsgspecError) as error:
                 log.warning("docker.events-lost", reason=str(error), retry_seconds=backoff.seconds)
             await backoff.pause()
+
+    async def _await_returns(self, notify: Notify) -> None:
+        """Tell of an engine that answers again. One that only hung keeps the stream of events open all the time."""
+        silent = self._engine.went_silent
+        while True:
+            await silent.wait()
+            # Not at once: one that breaks off each call and yet answers this one would keep us busy.
+            await asyncio.sleep(ASK_SECONDS)
+            if await self._engine.answers():
+                silent.clear()
+                notify(None)
 
     async def _listen(self, notify: Notify, backoff: Backoff) -> None:
         wanted = {

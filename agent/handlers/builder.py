@@ -12,25 +12,25 @@ import msgspec
 import structlog
 
 from agent.bus.subscriptions import on
-from agent.errors import Retry, Unavailable, UserError
+from agent.errors import Retry, Stopped, Unavailable, UserError
 from agent.lifecycle import deploys
 from agent.manifests.app_json import AppJson, parse_app_json
 from agent.manifests.procfile import Procfile, parse_procfile
 from agent.ports.images import BuildFailed, BuildOptions, BuildRequest, ImageBuilder, ImageInfo, Images
 from agent.ports.logs import Transcripts
 from agent.ports.source import SourceRepo, SourceTree
-from agent.ports.world import Say, Stop
+from agent.ports.world import Clock, Say, Stop
 from agent.state.apps import App
 from agent.state.database import Database
 from agent.state.deploys import Deploy
 from agent.state.plans import DEFAULT_PORT, Plan, ProcessPlan
 from proto.events import AppDestroyed, DeployAccepted, DeployCancelled, DeploySuperseded, Stage
-from proto.names import WEB, AppId, ProcessType
+from proto.names import WEB, AppId, DeployId, ProcessType
 
 log = structlog.get_logger(__name__)
 
 PATIENCE_SECONDS = 120.0
-"""How long after its acceptance a deploy waits for an engine that does not answer."""
+"""How long a deploy waits for an engine that does not answer."""
 
 RETRY_SECONDS = 2.0
 
@@ -50,6 +50,7 @@ class Builder:
         builders: Sequence[ImageBuilder],
         choose: Choose,
         transcripts: Transcripts,
+        clock: Clock,
         concurrency: int,
         timeout_seconds: float,
     ) -> None:
@@ -59,8 +60,11 @@ class Builder:
         self._builders = builders
         self._choose = choose
         self._transcripts = transcripts
+        self._clock = clock
         self._slots = asyncio.Semaphore(concurrency)
         self._timeout_seconds = timeout_seconds
+        self._waiting: dict[DeployId, float] = {}
+        """Deploys that wait for the engine, and since when. A restart begins to wait anew."""
 
     @on(
         DeployAccepted,
@@ -76,10 +80,14 @@ class Builder:
         deploy = await self._database.read.deploys.get(event.deploy)
         app = await self._database.read.apps.get(event.app)
         if not is_ours or deploy is None or app is None:
+            self._waiting.pop(event.deploy, None)
             return
         say = self._sayer(deploy)
         try:
             image, plan = await stop.race(self._image_and_plan(app, deploy, say))
+        except Stopped:
+            self._waiting.pop(deploy.id, None)
+            raise
         except BuildFailed as error:
             await self._fail(deploy, "build", str(error))
         except Unavailable as error:
@@ -87,6 +95,7 @@ class Builder:
         except UserError as error:
             await self._fail(deploy, "source", " ".join(filter(None, (error.message, error.hint))))
         else:
+            self._waiting.pop(deploy.id, None)
             async with self._database.transaction() as tx:
                 await deploys.built(tx, app=app.id, deploy=deploy.id, image=image.id, plan=plan)
 
@@ -145,16 +154,17 @@ class Builder:
         )
 
     async def _wait_or_fail(self, deploy: Deploy, error: Unavailable) -> None:
-        async with self._database.transaction() as tx:
-            is_hopeless = tx.now - deploy.created_at > PATIENCE_SECONDS
-            if is_hopeless:
-                await deploys.fail(tx, deploy=deploy, stage="build", reason=error.message)
-        if not is_hopeless:
+        now = self._clock.now()
+        if deploy.id not in self._waiting:
+            self._waiting[deploy.id] = now
             self._transcripts.say(deploy.app, deploy.id, f" !     {error.message} Trying again.")
+        if now - self._waiting[deploy.id] <= PATIENCE_SECONDS:
             raise Retry(error.message, after=RETRY_SECONDS)
+        await self._fail(deploy, "build", error.message)
 
     async def _fail(self, deploy: Deploy, stage: Stage, reason: str) -> None:
         log.info("build.failed", deploy=deploy.id, stage=stage)
+        self._waiting.pop(deploy.id, None)
         async with self._database.transaction() as tx:
             await deploys.fail(tx, deploy=deploy, stage=stage, reason=reason)
 

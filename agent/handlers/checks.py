@@ -42,11 +42,19 @@ LAST_LINES = 30
 """Log lines of a failed replica that the pusher is shown."""
 LOOK_SECONDS = 0.25
 """Between looks at whether a container that is waited for still runs."""
+SILENCE_SECONDS = 1.0
+"""Before an engine that did not answer is asked again."""
+SILENCE_PATIENCE_SECONDS = 120.0
+"""How long a deploy waits, once its replicas are started, for an engine that does not answer."""
 LOST_BACKOFF_SECONDS = (1.0, 2.0, 5.0, 10.0, 30.0, 60.0)
 
 
 class NotReady(Exception):
     """A replica did not pass. The text says why, for users."""
+
+
+class Interrupted(Exception):
+    """A replica did not pass, but the engine was away meanwhile, which ends containers: it deserves another start."""
 
 
 class Watch(msgspec.Struct, frozen=True, kw_only=True):
@@ -74,7 +82,9 @@ class Checks:
         logs: LogReader,
         keeper: LogKeeper,
         clock: Clock,
+        stop_seconds: float,
     ) -> None:
+        """`stop_seconds`: from SIGTERM to SIGKILL for a replica that runs and is not ready within its time."""
         self._database = database
         self._scheduler = scheduler
         self._prober = prober
@@ -82,6 +92,7 @@ class Checks:
         self._logs = logs
         self._keeper = keeper
         self._clock = clock
+        self._stop_seconds = stop_seconds
 
     @reconciles(ReplicasStarted, ReplicasDraining, name="checks.watch", limit=1000, is_interruptible=True)
     async def watch(self, app: AppId, stop: Stop) -> float | None:
@@ -120,8 +131,11 @@ class Checks:
 
     async def _until_decided(self, watch: Watch, stop: Stop) -> None:
         try:
-            await stop.race(self._until_ready(watch))
+            await stop.race(self._through_silence(watch))
         except Stopped:
+            return
+        except Interrupted as error:
+            await self._lose(watch, str(error))
             return
         except NotReady as error:
             await self._failed(watch, str(error))
@@ -131,6 +145,25 @@ class Checks:
                 await deploys.ready_if_complete(tx, app=watch.app.id)
         if watch.deploy:
             self._say(watch, f"       {watch.row.label} is ready")
+
+    async def _through_silence(self, watch: Watch) -> None:
+        """Wait until the replica is ready, beginning anew whenever the engine did not answer."""
+        silent_since: float | None = None
+        while True:
+            try:
+                return await self._until_ready(watch)
+            except NotReady as error:
+                if silent_since is None:
+                    raise
+                raise Interrupted(str(error)) from error
+            except Unavailable as error:
+                if silent_since is None:
+                    silent_since = self._clock.now()
+                    self._say(watch, f" !     {error.message} Trying again.")
+                    log.warning("checks.engine-silent", replica=watch.row.label, reason=error.message)
+                if watch.deploy and self._clock.now() - silent_since > SILENCE_PATIENCE_SECONDS:
+                    raise NotReady(error.message) from error
+            await asyncio.sleep(SILENCE_SECONDS)
 
     async def _until_ready(self, watch: Watch) -> None:
         checks = checks_of(watch.release, watch.row, self._plan(watch))
@@ -196,20 +229,14 @@ class Checks:
         raise NotReady(f"the check {check.name} failed {check.attempts} times: {reason}")
 
     async def _probe(self, watch: Watch, check: CheckSpec) -> str | None:
-        try:
-            status = await self._look(watch)
-            return await self._prober.probe(check, status, port=watch.row.port, host=watch.host)
-        except Unavailable as error:
-            return error.message
+        status = await self._look(watch)
+        return await self._prober.probe(check, status, port=watch.row.port, host=watch.host)
 
     async def _watch_over(self, watch: Watch, first: ReplicaStatus) -> None:
         """Raise as soon as the replica has ended: no check can pass then. Never returns."""
         while True:
             await asyncio.sleep(LOOK_SECONDS)
-            try:
-                await self._require_running(watch, first)
-            except Unavailable as error:
-                log.info("checks.engine-silent", reason=error.message)
+            await self._require_running(watch, first)
 
     async def _require_running(self, watch: Watch, first: ReplicaStatus) -> None:
         """Raise unless the replica runs, and has done so without a break since `first`."""
@@ -227,16 +254,26 @@ class Checks:
 
     async def _failed(self, watch: Watch, reason: str) -> None:
         log.warning("replica.not-ready", replica=watch.row.label, release=watch.row.release, reason=reason)
+        try:
+            if watch.deploy:
+                await self._show_last_lines(watch)
+            else:
+                # Whatever it is doing, it is not getting ready: its next start shall be a fresh one.
+                await self._scheduler.stop(watch.row.id, seconds=self._stop_seconds)
+        except Unavailable as error:
+            log.warning("checks.engine-silent", replica=watch.row.label, reason=error.message)
         if watch.deploy is None:
-            async with self._database.transaction() as tx:
-                pause = LOST_BACKOFF_SECONDS[min(watch.row.losses, len(LOST_BACKOFF_SECONDS) - 1)]
-                await replicas.lost(tx, replica=watch.row, reason=reason, retry_at=tx.now + pause)
+            await self._lose(watch, reason)
             return
-        await self._show_last_lines(watch)
         async with self._database.transaction() as tx:
             await deploys.fail(
                 tx, deploy=watch.deploy, stage="checks", reason=f"{watch.row.label} is not ready: {reason}"
             )
+
+    async def _lose(self, watch: Watch, reason: str) -> None:
+        async with self._database.transaction() as tx:
+            pause = LOST_BACKOFF_SECONDS[min(watch.row.losses, len(LOST_BACKOFF_SECONDS) - 1)]
+            await replicas.lost(tx, replica=watch.row, reason=reason, retry_at=tx.now + pause)
 
     async def _show_last_lines(self, watch: Watch) -> None:
         status = await self._scheduler.look(watch.row.id)

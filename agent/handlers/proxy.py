@@ -14,7 +14,7 @@ import structlog
 
 from agent.bus.subscriptions import reconciles, surveys
 from agent.errors import Unavailable
-from agent.lifecycle import deploys, domains
+from agent.lifecycle import deploys, domains, replicas
 from agent.ports.proxy import Balance, Proxy, Route, RouteRefused, Upstream
 from agent.ports.world import Clock
 from agent.state.apps import App
@@ -60,6 +60,7 @@ class ProxyReconciler:
         self._proxy = proxy
         self._clock = clock
         self._drain_seconds = drain_seconds
+        self._began_at = clock.now()
         self._table: dict[AppId, Route] = {}
         self._turn = asyncio.Lock()
         self._is_loaded = False
@@ -96,7 +97,7 @@ class ProxyReconciler:
             else:
                 await self._make_live(switching)
         except Unavailable as error:
-            if switching and self._clock.now() - (switching.switching_at or 0) > SWITCH_PATIENCE_SECONDS:
+            if switching and self._has_waited(switching):
                 await self._fail(switching, error.message)
             raise
         else:
@@ -121,7 +122,13 @@ class ProxyReconciler:
                 self._table[app] = route
             else:
                 self._table.pop(app, None)
-            return await tables.deploys.switching(app)
+            row = await tables.apps.get(app)
+            return await _to_switch(tables, row) if row else None
+
+    def _has_waited(self, switching: Deploy) -> bool:
+        """Tell whether the proxy had its time, of which that before this agent's start does not count."""
+        since = max(switching.switching_at or 0.0, self._began_at)
+        return self._clock.now() - since > SWITCH_PATIENCE_SECONDS
 
     async def _make_live(self, switching: Deploy | None) -> None:
         if switching is None:
@@ -142,7 +149,11 @@ async def _all_routes(tables: Tables) -> dict[AppId, Route]:
     own = await tables.domains.all()
     global_ones = await tables.domains.global_ones()
     properties = await tables.properties.all()
-    switching = {d.app: d.release for d in await tables.deploys.under_way() if d.status == "switching"}
+    apps = {app.id: app for app in await tables.apps.all()}
+    switching: dict[AppId, int | None] = {}
+    for deploy in await tables.deploys.under_way():
+        if deploy.status == "switching" and deploy.app in apps and await _to_switch(tables, apps[deploy.app]):
+            switching[deploy.app] = deploy.release
     rows: dict[AppId, list[Replica]] = defaultdict(list)
     for row in await tables.replicas.all():
         rows[row.app].append(row)
@@ -155,7 +166,7 @@ async def _all_routes(tables: Tables) -> dict[AppId, Route]:
             release=switching.get(app.id) or app.live_release,
             rows=rows[app.id],
         )
-        for app in await tables.apps.all()
+        for app in apps.values()
     }
 
 
@@ -163,7 +174,7 @@ async def _route(tables: Tables, app_id: AppId) -> Route | None:
     app = await tables.apps.get(app_id)
     if app is None or app.destroyed_at is not None:
         return None
-    switching = await tables.deploys.switching(app.id)
+    switching = await _to_switch(tables, app)
     return _route_of(
         app,
         names=await domains.of_app(tables, app),
@@ -171,6 +182,18 @@ async def _route(tables: Tables, app_id: AppId) -> Route | None:
         release=(switching.release if switching else None) or app.live_release,
         rows=await tables.replicas.of_app(app.id),
     )
+
+
+async def _to_switch(tables: Tables, app: App) -> Deploy | None:
+    """Return the deploy that the route is to be switched to now, if there is one.
+
+    One of its replicas may have been lost since they all were ready. What served before goes on serving then, until
+    that replica is ready again or has failed the deploy.
+    """
+    deploy = await tables.deploys.switching(app.id)
+    if deploy is None or deploy.release is None:
+        return None
+    return deploy if await replicas.are_ready(tables, app=app, release=deploy.release) else None
 
 
 def _route_of(

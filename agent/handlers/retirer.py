@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import structlog
 
 from agent.bus.subscriptions import reconciles, surveys
-from agent.errors import Stopped
+from agent.errors import Stopped, Unavailable
 from agent.lifecycle import replicas
 from agent.ports.logs import LogKeeper
 from agent.ports.proxy import Proxy, Upstream
@@ -50,13 +50,17 @@ class Retirer:
 
     @reconciles(ReplicasDraining, name="retirer.retire", limit=16, is_interruptible=True)
     async def retire(self, app: AppId, stop: Stop) -> float | None:
-        """End those that may go; return the seconds until the next look if others have to wait."""
+        """End those that may go; return the seconds until the next look if others have to wait.
+
+        Raises:
+            Unavailable: about one of them something did not answer; the others were dealt with.
+        """
         leaving = [r for r in await self._database.read.replicas.of_app(app) if r.state in ("draining", "stopping")]
-        async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(self._end_if_drained(row, stop)) for row in leaving]
-        if all(task.result() for task in tasks):
-            return None
-        return LOOK_SECONDS
+        outcomes = await asyncio.gather(*(self._attempt(row, stop) for row in leaving))
+        for outcome in outcomes:
+            if isinstance(outcome, Unavailable):
+                raise outcome
+        return None if all(outcomes) else LOOK_SECONDS
 
     @surveys
     async def survey(self) -> Sequence[AppId]:
@@ -71,6 +75,12 @@ class Retirer:
                 await self._scheduler.stop(status.replica, seconds=self._stop_seconds)
                 await self._scheduler.remove(status.replica)
         return [row.app for row in rows if row.state in ("draining", "stopping")]
+
+    async def _attempt(self, row: Replica, stop: Stop) -> bool | Unavailable:
+        try:
+            return await self._end_if_drained(row, stop)
+        except Unavailable as error:
+            return error
 
     async def _end_if_drained(self, row: Replica, stop: Stop) -> bool:
         """Return whether the replica is gone."""

@@ -35,6 +35,9 @@ from proto.names import WEB, AppId, DeployId
 BEFORE_RELEASE = ("accepted", "building", "built")
 """Statuses in which a deploy has not taken its copy of the config yet."""
 
+SWITCHED_DRAIN_SECONDS = 60.0
+"""How long the replicas of a deploy that failed while it was switched to may go on: some requests may be there."""
+
 _BUILDS: tuple[Kind, ...] = ("push", "rebuild", "image")
 
 
@@ -238,11 +241,12 @@ async def _supersede(tx: Transaction, *, older: Deploy, newer: DeployId) -> None
 
 
 async def _drop_candidate(tx: Transaction, deploy: Deploy) -> None:
-    """Want none of the deploy's replicas any more. They never had traffic, so nothing is waited for."""
+    """Want none of the deploy's replicas any more. Unless it was being switched to they never had traffic."""
+    patience = SWITCHED_DRAIN_SECONDS if deploy.status == "switching" else 0.0
     surplus: list[Replica] = []
     if deploy.release is not None:
         surplus = [r for r in await tx.replicas.of_app(deploy.app) if r.release == deploy.release]
-    await replicas.drain(tx, app=deploy.app, surplus=surplus, until=tx.now)
+    await replicas.drain(tx, app=deploy.app, surplus=surplus, until=tx.now + patience)
 
 
 async def _set_scale(tx: Transaction, release: Release) -> None:

@@ -179,6 +179,13 @@ class Scheduler(Protocol):
         """
         ...
 
+    async def answers(self) -> bool:
+        """Tell whether the engine answers just now, within half a second. Never raises.
+
+        For those who answer from what is stored and want to say how good that is.
+        """
+        ...
+
     async def problems(self) -> Sequence[tuple[str, str]]:
         """Return what is wrong with the engine, each with what to do, for ``doctor``. Never raises."""
         ...

@@ -117,6 +117,10 @@ class DockerScheduler:
         """See ``Scheduler``."""
         await EngineEvents(self._engine).watch(notify)
 
+    async def answers(self) -> bool:
+        """See ``Scheduler``."""
+        return await self._engine.answers()
+
     async def problems(self) -> Sequence[tuple[str, str]]:
         """See ``Scheduler``."""
         return await inspection.problems(self._engine, self._networks)

@@ -100,6 +100,26 @@ async def test_a_nudge_shortens_the_pause_and_a_survey_does_not(
     assert len(scaler.seen) == calls + 1
 
 
+async def test_the_worlds_return_shortens_the_pause_of_those_who_wait_for_it(
+    database: Database, start: Start, clock: FakeClock
+) -> None:
+    async def no_answer(app: AppId) -> None:
+        raise Unavailable("docker.unavailable", "Docker does not answer.")
+
+    scaler = Scaler(no_answer)
+    bus = start(scaler)
+    await emit(database, scaled(BLOG))
+    await bus.settle(advance=clock.advance, within=20)
+    calls = len(scaler.seen)
+    clock.advance(1)
+    await bus.settle()
+    assert len(scaler.seen) == calls
+    bus.resurvey()
+    clock.advance(1)
+    await bus.settle()
+    assert len(scaler.seen) == calls + 1
+
+
 async def test_a_retry_sets_the_pause(database: Database, start: Start, clock: FakeClock) -> None:
     async def not_yet(app: AppId) -> None:
         if len(scaler.seen) == 1:

@@ -110,6 +110,16 @@ async def test_the_report_tells_each_replica(desk: Desk) -> None:
     assert [block["app"] for block in (await desk.give("ps:report --format json")).json()] == ["blog"]
 
 
+async def test_reports_answer_while_docker_does_not_and_say_so(desk: Desk) -> None:
+    await desk.deployed("blog")
+    assert (await desk.give("ps:report blog")).err == ""
+    desk.core.scheduler.is_down = True
+    for command in ("ps:report blog", "apps:list --format json"):
+        answer = await desk.give(command)
+        assert answer.status == 0 and "blog" in answer.out
+        assert "Docker does not answer" in answer.err
+
+
 async def test_run_passes_the_exit_status_on(desk: Desk) -> None:
     await desk.deployed("blog")
     desk.core.scheduler.run_exit = 42

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from agent.errors import UserError
+from agent.errors import Unavailable, UserError
 from agent.ports.images import BuildFailed, BuildOptions, BuildRequest, ImageInfo
 from agent.ports.source import SourceTree
 from agent.ports.world import Say
@@ -61,6 +61,8 @@ class FakeBuilder:
         self._images = images
         self.builds = 0
         self.cancelled = 0
+        self.is_down = False
+        """While true every build raises `Unavailable`."""
         self.gate = asyncio.Event()
         self.gate.set()
 
@@ -69,6 +71,8 @@ class FakeBuilder:
 
     async def build(self, request: BuildRequest, say: Say) -> ImageInfo:
         self.builds += 1
+        if self.is_down:
+            raise Unavailable("docker.unavailable", "Docker does not answer.")
         content = await request.source.read(request.options.dockerfile_path) or b""
         try:
             await self.gate.wait()

@@ -145,6 +145,10 @@ class FakeScheduler:
         finally:
             self.notify = None
 
+    async def answers(self) -> bool:
+        """See ``Scheduler``."""
+        return not self.is_down
+
     async def problems(self) -> Sequence[tuple[str, str]]:
         """See ``Scheduler``."""
         return [("Docker does not answer.", "Start it.")] if self.is_down else []
