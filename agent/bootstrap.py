@@ -65,9 +65,6 @@ HANDLERS = (Builder, Releaser, Undertaker, SchedulerReconciler, Checks, ProxyRec
 OUTCOMES = (DeployLive, DeployFailed, DeployCancelled, DeploySuperseded)
 """Events after which a deploy's watchers have seen all."""
 
-TIDY_SECONDS = 60.0
-"""Between looks for one-offs that nobody is attached to. Hardly ever there is one; the look is one short call."""
-
 NUDGED = ("scheduler.converge", "logs.follow")
 """Reconcilers that look at an app when the engine says that something of it changed."""
 
@@ -369,7 +366,6 @@ async def _background(adapters: Adapters, bus: Bus, streamer: LogStreamer, upkee
             group.create_task(adapters.scheduler.watch(noticed), name="engine-watch"),
             group.create_task(streamer.run(), name="log-streamer"),
             group.create_task(_feed_watchdog(), name="watchdog"),
-            group.create_task(_tidy(adapters.scheduler), name="tidy"),
             group.create_task(upkeep.run(), name="upkeep"),
         ]
         try:
@@ -377,16 +373,6 @@ async def _background(adapters: Adapters, bus: Bus, streamer: LogStreamer, upkee
         finally:
             for task in tasks:
                 task.cancel()
-
-
-async def _tidy(scheduler: DockerScheduler) -> None:
-    """Remove what one-offs left: those of a former agent, and those whose end the engine did not hear."""
-    while True:
-        try:
-            await scheduler.tidy()
-        except Unavailable as error:
-            log.warning("agent.not-tidied", reason=error.message)
-        await asyncio.sleep(TIDY_SECONDS)
 
 
 async def _feed_watchdog() -> None:

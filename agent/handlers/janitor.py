@@ -72,7 +72,8 @@ class Janitor:
 
     @surveys
     async def survey(self) -> Sequence[AppId]:
-        """Return the destroyed apps of which something is left."""
+        """Return the destroyed apps of which something is left; remove one-offs that nobody is attached to."""
+        await self._scheduler.tidy()
         return [app.id for app in await self._database.read.apps.destroyed()]
 
     async def _remove(self, app: App) -> None:
