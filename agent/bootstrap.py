@@ -50,7 +50,7 @@ from agent.ssh.push import Pushes
 from agent.ssh.server import listening
 from agent.ssh.shell import Shell
 from agent.state.database import Database, Listener
-from agent.system import RandomIds, SystemClock, notify, watchdog_seconds
+from agent.system import RandomIds, SystemClock, feed_watchdog, notify
 from agent.vault import Vault
 from proto import VERSION
 from proto.events import DeployCancelled, DeployFailed, DeployLive, DeploySuperseded, Event
@@ -365,7 +365,7 @@ async def _background(adapters: Adapters, bus: Bus, streamer: LogStreamer, upkee
         tasks = [
             group.create_task(adapters.scheduler.watch(noticed), name="engine-watch"),
             group.create_task(streamer.run(), name="log-streamer"),
-            group.create_task(_feed_watchdog(), name="watchdog"),
+            group.create_task(feed_watchdog(), name="watchdog"),
             group.create_task(upkeep.run(), name="upkeep"),
         ]
         try:
@@ -373,14 +373,6 @@ async def _background(adapters: Adapters, bus: Bus, streamer: LogStreamer, upkee
         finally:
             for task in tasks:
                 task.cancel()
-
-
-async def _feed_watchdog() -> None:
-    """Tell systemd that the loop turns, twice as often as it asks for."""
-    seconds = watchdog_seconds()
-    while seconds:
-        notify("WATCHDOG=1")
-        await asyncio.sleep(seconds / 2)
 
 
 def _outcomes_to(transcripts: DiskTranscripts) -> Listener:
