@@ -158,10 +158,11 @@ async def _all_routes(tables: Tables) -> dict[AppId, Route]:
     for row in await tables.replicas.all():
         rows[row.app].append(row)
     server = properties.get(SERVER, {})
+    claimed = domains.claims(tuple(apps.values()), own, properties)
     return {
         app.id: _route_of(
             app,
-            names=domains.names_of(app, own.get(app.id, []), global_ones, properties.get(app.id, {})),
+            names=domains.names_of(app, own.get(app.id, []), global_ones, properties.get(app.id, {}), claimed),
             properties={**server, **properties.get(app.id, {})},
             release=switching.get(app.id) or app.live_release,
             rows=rows[app.id],

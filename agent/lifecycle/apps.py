@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from agent.errors import UserError
-from agent.lifecycle import deploys, replicas
+from agent.lifecycle import deploys, domains, replicas
 from agent.state.apps import App
 from agent.state.database import Tables, Transaction
 from proto.events import AppCreated, AppDestroyed, AppRemoved, AppRenamed, AppStarted, AppStopped, ScaleChanged
@@ -37,9 +37,9 @@ async def create(tx: Transaction, *, app: AppId, name: AppName, by: str) -> App:
     """Make an empty app that accepts pushes; return it.
 
     Raises:
-        UserError: ``app.exists``.
+        UserError: ``app.exists``, or ``domain.taken`` where the name is a domain of another app.
     """
-    await _refuse_taken(tx, name)
+    await _refuse_taken(tx, name, app=app)
     await tx.apps.add(app, name=name, by=by, at=tx.now)
     await tx.emit(AppCreated(app=app, name=name))
     created = await tx.apps.get(app)
@@ -51,10 +51,11 @@ async def rename(tx: Transaction, *, app: App, name: AppName) -> None:
     """Make the app answer to another name. Nothing it runs is touched: containers and routes carry its id.
 
     Raises:
-        UserError: ``app.exists``.
+        UserError: ``app.exists``, or ``domain.taken`` where the name is a domain of another app.
     """
-    await _refuse_taken(tx, name)
+    await _refuse_taken(tx, name, app=app.id)
     await tx.apps.rename(app.id, name=name)
+    await domains.pass_on(tx, app=app.id, domains=[app.name])
     await tx.emit(AppRenamed(app=app.id, old=app.name, new=name))
 
 
@@ -112,8 +113,7 @@ async def destroy(tx: Transaction, *, app: App) -> None:
     """Take the app from its users at once; what it ran and stored is removed by those who made it."""
     if not await tx.apps.destroy(app.id, at=tx.now):
         return
-    for domain in await tx.domains.of_app(app.id):
-        await tx.domains.remove(app.id, domain)
+    await domains.release(tx, app=app)
     await tx.emit(AppDestroyed(app=app.id, name=app.name))
     for deploy in await tx.deploys.under_way(app.id):
         await deploys.fail(tx, deploy=deploy, stage="source", reason="The app was destroyed.")
@@ -132,8 +132,10 @@ async def remove(tx: Transaction, *, app: App) -> bool:
     return True
 
 
-async def _refuse_taken(tx: Transaction, name: AppName) -> None:
+async def _refuse_taken(tx: Transaction, name: AppName, *, app: AppId) -> None:
     if await tx.apps.by_name(name) is not None:
         raise UserError(
             "app.exists", f"There is already an app called {name}.", "Pick another name, or list yours with: apps:list"
         )
+    if "." in name:  # It is a domain at the same time.
+        await domains.refuse_taken(tx, app=app, domain=name)

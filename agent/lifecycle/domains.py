@@ -1,4 +1,9 @@
-"""The moves of domains. A domain belongs to at most one app; every app also answers under the global domains."""
+"""The moves of domains. A domain belongs to at most one app; every app also answers under the global domains.
+
+Where two apps could answer to one name, the one that was given it as its own does, then the one that is called so, and
+only then the one that has it under a global domain. Who comes later is refused where there is somebody to tell; who
+gets a name without asking goes without it.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +14,7 @@ from agent.errors import UserError
 from agent.state.apps import App
 from agent.state.database import Tables, Transaction
 from proto.events import DomainsChanged, GlobalDomainsChanged
-from proto.names import domain_name
+from proto.names import AppId, domain_name
 
 WITHOUT_DEFAULT = "domains.without-default"
 """Property: the app does not answer under the global domains, since its user set or cleared its domains."""
@@ -18,14 +23,39 @@ WITHOUT_DEFAULT = "domains.without-default"
 async def of_app(tables: Tables, app: App) -> list[str]:
     """Return the domains that the app answers to, its own first."""
     own = await tables.domains.of_app(app.id)
-    return names_of(app, own, await tables.domains.global_ones(), await tables.properties.of_app(app.id))
+    properties = await tables.properties.of_app(app.id)
+    global_ones = await tables.domains.global_ones()
+    claimed = {
+        name: claimant
+        for name in default_names(app.name, global_ones)
+        if WITHOUT_DEFAULT not in properties and (claimant := await _claimant(tables, name))
+    }
+    return names_of(app, own, global_ones, properties, claimed)
 
 
-def names_of(app: App, own: Sequence[str], global_ones: Sequence[str], properties: Mapping[str, str]) -> list[str]:
-    """Return the domains that an app answers to, from what is stored of it."""
+def names_of(
+    app: App,
+    own: Sequence[str],
+    global_ones: Sequence[str],
+    properties: Mapping[str, str],
+    claimed: Mapping[str, AppId],
+) -> list[str]:
+    """Return the domains that an app answers to, from what is stored of it; `claimed` as `claims` returns it."""
     if WITHOUT_DEFAULT in properties:
         return list(own)
-    return [*own, *(name for name in default_names(app.name, global_ones) if name not in own)]
+    defaults = default_names(app.name, global_ones)
+    return [*own, *(name for name in defaults if name not in own and claimed.get(name, app.id) == app.id)]
+
+
+def claims(
+    apps: Sequence[App], own: Mapping[AppId, Sequence[str]], properties: Mapping[AppId, Mapping[str, str]]
+) -> dict[str, AppId]:
+    """Return who has a claim to which domain that is stronger than a global domain's."""
+    claimed = {domain: owner for owner, domains in own.items() for domain in domains}
+    for app in apps:
+        if "." in app.name and WITHOUT_DEFAULT not in properties.get(app.id, {}):
+            claimed.setdefault(app.name, app.id)
+    return claimed
 
 
 def default_names(name: str, global_domains: Sequence[str]) -> list[str]:
@@ -50,7 +80,7 @@ async def add(tx: Transaction, *, app: App, domains: Sequence[str]) -> list[str]
         owner = await tx.domains.owner(domain)
         if owner == app.id:
             continue
-        await _refuse_taken(tx, app=app, domain=domain)
+        await refuse_taken(tx, app=app.id, domain=domain)
         await tx.domains.add(app.id, domain, at=tx.now)
         added.append(domain)
     if added:
@@ -62,11 +92,13 @@ async def remove(tx: Transaction, *, app: App, domains: Sequence[str]) -> list[s
     """Take domains from the app; return those that it had. A default name goes too, the other defaults stay."""
     wanted = [_valid(text) for text in domains]
     removed = [domain for domain in wanted if await tx.domains.remove(app.id, domain)]
+    await pass_on(tx, app=app.id, domains=removed)
     defaults = set(await of_app(tx, app)) - set(await tx.domains.of_app(app.id))
     if dropped := [domain for domain in wanted if domain in defaults]:
         await tx.properties.set(app.id, WITHOUT_DEFAULT, "true")
         for domain in sorted(defaults - set(dropped)):
             await tx.domains.add(app.id, domain, at=tx.now)
+        await pass_on(tx, app=app.id, domains=dropped)
     if removed or dropped:
         await _changed(tx, app)
     return removed + [domain for domain in dropped if domain not in removed]
@@ -74,10 +106,10 @@ async def remove(tx: Transaction, *, app: App, domains: Sequence[str]) -> list[s
 
 async def set_all(tx: Transaction, *, app: App, domains: Sequence[str]) -> list[str]:
     """Give the app just these domains, no default ones; return them. Raises as `add` does."""
-    for domain in await tx.domains.of_app(app.id):
-        await tx.domains.remove(app.id, domain)
+    before = await _take_all(tx, app=app.id)
     await tx.properties.set(app.id, WITHOUT_DEFAULT, "true")
     await add(tx, app=app, domains=domains)
+    await pass_on(tx, app=app.id, domains=[*before, app.name])
     if not domains:
         await _changed(tx, app)
     return await tx.domains.of_app(app.id)
@@ -90,10 +122,47 @@ async def clear(tx: Transaction, *, app: App) -> None:
 
 async def reset(tx: Transaction, *, app: App) -> None:
     """Give the app its default domains and no others."""
-    for domain in await tx.domains.of_app(app.id):
-        await tx.domains.remove(app.id, domain)
+    before = await _take_all(tx, app=app.id)
     await tx.properties.unset(app.id, WITHOUT_DEFAULT)
+    await pass_on(tx, app=app.id, domains=before)
     await _changed(tx, app)
+
+
+async def release(tx: Transaction, *, app: App) -> None:
+    """Take every domain from an app that is destroyed; what another app has under a global domain goes to that one."""
+    await pass_on(tx, app=app.id, domains=[*await _take_all(tx, app=app.id), app.name])
+
+
+async def pass_on(tx: Transaction, *, app: AppId, domains: Sequence[str]) -> None:
+    """Tell the apps that answer to these domains from now on, since `app` no longer does."""
+    for domain in domains:
+        heir = await _default_owner(tx, domain)
+        if heir and heir.id != app:
+            await _changed(tx, heir)
+
+
+async def refuse_taken(tx: Transaction, *, app: AppId, domain: str) -> None:
+    """Make sure that no other app answers to `domain`.
+
+    Raises:
+        UserError: ``domain.taken``.
+    """
+    owner_id = await tx.domains.owner(domain)
+    owner = await tx.apps.get(owner_id) if owner_id else await _default_owner(tx, domain)
+    if owner and owner.id != app:
+        raise UserError(
+            "domain.taken",
+            f"{domain} belongs to the app {owner.name}.",
+            f"Take it away there first: domains:remove {owner.name} {domain}",
+        )
+    for other, names in (await tx.domains.all()).items():
+        if other != app and any(_overlap(domain, name) for name in names):
+            taker = await tx.apps.get(other)
+            raise UserError(
+                "domain.taken",
+                f"{domain} overlaps with a wildcard domain of the app {taker.name if taker else other}.",
+                f"Give {domain.removeprefix('*.')} to one app only.",
+            )
 
 
 async def add_global(tx: Transaction, *, domains: Sequence[str]) -> list[str]:
@@ -140,24 +209,21 @@ async def _global_changed(tx: Transaction) -> None:
     await tx.emit(GlobalDomainsChanged(domains=tuple(await tx.domains.global_ones())))
 
 
-async def _refuse_taken(tx: Transaction, *, app: App, domain: str) -> None:
-    owner_id = await tx.domains.owner(domain)
-    owner = await tx.apps.get(owner_id) if owner_id else await _default_owner(tx, domain)
-    if owner and owner.id != app.id:
-        raise UserError(
-            "domain.taken",
-            f"{domain} belongs to the app {owner.name}.",
-            f"Take it away there first: domains:remove {owner.name} {domain}",
-        )
-    rest = domain.removeprefix("*.")
-    for other, names in (await tx.domains.all()).items():
-        if other != app.id and any(_overlap(domain, name) for name in names):
-            taker = await tx.apps.get(other)
-            raise UserError(
-                "domain.taken",
-                f"{domain} overlaps with a wildcard domain of the app {taker.name if taker else other}.",
-                f"Give {rest} to one app only.",
-            )
+async def _take_all(tx: Transaction, *, app: AppId) -> list[str]:
+    before = await tx.domains.of_app(app)
+    for domain in before:
+        await tx.domains.remove(app, domain)
+    return before
+
+
+async def _claimant(tables: Tables, domain: str) -> AppId | None:
+    """Return the app that `claims` names for one domain."""
+    owner = await tables.domains.owner(domain)
+    if owner or "." not in domain:
+        return owner
+    app = await tables.apps.by_name(domain)
+    is_claimed = app and await tables.properties.get(app.id, WITHOUT_DEFAULT) is None
+    return app.id if app and is_claimed else None
 
 
 async def _default_owner(tx: Transaction, domain: str) -> App | None:

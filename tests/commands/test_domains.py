@@ -60,3 +60,39 @@ async def test_the_report_has_dokkus_rows(desk: Desk) -> None:
     as_json = (await desk.give("domains:report blog --format json")).json()
     assert as_json["app-vhosts"] == "blog.example.com"
     assert (await desk.give("domains:report --global --format json")).json()["global-vhosts"] == "example.com"
+
+
+async def vhosts(desk: Desk, app: str) -> str:
+    return (await desk.give(f"domains:report {app} --domains-app-vhosts")).out.strip()
+
+
+async def test_who_gets_a_name_without_asking_goes_without_one_that_another_was_given(desk: Desk) -> None:
+    for line in ("domains:set-global example.com", "apps:create shop", "domains:set shop blog.example.com"):
+        assert (await desk.give(line)).status == 0
+    assert (await desk.give("apps:create blog")).status == 0
+    assert await vhosts(desk, "blog") == ""
+    assert await vhosts(desk, "shop") == "blog.example.com"
+    await desk.give("domains:remove shop blog.example.com")
+    assert await vhosts(desk, "blog") == "blog.example.com"
+
+
+async def test_a_new_global_domain_takes_no_name_from_an_app_that_was_given_it(desk: Desk) -> None:
+    for line in ("apps:create blog", "apps:create shop", "apps:create wiki", "apps:create wiki.example.com"):
+        assert (await desk.give(line)).status == 0
+    await desk.give("domains:set shop blog.example.com")
+    assert (await desk.give("domains:set-global example.com")).status == 0
+    assert await vhosts(desk, "blog") == await vhosts(desk, "wiki") == ""
+    assert await vhosts(desk, "wiki.example.com") == "wiki.example.com"
+    await desk.give("apps:rename wiki.example.com other.example.org")
+    assert await vhosts(desk, "wiki") == "wiki.example.com"
+
+
+@pytest.mark.parametrize("name", ["www.example.com", "new.wild.example.com", "shop.example.org"])
+async def test_an_app_cannot_be_called_as_the_domain_of_another(desk: Desk, name: str) -> None:
+    await desk.give("domains:set-global example.org")
+    for line in ("apps:create shop", "apps:create blog", "domains:add shop www.example.com *.wild.example.com"):
+        assert (await desk.give(line)).status == 0
+    for line in (f"apps:create {name}", f"apps:rename blog {name}"):
+        answer = await desk.give(line)
+        assert answer.status == Exit.FAILED and "the app shop" in answer.err
+    assert (await desk.give("apps:list --quiet")).out == "blog\nshop\n"
