@@ -40,6 +40,9 @@ _HOSTILE = re.compile(
 )
 
 
+_UNESCAPED = re.compile(r"[\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+
+
 def clean(text: str) -> str:
     """Return `text` safe to print: at most newlines, tabs and colours, which end with the text.
 
@@ -59,6 +62,16 @@ def plain(text: str) -> str:
     if text.isprintable():
         return text
     return _HOSTILE.sub(_keep_nothing, text)
+
+
+def in_json(text: str) -> str:
+    """Return JSON as `text` says, with what could act on a terminal escaped (RFC 8259, 7) and nothing lost.
+
+    JSON has such characters in strings only, and its encoders escape no more of them than C0.
+    """
+    if text.isprintable():
+        return text
+    return _UNESCAPED.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
 
 
 def _keep_colour(match: re.Match[str]) -> str:

@@ -6,14 +6,13 @@ a bug a line with an id whose traceback is in the agent's log, a reader who has 
 
 from __future__ import annotations
 
-import msgspec
 import structlog
 
 from agent.commands.command import Command, Context, World
 from agent.commands.helping import Guide
 from agent.commands.parsing import Format, HelpWanted, Invocation, parse
 from agent.commands.registry import Registry
-from agent.commands.replies import Raw, Reply
+from agent.commands.replies import Raw, Reply, as_json
 from agent.commands.screen import Screen
 from agent.commands.words import split
 from agent.errors import Unavailable, UserError
@@ -85,7 +84,7 @@ class Dispatcher:
         try:
             if format.as_json:
                 failure = Failure(code=error.code, message=error.message, hint=error.hint)
-                line = msgspec.json.encode(FailureEnvelope(failure)).decode()
+                line = as_json(FailureEnvelope(failure))
                 await screen.lines((line,), to_stderr=True)
             else:
                 await screen.trouble(error.message, error.hint)
@@ -131,7 +130,7 @@ async def _render(reply: Reply, context: Context) -> None:
     if context.options.as_json:
         answer = reply.json()
         if answer is not None:
-            await context.screen.raw(msgspec.json.encode(answer).decode() + "\n")
+            await context.screen.raw(as_json(answer) + "\n")
     elif isinstance(reply, Raw):
         await context.screen.raw(reply.text)
     else:

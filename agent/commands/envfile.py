@@ -9,6 +9,7 @@ from typing import Literal, get_args
 
 import msgspec
 
+from agent.commands.replies import as_json
 from agent.errors import UserError
 
 Format = Literal[
@@ -62,9 +63,9 @@ def write(values: Mapping[str, str], *, format: Format) -> str:
         case "shell":
             return "".join(f"{key}={quoted(value)} " for key, value in values.items()) + "\n"
         case "json":
-            return msgspec.json.encode(values).decode() + "\n"
+            return as_json(values) + "\n"
         case "json-list":
-            return msgspec.json.encode([{"name": key, "value": values[key]} for key in values]).decode() + "\n"
+            return as_json([{"name": key, "value": values[key]} for key in values]) + "\n"
         case "docker-args":
             return "".join(f"--env={quoted(f'{key}={value}')} " for key, value in values.items()) + "\n"
         case "docker-args-keys":

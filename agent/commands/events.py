@@ -10,7 +10,7 @@ import msgspec
 
 from agent.commands.arguments import Argument, Flag, Option
 from agent.commands.command import Command, Context
-from agent.commands.replies import Ended, Json, Reply, Table
+from agent.commands.replies import Ended, Json, Reply, Table, as_json
 from agent.commands.times import stamp
 from agent.commands.waiting import unless_gone
 from agent.errors import UserError
@@ -96,7 +96,7 @@ async def _follow(ctx: Context, app: AppId | None, *, count: int) -> int:
 async def _print(ctx: Context, events: Sequence[StoredEvent]) -> None:
     names = await _names(ctx)
     if ctx.options.as_json:
-        await ctx.screen.lines(msgspec.json.encode(_facts(event, names)).decode() for event in events)
+        await ctx.screen.lines(as_json(_facts(event, names)) for event in events)
     else:
         await ctx.screen.lines("  ".join(_row(event, names)).rstrip() for event in events)
 

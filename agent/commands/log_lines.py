@@ -13,8 +13,7 @@ from datetime import UTC, datetime, timedelta, tzinfo
 from functools import lru_cache
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-import msgspec
-
+from agent.commands import replies
 from agent.commands.arguments import quoted, read_process_type
 from agent.commands.replies import STEP
 from agent.errors import UserError
@@ -71,7 +70,7 @@ def as_json(lines: Iterable[LogLine], *, app: str) -> Iterator[str]:
             "stream": line.stream,
             "text": line.text,
         }
-        yield msgspec.json.encode(facts).decode()
+        yield replies.as_json(facts)
 
 
 def stamp(at: int, *, zone: tzinfo) -> str:

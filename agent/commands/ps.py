@@ -11,7 +11,7 @@ from agent.commands import deploying, settings
 from agent.commands.arguments import ALL, App, AppOrAll, Argument, Flag, quoted, read_number, read_process_type
 from agent.commands.command import Command, Context
 from agent.commands.deploying import Wish
-from agent.commands.replies import INDENT, STEP, WARNING, Done, Ended, Json, Raw, Reply
+from agent.commands.replies import INDENT, STEP, WARNING, Done, Ended, Json, Raw, Reply, as_json
 from agent.commands.scaling import await_replicas, await_stop
 from agent.errors import UserError
 from agent.lifecycle import apps
@@ -183,7 +183,7 @@ class PsInspect(Command, frozen=True, kw_only=True):
     async def run(self, ctx: Context) -> Reply:
         """Ask the scheduler."""
         described = await ctx.scheduler.describe(ctx.app.id)
-        return Raw(text=msgspec.json.format(msgspec.json.encode(described), indent=2).decode() + "\n", data=described)
+        return Raw(text=msgspec.json.format(as_json(described), indent=2) + "\n", data=described)
 
 
 class PsSet(settings.SetCommand, frozen=True, kw_only=True):

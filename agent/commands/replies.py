@@ -9,6 +9,8 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import msgspec
 
+from agent import sanitise
+
 STEP = "-----> "
 HEADING = "=====> "
 INDENT = "       "
@@ -16,6 +18,11 @@ WARNING = " !     "
 
 Json = object
 """Anything that msgspec can encode."""
+
+
+def as_json(value: Json) -> str:
+    """Return `value` as JSON on one line, harmless to a terminal."""
+    return sanitise.in_json(msgspec.json.encode(value).decode())
 
 
 class Reply(msgspec.Struct, frozen=True, kw_only=True):

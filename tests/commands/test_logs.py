@@ -138,7 +138,7 @@ async def test_times_are_in_the_zone_that_was_named(reading: Reading) -> None:
 
 
 async def test_scripts_get_an_object_a_line(reading: Reading) -> None:
-    await reading.write(line('say "hi"\x1b[31m', at=NOON, release=3, stream="stderr"))
+    await reading.write(line('say "hi"\x1b[31m \x9b', at=NOON, release=3, stream="stderr"))
     answer = await reading.desk.give("logs blog --format json")
     assert answer.json() == {
         "time": "2024-05-01T12:00:00.000000000Z",
@@ -147,8 +147,9 @@ async def test_scripts_get_an_object_a_line(reading: Reading) -> None:
         "number": 1,
         "release": 3,
         "stream": "stderr",
-        "text": 'say "hi"\x1b[31m',
+        "text": 'say "hi"\x1b[31m \x9b',
     }
+    assert answer.out.rstrip("\n").isprintable(), "harmless to a terminal all the same"
 
 
 @pytest.mark.parametrize(

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import re
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agent.sanitise import RESET, clean, plain
+from agent.sanitise import RESET, clean, in_json, plain
 
 _SGR = re.compile(r"\x1b\[[0-9;]*m")
 _ACTS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
@@ -33,6 +34,14 @@ def test_nothing_but_colours_is_left_of_what_a_terminal_acts_on(text: str) -> No
 def test_cleaning_twice_changes_nothing(text: str) -> None:
     assert clean(clean(text)) == clean(text)
     assert plain(plain(text)) == plain(text)
+
+
+@settings(deadline=None)
+@given(HOSTILE.map(lambda text: text.replace("\ud800", "")))
+def test_json_is_harmless_and_says_the_same(text: str) -> None:
+    shown = in_json(json.dumps({text: text}, ensure_ascii=False))
+    assert clean(shown) == shown
+    assert json.loads(shown) == {text: text}
 
 
 @settings(deadline=None)
