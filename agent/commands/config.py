@@ -50,7 +50,7 @@ class ConfigSet(Command, frozen=True, kw_only=True):
 
     async def run(self, ctx: Context) -> Reply:
         """Set the draft and take on its deploy in one transaction."""
-        values = dict(_pair(text) for text in self.pairs)
+        values = dict(_pair(text, number=number) for number, text in enumerate(self.pairs, 1))
         if self.is_encoded:
             values = {key: _decoded(key, value) for key, value in values.items()}
 
@@ -261,10 +261,15 @@ async def _input(ctx: Context) -> bytes:
     return data
 
 
-def _pair(text: str) -> tuple[str, str]:
+def _pair(text: str, *, number: int) -> tuple[str, str]:
     key, equals, value = text.partition("=")
     if not equals:
-        raise UserError("config.invalid-pair", f"{quoted(text)} is not KEY=value.", "Write it as: TITLE='My blog'")
+        # Not shown: mostly it is the rest of a value with a blank in it, and the answer may land in a build's log.
+        raise UserError(
+            "config.invalid-pair",
+            f"Word {number} after the app is not KEY=value.",
+            "A value with blanks needs quotes that reach the server: \"TITLE='My blog'\"",
+        )
     return key, value
 
 

@@ -74,6 +74,13 @@ async def test_encoded_values_are_decoded(desk: Desk) -> None:
     assert refused.status == Exit.FAILED and "base64" in refused.err
 
 
+async def test_a_value_that_was_taken_apart_is_not_shown(desk: Desk) -> None:
+    await desk.give("apps:create blog")
+    answer = await desk.give("config:set blog PASSPHRASE=correct horse")
+    assert answer.status == Exit.FAILED and "Word 2 after the app" in answer.err
+    assert "horse" not in answer.err + answer.out
+
+
 @pytest.mark.parametrize(
     ("line", "says"),
     [
