@@ -46,6 +46,9 @@ SILENCE_SECONDS = 1.0
 """Before an engine that did not answer is asked again."""
 SILENCE_PATIENCE_SECONDS = 120.0
 """How long a deploy waits, once its replicas are started, for an engine that does not answer."""
+ENDED_FROM_OUTSIDE = (137, 143)
+"""Exit statuses of SIGKILL and SIGTERM. An engine that is restarted ends its containers by them while it still answers;
+whoever sent them, once is forgiven."""
 LOST_BACKOFF_SECONDS = (1.0, 2.0, 5.0, 10.0, 30.0, 60.0)
 
 
@@ -54,7 +57,7 @@ class NotReady(Exception):
 
 
 class Interrupted(Exception):
-    """A replica did not pass, but the engine was away meanwhile, which ends containers: it deserves another start."""
+    """A replica did not pass for a reason that is hardly its own (the engine was restarted): it is started again."""
 
 
 class Watch(msgspec.Struct, frozen=True, kw_only=True):
@@ -241,6 +244,8 @@ class Checks:
     async def _require_running(self, watch: Watch, first: ReplicaStatus) -> None:
         """Raise unless the replica runs, and has done so without a break since `first`."""
         status = await self._look(watch)
+        if status.exit_code in ENDED_FROM_OUTSIDE and not status.is_oom_killed and not watch.row.losses:
+            raise Interrupted(replicas.ending_of(status))
         if status.phase != "running":
             raise NotReady(replicas.ending_of(status))
         if status.started_at != first.started_at:

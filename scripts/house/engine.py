@@ -31,7 +31,8 @@ class Engine:
     """A Docker engine on this machine."""
 
     def __init__(self, path: str = SOCKET, *, seconds: float = 60.0) -> None:
-        self._path = path
+        self.path = path
+        """Its socket."""
         self._seconds = seconds
 
     def call(self, method: str, path: str, body: bytes = b"", **query: object) -> Any:
@@ -40,7 +41,7 @@ class Engine:
         Raises:
             EngineError: anything but success.
         """
-        connection = _UnixConnection(self._path, self._seconds)
+        connection = _UnixConnection(self.path, self._seconds)
         words = {name: json.dumps(value) if isinstance(value, dict) else value for name, value in query.items()}
         try:
             connection.request(

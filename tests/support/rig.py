@@ -26,7 +26,7 @@ from pathlib import Path
 from scripts.house import boat as house
 from scripts.house import processes
 from scripts.house.boat import Answer, Boat
-from scripts.house.engine import Engine
+from scripts.house.engine import SOCKET, Engine
 
 BASE = "pushboat-test/base:rig"
 """An image with busybox: what the apps of tests are built on, as no registry can be asked."""
@@ -175,17 +175,36 @@ class Rig:
                         return
                 await asyncio.sleep(PAUSE_SECONDS)
 
-    async def is_tidy(self, app: str, *, seconds: float = 100.0) -> bool:
-        """Wait until the app has just the replicas that it should have, and no deploy under way."""
+    async def until_running(self, app: str, *, seconds: float = 30.0) -> None:
+        """Wait until a container of the app runs."""
+        label = f"label=com.pushboat.app-name={app}"
+        async with asyncio.timeout(seconds):
+            while not (await self.docker("ps", "--quiet", "--filter", label)).out:
+                await asyncio.sleep(PAUSE_SECONDS)
+
+    async def is_tidy(self, *apps: str, seconds: float = 100.0) -> bool:
+        """Wait until just the replicas run that these apps (all there are) should have, and no deploy is under way."""
         async with asyncio.timeout(seconds):
             while True:
-                report = json.loads(await self.must("ps:report", app, "--format", "json"))
-                rows = [key for key in report if key.startswith("status-")]
-                deploys = json.loads(await self.must("deploys", app, "--format", "json"))
-                ended = all(deploy["status"] in ENDED for deploy in deploys)
-                if ended and len(rows) == len(self.containers()):
+                rows = 0
+                deploys = []
+                for app in apps:
+                    report = json.loads(await self.must("ps:report", app, "--format", "json"))
+                    rows += sum(key.startswith("status-") for key in report)
+                    deploys += json.loads(await self.must("deploys", app, "--format", "json"))
+                if rows == len(self.containers()) and all(deploy["status"] in ENDED for deploy in deploys):
                     return True
                 await asyncio.sleep(PAUSE_SECONDS)
+
+    async def docker(self, *words: str) -> Done:
+        """Do something by hand to the engine that this Pushboat uses."""
+        return await self.run("docker", "--host", f"unix://{self.boat.engine.path}", *words)
+
+    async def replica(self, app: str) -> str:
+        """Return the container of the app's one running replica."""
+        done = await self.docker("ps", "--quiet", "--no-trunc", "--filter", f"label=com.pushboat.app-name={app}")
+        (container,) = done.out.split()
+        return container
 
     def proxy_pids(self) -> list[int]:
         """Return the process ids of this Pushboat's HAProxy."""
@@ -245,11 +264,13 @@ async def rig(folder: Path, **tables: Mapping[str, object]) -> AsyncIterator[Rig
 
 
 def _launched(folder: Path, tables: Mapping[str, Mapping[str, object]]) -> Boat:
-    engine = Engine()
+    socket = str(tables.get("engine", {}).get("socket", f"unix://{SOCKET}"))
+    engine = Engine(socket.removeprefix("unix://"))
     if not engine.has_image(BASE):
         engine.make_base(BASE)
     boat = Boat.moor(folder / "boat", python=sys.executable)
     boat.settings = tables
+    boat.engine = engine
     try:
         boat.start()
         boat.grant_key("rig")

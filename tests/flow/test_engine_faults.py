@@ -1,0 +1,141 @@
+"""Docker restarted, killed and frozen, seen by visitors and by those who push: a private engine takes the beating."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import tempfile
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+
+from tests.flow import apps
+from tests.support.private_engine import PrivateEngine, private_engine
+from tests.support.rig import Rig, rig
+
+pytestmark = [pytest.mark.real, pytest.mark.asyncio(loop_scope="module")]
+
+PROMPT_SECONDS = 10.0
+"""For what answers without Docker. It takes a fraction of a second; one call to a silent engine takes 30."""
+STEADY_VISITS = 30
+"""Good answers in a row after which a site counts as back for good."""
+
+
+class Beaten:
+    """A Pushboat on an engine of its own."""
+
+    def __init__(self, rig: Rig, engine: PrivateEngine) -> None:
+        self.rig = rig
+        self.engine = engine
+
+    async def address(self, app: str) -> str:
+        """Return where the app's one replica is."""
+        form = "{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}"
+        done = await self.rig.docker("inspect", "--format", form, await self.rig.replica(app))
+        assert done.out.strip(), done.err
+        return done.out.strip()
+
+    async def is_steady(self, app: str, text: str) -> bool:
+        """Wait until the app answers, and tell whether it goes on doing so."""
+        await self.rig.page(f"{app}.localhost", text)
+        answers = [await self.rig.http(f"{app}.localhost") for _ in range(STEADY_VISITS)]
+        return all(answer.text == text for answer in answers)
+
+    async def is_said_to_be_silent(self, app: str) -> bool:
+        """Ask what can be answered without Docker; tell whether it was, and whether Docker's silence was told."""
+        for words in (("apps:list",), ("ps:report", app)):
+            done = await self.rig.ssh(*words, seconds=PROMPT_SECONDS)
+            if done.status or app not in done.out or "Docker does not answer" not in done.err:
+                return False
+        return True
+
+
+@pytest_asyncio.fixture(loop_scope="module", scope="module")
+async def beaten() -> AsyncIterator[Beaten]:
+    with tempfile.TemporaryDirectory(prefix="pbe-") as dock, tempfile.TemporaryDirectory(prefix="pb-") as folder:
+        async with (
+            private_engine(Path(dock)) as engine,
+            rig(Path(folder), engine={"socket": engine.socket}) as r,
+        ):
+            yield Beaten(r, engine)
+
+
+async def test_a_restart_of_the_engine_moves_nothing_and_a_push_meanwhile_goes_live(beaten: Beaten) -> None:
+    rig, engine = beaten.rig, beaten.engine
+    blog, other = rig.checkout("blog", apps.page("one")), rig.checkout("other", apps.page("other"))
+    assert (await rig.git_push(blog)).status == 0
+    address = await beaten.address("blog")
+    await engine.stop()
+    assert await beaten.is_said_to_be_silent("blog")
+    push = asyncio.create_task(rig.git_push(other))
+    await rig.until_deploy("other", "building")
+    await engine.start()
+    assert await beaten.is_steady("blog", "version one\n")
+    assert await beaten.address("blog") == address
+    pushed = await push
+    assert pushed.status == 0, pushed.err
+    assert "Docker does not answer" in pushed.err
+    assert (await rig.http("other.localhost")).text == "version other\n"
+    assert await rig.is_tidy("blog", "other")
+
+
+async def test_a_killed_engine_leaves_the_site_up_and_everything_in_its_place(beaten: Beaten) -> None:
+    rig, engine = beaten.rig, beaten.engine
+    app = rig.checkout("killed", apps.page("one"))
+    assert (await rig.git_push(app)).status == 0
+    address = await beaten.address("killed")
+    await engine.kill()
+    assert (await rig.http("killed.localhost")).text == "version one\n"
+    assert await beaten.is_said_to_be_silent("killed")
+    await engine.start()
+    assert await beaten.is_steady("killed", "version one\n")
+    assert await beaten.address("killed") == address
+    await rig.must("ps:restart", "killed")
+    assert (await rig.http("killed.localhost")).text == "version one\n"
+
+
+async def test_an_agent_starts_without_its_engine_and_takes_everything_up_when_it_comes(beaten: Beaten) -> None:
+    rig, engine = beaten.rig, beaten.engine
+    app = rig.checkout("early", apps.page("one"))
+    assert (await rig.git_push(app)).status == 0
+    await rig.kill_agent()
+    await engine.stop()
+    await rig.start_agent()
+    assert await beaten.is_said_to_be_silent("early")
+    await engine.start()
+    assert await beaten.is_steady("early", "version one\n")
+
+
+async def test_a_deploy_that_starts_while_the_engine_restarts_goes_live(beaten: Beaten) -> None:
+    rig, engine = beaten.rig, beaten.engine
+    slow = json.dumps({"healthchecks": {"web": [{"type": "startup", "path": "/", "initialDelay": 3}]}})
+    app = rig.checkout("patient", {**apps.page("one"), "app.json": slow})
+    push = asyncio.create_task(rig.git_push(app))
+    await rig.until_deploy("patient", "starting")
+    await rig.until_running("patient")
+    await engine.stop()
+    await engine.start()
+    pushed = await push
+    assert pushed.status == 0, pushed.err
+    assert await beaten.is_steady("patient", "version one\n")
+
+
+async def test_a_frozen_engine_costs_a_push_time_and_nobody_else_anything(beaten: Beaten) -> None:
+    rig, engine = beaten.rig, beaten.engine
+    app = rig.checkout("frozen", apps.page("one"))
+    assert (await rig.git_push(app)).status == 0
+    app.write({"index.html": "version two\n"})
+    engine.freeze()
+    try:
+        push = asyncio.create_task(rig.git_push(app))
+        await rig.until_deploy("frozen", "building")
+        assert await beaten.is_said_to_be_silent("frozen")
+        assert (await rig.http("frozen.localhost")).text == "version one\n"
+    finally:
+        engine.thaw()
+    pushed = await push
+    assert pushed.status == 0, pushed.err
+    assert await beaten.is_steady("frozen", "version two\n")
+    assert "Traceback" not in rig.log
