@@ -30,7 +30,7 @@ async def await_replicas(ctx: Context, app: App) -> None:
 
     async def are_ready() -> bool:
         async with ctx.database.snapshot() as tables:
-            return await replicas.are_ready(tables, app=app, release=release.version)
+            return await replicas.are_ready(tables, app=app.id, release=release.version)
 
     with listening(ctx.database, app=app.id) as wakeups:
         if await wait_until(ctx, app=app.id, condition=are_ready, seconds=patience(release)):

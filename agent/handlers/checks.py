@@ -117,7 +117,7 @@ class Checks:
             if row is None:
                 return []
             candidate = await tables.deploys.candidate(app)
-            releases = {release.version: release for release in await replicas.generations(tables, row)}
+            releases = {release.version: release for release in await replicas.generations(tables, app)}
             names = await domains.of_app(tables, row)
             waiting = [replica for replica in await tables.replicas.of_app(app) if replica.state == "started"]
         return [

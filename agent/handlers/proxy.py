@@ -122,8 +122,7 @@ class ProxyReconciler:
                 self._table[app] = route
             else:
                 self._table.pop(app, None)
-            row = await tables.apps.get(app)
-            return await _to_switch(tables, row) if row else None
+            return await _to_switch(tables, app)
 
     def _has_waited(self, switching: Deploy) -> bool:
         """Tell whether the proxy had its time, of which that before this agent's start does not count."""
@@ -152,7 +151,7 @@ async def _all_routes(tables: Tables) -> dict[AppId, Route]:
     apps = {app.id: app for app in await tables.apps.all()}
     switching: dict[AppId, int | None] = {}
     for deploy in await tables.deploys.under_way():
-        if deploy.status == "switching" and deploy.app in apps and await _to_switch(tables, apps[deploy.app]):
+        if deploy.status == "switching" and deploy.app in apps and await _to_switch(tables, deploy.app):
             switching[deploy.app] = deploy.release
     rows: dict[AppId, list[Replica]] = defaultdict(list)
     for row in await tables.replicas.all():
@@ -175,7 +174,7 @@ async def _route(tables: Tables, app_id: AppId) -> Route | None:
     app = await tables.apps.get(app_id)
     if app is None or app.destroyed_at is not None:
         return None
-    switching = await _to_switch(tables, app)
+    switching = await _to_switch(tables, app.id)
     return _route_of(
         app,
         names=await domains.of_app(tables, app),
@@ -185,13 +184,13 @@ async def _route(tables: Tables, app_id: AppId) -> Route | None:
     )
 
 
-async def _to_switch(tables: Tables, app: App) -> Deploy | None:
+async def _to_switch(tables: Tables, app: AppId) -> Deploy | None:
     """Return the deploy that the route is to be switched to now, if there is one.
 
     One of its replicas may have been lost since they all were ready. What served before goes on serving then, until
     that replica is ready again or has failed the deploy.
     """
-    deploy = await tables.deploys.switching(app.id)
+    deploy = await tables.deploys.switching(app)
     if deploy is None or deploy.release is None:
         return None
     return deploy if await replicas.are_ready(tables, app=app, release=deploy.release) else None

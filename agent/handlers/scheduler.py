@@ -109,10 +109,10 @@ class SchedulerReconciler:
         drain_seconds = await self._drain_seconds(app)
         async with self._database.transaction() as tx:
             rows = await replicas.plan(
-                tx, app=row, bridges=self._bridges, new_id=self._ids.new, drain_seconds=drain_seconds
+                tx, app=app, bridges=self._bridges, new_id=self._ids.new, drain_seconds=drain_seconds
             )
         async with self._database.snapshot() as tables:
-            releases = await replicas.generations(tables, row)
+            releases = await replicas.generations(tables, app)
             candidate = await tables.deploys.candidate(app)
         for release in releases:
             of_release = [replica for replica in rows if replica.release == release.version]

@@ -143,11 +143,10 @@ async def ready(tx: Transaction, *, deploy: Deploy) -> bool:
 
 async def ready_if_complete(tx: Transaction, *, app: AppId) -> bool:
     """Move the app's candidate on if every replica it wants is ready. Called after each replica that becomes so."""
-    row = await tx.apps.get(app)
     candidate = await tx.deploys.candidate(app)
-    if row is None or candidate is None or candidate.release is None or candidate.status != "starting":
+    if candidate is None or candidate.release is None or candidate.status != "starting":
         return False
-    if not await replicas.are_ready(tx, app=row, release=candidate.release):
+    if not await replicas.are_ready(tx, app=app, release=candidate.release):
         return False
     return await ready(tx, deploy=candidate)
 

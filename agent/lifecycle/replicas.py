@@ -13,7 +13,6 @@ import msgspec
 from agent.lifecycle import addresses
 from agent.ports.addresses import Bridges
 from agent.ports.scheduler import ReplicaStatus
-from agent.state.apps import App
 from agent.state.database import Tables, Transaction
 from agent.state.releases import Release
 from agent.state.replicas import WANTED, Replica
@@ -37,19 +36,19 @@ class Slot(msgspec.Struct, frozen=True):
     """Where it will serve; 0 for process types that do not."""
 
 
-async def plan(tx: Transaction, *, app: App, bridges: Bridges, new_id: NewId, drain_seconds: float) -> list[Replica]:
+async def plan(tx: Transaction, *, app: AppId, bridges: Bridges, new_id: NewId, drain_seconds: float) -> list[Replica]:
     """Make the rows what they should be: add what is missing, drain what is too many. Return the wanted rows."""
     slots = {(slot.release, slot.process, slot.number): slot for slot in await wanted(tx, app)}
-    rows = [row for row in await tx.replicas.of_app(app.id) if row.state in WANTED]
+    rows = [row for row in await tx.replicas.of_app(app) if row.state in WANTED]
     surplus = [row for row in rows if (row.release, row.process, row.number) not in slots]
-    await drain(tx, app=app.id, surplus=surplus, until=tx.now + drain_seconds)
+    await drain(tx, app=app, surplus=surplus, until=tx.now + drain_seconds)
     there = {(row.release, row.process, row.number) for row in rows}
     for key in [key for key in slots if key not in there]:
         place = await addresses.take(tx, bridges=bridges)
         slot = slots[key]
         await tx.replicas.add(
             ReplicaId(new_id("r")),
-            app=app.id,
+            app=app,
             release=slot.release,
             process=slot.process,
             number=slot.number,
@@ -58,14 +57,16 @@ async def plan(tx: Transaction, *, app: App, bridges: Bridges, new_id: NewId, dr
             port=slot.port,
             at=tx.now,
         )
-    return [row for row in await tx.replicas.of_app(app.id) if row.state in WANTED]
+    return [row for row in await tx.replicas.of_app(app) if row.state in WANTED]
 
 
-async def wanted(tables: Tables, app: App) -> list[Slot]:
-    """Return what should run: the live release's replicas, unless stopped, and the candidate's."""
-    if app.destroyed_at is not None:
-        return []
-    scales = await tables.scales.of_app(app.id)
+async def wanted(tables: Tables, app: AppId) -> list[Slot]:
+    """Return what should run: the live release's replicas, unless stopped, and the candidate's.
+
+    All is read from `tables`, the app's row too: with a row from before a switch, the release that has just gone live
+    would be taken for one too many.
+    """
+    scales = await tables.scales.of_app(app)
     slots: list[Slot] = []
     for release in await generations(tables, app):
         port = await web_port(tables, release)
@@ -78,13 +79,16 @@ async def wanted(tables: Tables, app: App) -> list[Slot]:
     return slots
 
 
-async def generations(tables: Tables, app: App) -> list[Release]:
+async def generations(tables: Tables, app: AppId) -> list[Release]:
     """Return the releases of which replicas should run, the live one first."""
-    versions = [] if app.is_stopped or app.live_release is None else [app.live_release]
-    candidate = await tables.deploys.candidate(app.id)
+    row = await tables.apps.get(app)
+    if row is None or row.destroyed_at is not None:
+        return []
+    versions = [] if row.is_stopped or row.live_release is None else [row.live_release]
+    candidate = await tables.deploys.candidate(app)
     if candidate and candidate.release and candidate.release not in versions:
         versions.append(candidate.release)
-    found = [await tables.releases.get(app.id, version) for version in versions]
+    found = [await tables.releases.get(app, version) for version in versions]
     return [release for release in found if release is not None]
 
 
@@ -160,12 +164,12 @@ async def removed(tx: Transaction, *, replica: Replica) -> None:
         )
 
 
-async def are_ready(tables: Tables, *, app: App, release: int) -> bool:
+async def are_ready(tables: Tables, *, app: AppId, release: int) -> bool:
     """Tell whether every wanted replica of a release is ready. True if none is wanted."""
     slots = {(slot.process, slot.number) for slot in await wanted(tables, app) if slot.release == release}
     there = {
         (replica.process, replica.number)
-        for replica in await tables.replicas.of_app(app.id)
+        for replica in await tables.replicas.of_app(app)
         if replica.release == release and replica.state == "ready"
     }
     return slots <= there

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 from agent.bus.durable import Bus
 from agent.bus.subscriptions import routes_for
@@ -18,9 +19,11 @@ from agent.handlers.scheduler import RunDefaults, SchedulerReconciler
 from agent.lifecycle import apps, deploys, domains
 from agent.ports.addresses import Bridges
 from agent.ports.scheduler import Resources
+from agent.ports.world import Clock
 from agent.state.apps import App
 from agent.state.database import Database
 from agent.state.deploys import Deploy, Kind
+from agent.state.sql import Opener, ThreadSql
 from agent.vault import Vault
 from proto.names import AppId, AppName, DeployId
 from tests.fakes.images import FakeBuilder, FakeImages, choose
@@ -30,16 +33,16 @@ from tests.fakes.scheduler import FakeProber, FakeScheduler
 from tests.fakes.source import FakeRepos
 from tests.fakes.world import FakeClock, SeededIds
 
+Reach = Callable[[Any], Any]
+"""Stands between the core and one of its ports."""
+
 HANDLERS = (Builder, Releaser, Undertaker, SchedulerReconciler, Checks, ProxyReconciler, Retirer, Janitor)
 
 
-class Core:
-    """One agent's core and the world around it."""
+class World:
+    """All that is outside the core, and outlives it."""
 
-    def __init__(self, database: Database, *, clock: FakeClock, ids: SeededIds, vault: Vault) -> None:
-        self.database = database
-        self.clock = clock
-        self.ids = ids
+    def __init__(self) -> None:
         self.scheduler = FakeScheduler()
         self.prober = FakeProber()
         self.proxy = FakeProxy()
@@ -48,7 +51,25 @@ class Core:
         self.builder = FakeBuilder(self.images)
         self.logs = FakeLogs()
         self.transcripts = FakeTranscripts()
+        self.ids = SeededIds()
+
+
+class Core:
+    """One agent's core and the world around it."""
+
+    def __init__(
+        self, database: Database, world: World, *, clock: Clock, vault: Vault, reach: Reach = lambda port: port
+    ) -> None:
+        """`reach`: what stands between the core and each of its ports, such as a fault."""
+        self.database = database
+        self.world = world
+        self.clock = clock
+        self.ids = world.ids
+        self.scheduler, self.prober, self.proxy = world.scheduler, world.prober, world.proxy
+        self.repos, self.images, self.builder = world.repos, world.images, world.builder
+        self.logs, self.transcripts = world.logs, world.transcripts
         self._vault = vault
+        self._reach = reach
         self.bus = self.new_bus()
 
     def new_bus(self) -> Bus:
@@ -93,64 +114,75 @@ class Core:
 
     async def settle(self, *, within: float = 90.0) -> None:
         """Let everything happen that is to happen, letting time pass as needed."""
+        assert isinstance(self.clock, FakeClock)
         await self.bus.settle(advance=self.clock.advance, within=within)
 
     def _handlers(self) -> list[object]:
-        common = {"clock": self.clock}
+        reach, clock, database, transcripts = self._reach, self.clock, self.database, self.transcripts
+        scheduler, proxy, images = reach(self.scheduler), reach(self.proxy), reach(self.images)
         return [
             Builder(
-                self.database,
+                database,
                 repos=self.repos,
-                images=self.images,
-                builders=[self.builder],
+                images=images,
+                builders=[reach(self.builder)],
                 choose=choose,  # type: ignore[arg-type]
-                transcripts=self.transcripts,
+                transcripts=transcripts,
                 concurrency=2,
                 timeout_seconds=60.0,
-                **common,
+                clock=clock,
             ),
-            Releaser(self.database, transcripts=self.transcripts),
-            Undertaker(self.database),
+            Releaser(database, transcripts=transcripts),
+            Undertaker(database),
             SchedulerReconciler(
-                self.database,
-                scheduler=self.scheduler,
+                database,
+                scheduler=scheduler,
                 bridges=Bridges(),
-                transcripts=self.transcripts,
+                transcripts=transcripts,
                 ids=self.ids,
                 fingerprint=self._vault.fingerprint,
                 defaults=RunDefaults(resources=Resources(), stop_seconds=30.0, drain_seconds=60.0),
-                **common,
+                clock=clock,
             ),
             Checks(
-                self.database,
-                scheduler=self.scheduler,
-                prober=self.prober,
-                transcripts=self.transcripts,
+                database,
+                scheduler=scheduler,
+                prober=reach(self.prober),
+                transcripts=transcripts,
                 logs=self.logs,
                 keeper=self.logs,
                 stop_seconds=30.0,
-                **common,
+                clock=clock,
             ),
-            ProxyReconciler(self.database, proxy=self.proxy, drain_seconds=60.0, **common),
+            ProxyReconciler(database, proxy=proxy, drain_seconds=60.0, clock=clock),
             Retirer(
-                self.database, scheduler=self.scheduler, proxy=self.proxy, keeper=self.logs, stop_seconds=30.0, **common
+                database, scheduler=scheduler, proxy=proxy, keeper=reach(self.logs), stop_seconds=30.0, clock=clock
             ),
             Janitor(
-                self.database,
-                scheduler=self.scheduler,
-                images=self.images,
-                repos=self.repos,
-                logs=self.logs,
-                transcripts=self.transcripts,
+                database,
+                scheduler=scheduler,
+                images=images,
+                repos=reach(self.repos),
+                logs=reach(self.logs),
+                transcripts=reach(transcripts),
                 kept_releases=5,
             ),
         ]
 
 
 @contextlib.asynccontextmanager
-async def core(folder: Path) -> AsyncIterator[Core]:
-    """Run a core whose database is in `folder`. Call again with the same folder for what a restart finds."""
-    clock, ids = FakeClock(), SeededIds()
+async def core(
+    folder: Path,
+    *,
+    world: World | None = None,
+    clock: Clock | None = None,
+    opener: Opener = ThreadSql.open,
+    reach: Reach = lambda port: port,
+) -> AsyncIterator[Core]:
+    """Run a core whose database is in `folder`. Call again with the same folder and world for what a restart finds."""
+    clock = clock or FakeClock()
     vault = Vault.open(folder / "key", may_create=True)
-    async with Database.open(folder / "state.db", routes=routes_for(*HANDLERS), clock=clock, vault=vault) as database:
-        yield Core(database, clock=clock, ids=ids, vault=vault)
+    async with Database.open(
+        folder / "state.db", routes=routes_for(*HANDLERS), clock=clock, vault=vault, opener=opener
+    ) as database:
+        yield Core(database, world or World(), clock=clock, vault=vault, reach=reach)
