@@ -12,6 +12,8 @@ import asyncio
 from collections.abc import Coroutine, Mapping, Sequence
 from typing import Final
 
+import structlog
+
 from agent.docker import labels
 from agent.docker.containers import ContainerRow, Containers, NameTaken, detail_status, row_status, statuses
 from agent.docker.engine import Engine, Faulted, Refused
@@ -27,6 +29,8 @@ from agent.schedulers import inspection
 from agent.schedulers.failures import not_started
 from agent.schedulers.oneoffs import OneOffs
 from proto.names import AppId, ReplicaId
+
+log = structlog.get_logger(__name__)
 
 STARTS_AT_ONCE: Final = 4
 """Containers that are created and started at the same time, of all apps. The engine does about that many side by side;
@@ -175,7 +179,9 @@ class DockerScheduler:
                 if found and (found.labels or {}).get(labels.REPLICA_ID) == wish.replica:
                     # A create whose answer was lost has come true after all.
                     return found.id
-                # An older replica of the same number has not gone yet. With the id in it the name is this replica's.
+                # An older replica of the same number has not gone yet, or a stranger has the name: another agent's app
+                # on the same engine, say. Names are for people; with the id in it this one is the replica's.
+                log.info("container.name-taken", name=name, is_ours=found is not None)
                 return await self._containers.create(f"{name}.{wish.replica}", body)
         except NameTaken as error:
             raise Unavailable(
@@ -185,22 +191,11 @@ class DockerScheduler:
             raise not_started(error, wish, networks=self._networks) from error
 
     async def _find_by_name(self, name: str) -> ContainerRow | None:
-        """Return our container of that name, or `None` if there is none.
-
-        Raises:
-            Unavailable: ``container.foreign``, it is not ours.
-        """
+        """Return our container of that name, or `None` if there is none that is ours."""
         detail = await self._containers.inspect(name)
         if detail is None:
             return None
-        for row in await self._containers.find({}):
-            if row.id == detail.id:
-                return row
-        raise Unavailable(
-            "container.foreign",
-            f"There is a container called {name} that Pushboat did not make.",
-            f"Look at it with: docker inspect {name}. Remove or rename it.",
-        )
+        return next((row for row in await self._containers.find({}) if row.id == detail.id), None)
 
 
 async def _all_of(calls: Sequence[Coroutine[None, None, None]]) -> list[Exception]:

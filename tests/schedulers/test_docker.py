@@ -175,18 +175,18 @@ async def test_a_create_that_comes_true_late_is_adopted(docker: Corner, schedule
     assert len(await scheduler.survey()) == 1
 
 
-async def test_a_foreign_container_of_our_name_is_named_and_not_touched(
+async def test_a_foreign_container_of_our_name_is_not_touched_and_in_nobodys_way(
     docker: Corner, scheduler: DockerScheduler
 ) -> None:
     wish = docker.wish()
     body = {"Image": docker.image, "Cmd": ["sleep", "1000"]}
     foreign = await docker.engine.json("POST", "containers/create", params={"name": container_name(wish)}, data=body)
     try:
-        with pytest.raises(Unavailable, match=container_name(wish)) as caught:
-            await scheduler.converge(docker.app, [wish], say)
-        assert caught.value.code == "container.foreign"
-        assert await docker.containers.inspect(foreign["Id"]) is not None
-        assert list(await scheduler.survey()) == []
+        (status,) = await scheduler.converge(docker.app, [wish], say)
+        assert status.phase == "running"
+        assert status.name == f"{container_name(wish)}.{wish.replica}"
+        untouched = await docker.containers.inspect(foreign["Id"])
+        assert untouched is not None and untouched.state.status == "created"
     finally:
         await docker.containers.remove(foreign["Id"])
 
