@@ -13,6 +13,13 @@ embeddings, overrides and isolates ("Trojan Source", CVE-2021-42574), and lone s
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Collection
+
+MASK = "*******"
+"""Shown in place of what is secret. Says nothing of its length."""
+
+MIN_SECRET = 4
+"""Characters of the shortest text that `without` takes for a secret."""
 
 RESET = "\x1b[0m"
 """SGR 0. Added to text that leaves a colour on, so that it ends with the text."""
@@ -62,6 +69,17 @@ def plain(text: str) -> str:
     if text.isprintable():
         return text
     return _HOSTILE.sub(_keep_nothing, text)
+
+
+def without(secrets: Collection[str]) -> Callable[[str], str]:
+    """Return what puts `MASK` in place of each of `secrets` in a text. Each line of a longer one is a secret too."""
+    parts = {line.strip() for secret in secrets for line in secret.splitlines()}
+    # The longest first, where one is part of another. Very short ones would blot out words that say nothing of them.
+    longest = sorted((part for part in parts if len(part) >= MIN_SECRET), key=len, reverse=True)
+    if not longest:
+        return str
+    pattern = re.compile("|".join(map(re.escape, longest)))
+    return lambda text: pattern.sub(MASK, text)
 
 
 def in_json(text: str) -> str:

@@ -89,6 +89,7 @@ class PropertyChanged(Event, frozen=True, kw_only=True, tag="property.changed"):
 
     name: str
     value: str | None
+    """Stars, where it is secret."""
 
 
 class DeployAccepted(Event, frozen=True, kw_only=True, tag="deploy.accepted"):

@@ -33,7 +33,8 @@ Words = Annotated[
 class OptionsAdd(Command, frozen=True, kw_only=True):
     """Add a build argument: a value for an ARG of the Dockerfile.
 
-    Build arguments are part of the image's history: give no secrets. Other options of docker are not known.
+    Build arguments are part of the image's history: give no secrets. In what a build says, the values of arguments
+    called TOKEN, PASSWORD or the like are masked. Other options of docker are not known.
     """
 
     name = "docker-options:add"

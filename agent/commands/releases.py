@@ -14,10 +14,8 @@ from agent.commands.deploying import Wish
 from agent.commands.replies import HEADING, INDENT, STEP, Json, Reply, Table
 from agent.commands.times import ago, stamp
 from agent.errors import UserError
+from agent.sanitise import MASK
 from agent.state.releases import Release
-
-MASK = "*******"
-"""In place of a value. Says nothing of its length."""
 
 
 class ReleaseFacts(msgspec.Struct, frozen=True, kw_only=True):

@@ -6,11 +6,13 @@ A build is repeated from the engine's cache after a crash: nothing is noted betw
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Awaitable, Callable, Sequence
 
 import msgspec
 import structlog
 
+from agent import sanitise
 from agent.bus.subscriptions import on
 from agent.errors import Retry, Stopped, Unavailable, UserError
 from agent.lifecycle import deploys
@@ -33,6 +35,10 @@ PATIENCE_SECONDS = 120.0
 """How long a deploy waits for an engine that does not answer."""
 
 RETRY_SECONDS = 2.0
+
+_SECRET = re.compile(r"secret|token|passw|pwd|key|credential|auth|private|dsn", re.IGNORECASE)
+"""Names of build arguments whose values are kept out of what the build says. Masking others, such as 22 or
+production, would make it unreadable."""
 
 Choose = Callable[[Sequence[ImageBuilder], SourceTree, BuildOptions], Awaitable[ImageBuilder]]
 """Picks the builder for a source tree, or raises ``UserError`` that names what was looked for."""
@@ -140,7 +146,12 @@ class Builder:
             source=tree,
             options=options,
         )
-        info = await builder.build(request, say)
+        # The engine puts the values of ARGs into the names of steps.
+        masked = sanitise.without([value for key, value in options.build_args.items() if _SECRET.search(key)])
+        try:
+            info = await builder.build(request, lambda line: say(masked(line)))
+        except BuildFailed as error:
+            raise BuildFailed(masked(str(error))) from error
         return info, plan_of(info, procfile=procfile, app_json=app_json)
 
     async def _options(self, app: AppId) -> BuildOptions:

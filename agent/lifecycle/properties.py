@@ -11,6 +11,7 @@ from collections.abc import Callable
 
 import msgspec
 
+from agent import sanitise
 from agent.errors import UserError
 from agent.state.database import Transaction
 from proto.events import PropertyChanged
@@ -41,6 +42,8 @@ class Property(msgspec.Struct, frozen=True, kw_only=True):
     """Whether an empty value is one, rather than unsetting."""
     is_hidden: bool = False
     """Whether commands of its own set it."""
+    is_secret: bool = False
+    """Whether its value is kept out of events."""
 
     @property
     def noun(self) -> str:
@@ -127,6 +130,7 @@ PROPERTIES: dict[str, Property] = {
             help="The values of the Dockerfile's ARGs.",
             check=_build_args,
             is_hidden=True,
+            is_secret=True,
         ),
         Property(
             name="ps.stop-timeout-seconds",
@@ -171,4 +175,6 @@ async def set_property(tx: Transaction, *, app: AppId, name: str, value: str | N
         await tx.properties.unset(app, name)
     else:
         await tx.properties.set(app, name, value)
-    await tx.emit(PropertyChanged(app=app, name=name, value=value))
+    known = PROPERTIES.get(name)
+    shown = sanitise.MASK if value is not None and known and known.is_secret else value
+    await tx.emit(PropertyChanged(app=app, name=name, value=shown))

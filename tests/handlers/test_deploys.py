@@ -6,9 +6,11 @@ import hashlib
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from agent.lifecycle import apps, config, deploys
+from agent.lifecycle.properties import set_property
 from agent.ports.logs import LogLine
 from proto.names import ProcessType
 from tests.fakes.core import Core, core
@@ -254,3 +256,17 @@ async def test_a_refused_route_fails_its_own_deploy_and_no_other(blog: Core) -> 
     assert (found.status, found.stage) == ("failed", "switch")
     assert "strange domain" in (found.reason or "")
     assert (await blog.deploy(another)).status == "live"
+
+
+async def test_what_a_build_says_has_no_secret_argument_in_it(blog: Core) -> None:
+    app = await blog.create()
+    arguments = {"NPM_TOKEN": "false", "DATABASE_PASSWORD": "line one\nline two", "VERSION": "RUN"}
+    async with blog.database.transaction() as tx:
+        await set_property(
+            tx, app=app.id, name="builder-dockerfile.build-args", value=msgspec.json.encode(arguments).decode()
+        )
+    deploy = await blog.push(app, {"Dockerfile": "FROM scratch\nRUN false\n"})
+    await blog.settle()
+    assert (await blog.deploy(deploy)).reason == "RUN ******* ended with status 1"
+    stored = await blog.database.read.outbox.events(app.id, after=0, limit=100)
+    assert all(b"line one" not in event.body for event in stored)
