@@ -157,7 +157,9 @@ need_venv() { # FOLDER PINS: a virtual environment with the pinned packages and 
     refuse "Python 3.11 or newer is needed, and this is $(python3 -V)." "Debian 12 has it."
   [[ -x $folder/bin/pip ]] || python3 -m venv "$folder"
   "$folder/bin/pip" install --disable-pip-version-check --quiet --require-hashes --requirement "$pins"
-  "$folder/bin/pip" install --disable-pip-version-check --quiet --no-deps --no-build-isolation --editable .
+  # "compat": a plain path. The default is a finder that imports a lot, which the client would pay for at each start.
+  "$folder/bin/pip" install --disable-pip-version-check --quiet --no-deps --no-build-isolation \
+    --config-settings editable_mode=compat --editable .
   echo "$wanted" >"$folder/.made-from"
   note="made $folder"
 }
