@@ -8,7 +8,6 @@ name, can never hit the wrong app.
 from __future__ import annotations
 
 import re
-import unicodedata
 from typing import NewType
 
 AppId = NewType("AppId", str)
@@ -41,9 +40,6 @@ MAX_APP_NAME = 63
 _APP_NAME = re.compile(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)*")
 _PROCESS_TYPE = re.compile(r"[A-Za-z0-9_-]{1,63}")
 _CONFIG_KEY = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-_DOTS = re.compile("[.\u3002\uff0e\uff61]")
-"""What separates labels (RFC 3490, 3.1)."""
-
 _HOST_LABEL = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 
 MAX_DOMAIN = 253
@@ -86,20 +82,8 @@ def domain_name(text: str) -> str:
     host = text.strip().rstrip(".").lower()
     bare = host.removeprefix("*.")
     if not bare.isascii():
-        bare = ".".join(_a_label(label) for label in _DOTS.split(bare))
+        bare = bare.encode("idna").decode("ascii")
     labels = bare.split(".")
     if len(bare) > MAX_DOMAIN or not all(_HOST_LABEL.fullmatch(label) for label in labels):
         raise ValueError(f"{text!r} is not a domain name")
     return f"*.{bare}" if host.startswith("*.") else bare
-
-
-def _a_label(label: str) -> str:
-    """Return a label as DNS has it. A sharp s and a final sigma stay what they are (RFC 5892), as in browsers; Python's
-    codec follows RFC 3490, which made other letters of them: somebody else's domain.
-    """
-    if label.isascii():
-        return label
-    mapped = label.encode("idna").decode("ascii")
-    if not set(label) & {"ß", "ς"}:
-        return mapped
-    return "xn--" + unicodedata.normalize("NFKC", label).encode("punycode").decode("ascii")

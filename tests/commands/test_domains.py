@@ -62,22 +62,6 @@ async def test_the_report_has_dokkus_rows(desk: Desk) -> None:
     assert (await desk.give("domains:report --global --format json")).json()["global-vhosts"] == "example.com"
 
 
-@pytest.mark.parametrize(
-    ("text", "stored"),
-    [
-        ("Bücher.de", "xn--bcher-kva.de"),
-        ("faß.de", "xn--fa-hia.de"),
-        ("βόλος.com", "xn--nxasmm1c.com"),
-        ("*.münchen。de", "*.xn--mnchen-3ya.de"),
-        ("\uff25xample.com", "example.com"),
-    ],
-)
-async def test_domains_are_kept_as_dns_has_them(desk: Desk, text: str, stored: str) -> None:
-    await desk.give("apps:create blog")
-    assert (await desk.give(f"domains:set blog {text}")).status == 0
-    assert await vhosts(desk, "blog") == stored
-
-
 async def vhosts(desk: Desk, app: str) -> str:
     return (await desk.give(f"domains:report {app} --domains-app-vhosts")).out.strip()
 

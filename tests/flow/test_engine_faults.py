@@ -33,7 +33,7 @@ class Beaten:
     async def address(self, app: str) -> str:
         """Return where the app's one replica is."""
         form = "{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}"
-        done = await self.rig.docker("inspect", "--format", form, await self.rig.replica(app))
+        done = await self.rig.docker("inspect", "--format", form, *await self.rig.replicas(app))
         assert done.out.strip(), done.err
         return done.out.strip()
 

@@ -13,6 +13,7 @@ from agent.handlers import checks
 from agent.handlers.builder import PATIENCE_SECONDS
 from agent.lifecycle import deploys, replicas
 from agent.ports.scheduler import CheckSpec, ReplicaStatus
+from proto.names import ReplicaId
 from tests.fakes.core import Core, core
 
 ONE = {"Dockerfile": "FROM scratch\nEXPOSE 8080\n"}
@@ -54,6 +55,27 @@ async def test_a_replica_lost_while_its_deploy_switches_keeps_the_old_release_se
     assert (await blog.deploy(deploy)).status == "live"
     assert [upstream.name for upstream in blog.proxy.upstreams(app.id)] == [candidate.id]
     assert all(table[app.id].upstreams for table in blog.proxy.tables[tables_before:])
+
+
+async def test_a_deploy_that_goes_live_while_its_app_is_looked_at_keeps_its_replicas(blog: Core) -> None:
+    app = await blog.create()
+    await blog.push(app, ONE)
+    await blog.settle()
+    blog.proxy.is_available = False
+    deploy = await blog.push(app, TWO, commit="d" * 40)
+    await blog.settle(within=5)
+    look = blog.scheduler.look
+
+    async def look_late(replica: ReplicaId) -> ReplicaStatus | None:
+        async with blog.database.transaction() as tx:
+            await deploys.live(tx, deploy=await blog.deploy(deploy), drain_seconds=60)
+        return await look(replica)
+
+    blog.scheduler.look = look_late  # type: ignore[method-assign]
+    blog.bus.nudge(app.id, names=["scheduler.converge"])
+    await blog.settle(within=5)
+    rows = await blog.database.read.replicas.of_app(app.id)
+    assert [(row.release, row.state) for row in rows] == [(1, "draining"), (2, "ready")]
 
 
 async def test_replicas_that_may_have_been_switched_to_are_drained_when_the_switch_fails(blog: Core) -> None:

@@ -177,9 +177,8 @@ class Rig:
 
     async def until_running(self, app: str, *, seconds: float = 30.0) -> None:
         """Wait until a container of the app runs."""
-        label = f"label=com.pushboat.app-name={app}"
         async with asyncio.timeout(seconds):
-            while not (await self.docker("ps", "--quiet", "--filter", label)).out:
+            while not await self.replicas(app):
                 await asyncio.sleep(PAUSE_SECONDS)
 
     async def is_tidy(self, *apps: str, seconds: float = 100.0) -> bool:
@@ -200,11 +199,10 @@ class Rig:
         """Do something by hand to the engine that this Pushboat uses."""
         return await self.run("docker", "--host", f"unix://{self.boat.engine.path}", *words)
 
-    async def replica(self, app: str) -> str:
-        """Return the container of the app's one running replica."""
-        done = await self.docker("ps", "--quiet", "--no-trunc", "--filter", f"label=com.pushboat.app-name={app}")
-        (container,) = done.out.split()
-        return container
+    async def replicas(self, app: str) -> list[str]:
+        """Return the ids of the containers of the app that run."""
+        label = f"label=com.pushboat.app-name={app}"
+        return (await self.docker("ps", "--quiet", "--no-trunc", "--filter", label)).out.split()
 
     def proxy_pids(self) -> list[int]:
         """Return the process ids of this Pushboat's HAProxy."""

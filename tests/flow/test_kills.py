@@ -1,0 +1,128 @@
+"""The agent killed again and again while it works: afterwards what runs is what should run, and no visitor noticed."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import random
+from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+
+from tests.flow import apps
+from tests.support.rig import ENDED, Checkout, Done, Rig
+
+pytestmark = pytest.mark.real
+
+KILLS = int(os.environ.get("PUSHBOAT_TEST_KILLS", "10"))
+LATEST_KILL_SECONDS = 2.0
+"""After the work began. A push takes about 1.5 s here, a scale or a config change about one."""
+SEED = int(os.environ.get("PUSHBOAT_TEST_SEED", "20"))
+"""What is done and when it is cut off: another seed is another test."""
+VISIT_SECONDS = 0.01
+"""Between two visits, so that they do not take the processor from what they watch."""
+
+
+class Owner:
+    """Works on one app, and knows what was acknowledged and what only may have happened."""
+
+    def __init__(self, rig: Rig, name: str, chance: random.Random) -> None:
+        self.name = name
+        self.possible = {"COLOUR": {""}, "web": {"1"}}
+        """What may be so now: the last acknowledged value, and those asked for since."""
+        self._rig = rig
+        self._chance = chance
+        self._checkout: Checkout = rig.checkout(name, apps.page(f"{name} 0"))
+        self._count = 0
+
+    async def first_push(self) -> None:
+        """Make the app, and have it live."""
+        assert (await self._rig.git_push(self._checkout)).status == 0
+
+    async def work(self) -> None:
+        """Change something, whether or not the agent lives to say that it did."""
+        self._count += 1
+        match self._chance.choice(("push", "config", "scale")):
+            case "push":
+                self._checkout.write({"index.html": f"version {self.name} {self._count}\n"})
+                await self._rig.git_push(self._checkout)
+            case "config":
+                value = f"c{self._count}"
+                self._asked("COLOUR", value, await self._set("config:set", f"COLOUR={value}", "COLOUR", value))
+            case _:
+                value = str(self._chance.randint(1, 3))
+                self._asked("web", value, await self._set("ps:scale", f"web={value}", "web", value))
+
+    async def _set(self, command: str, pair: str, fact: str, value: str) -> Done:
+        # Before it is asked for: it may be so although nobody heard the answer.
+        self.possible[fact].add(value)
+        return await self._rig.ssh(command, self.name, pair)
+
+    def _asked(self, fact: str, value: str, done: Done) -> None:
+        if done.status == 0:
+            self.possible[fact] = {value}
+
+    async def version_of(self, commit: str) -> str:
+        """Return the page that a commit has."""
+        return await self._checkout.git("show", f"{commit}:index.html")
+
+
+@asynccontextmanager
+async def visited(rig: Rig, *apps: str) -> AsyncIterator[Counter[str]]:
+    """Visit the apps all the time; yield how often each answer came."""
+    answers: Counter[str] = Counter()
+    is_over = asyncio.Event()
+
+    async def visit(app: str) -> None:
+        while not is_over.is_set():
+            answer = await asyncio.to_thread(rig.boat.http, f"{app}.localhost")
+            answers[str(answer.status) if answer else "refused"] += 1
+            await asyncio.sleep(VISIT_SECONDS)
+
+    tasks = [asyncio.create_task(visit(app)) for app in apps]
+    try:
+        yield answers
+    finally:
+        is_over.set()
+        await asyncio.gather(*tasks)
+
+
+async def test_an_agent_killed_at_random_loses_nothing_and_leaves_nothing(lone_boat: Rig) -> None:
+    chance = random.Random(SEED)
+    owners = [Owner(lone_boat, name, chance) for name in ("anna", "bert")]
+    for owner in owners:
+        await owner.first_push()
+    async with visited(lone_boat, "anna", "bert") as answers:
+        for _ in range(KILLS):
+            working = asyncio.gather(*(owner.work() for owner in owners))
+            await asyncio.wait((working,), timeout=chance.uniform(0, LATEST_KILL_SECONDS))
+            await lone_boat.kill_agent()
+            await working
+            await lone_boat.start_agent()
+        assert await lone_boat.is_tidy("anna", "bert", seconds=180)
+    assert set(answers) == {"200"}, answers
+    for owner in owners:
+        await _check(lone_boat, owner)
+    assert "Traceback" not in lone_boat.log
+
+
+async def _check(rig: Rig, owner: Owner) -> None:
+    deploys = json.loads(await rig.must("deploys", owner.name, "--format", "json"))
+    assert all(deploy["status"] in ENDED for deploy in deploys)
+    live = next(r for r in json.loads(await rig.must("releases", owner.name, "--format", "json")) if r["is_live"])
+    assert (await rig.http(f"{owner.name}.localhost")).text == await owner.version_of(live["commit"])
+    colour = (await rig.ssh("config:get", owner.name, "COLOUR")).out.strip()
+    assert colour in owner.possible["COLOUR"]
+    found = await rig.docker("ps", "--all", "--filter", f"label=com.pushboat.app-name={owner.name}", "--format", _ROW)
+    rows = sorted(found.out.splitlines())
+    assert str(len(rows)) in owner.possible["web"]
+    assert rows == [f"web.{number} v{live['version']} running" for number in range(1, len(rows) + 1)]
+
+
+_ROW = (
+    '{{.Label "com.pushboat.process-type"}}.{{.Label "com.pushboat.number"}}'
+    ' v{{.Label "com.pushboat.release"}} {{.State}}'
+)
