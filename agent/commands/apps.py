@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Annotated
 
 from agent.commands.arguments import App, Argument
@@ -61,8 +62,8 @@ class AppsList(Command, frozen=True, kw_only=True):
 
     async def run(self, ctx: Context) -> Reply:
         """Answer from one query."""
-        await tell_if_docker_is_silent(ctx)
-        names = tuple(app.name for app in await ctx.database.read.apps.all())
+        found, _ = await asyncio.gather(ctx.database.read.apps.all(), tell_if_docker_is_silent(ctx))
+        names = tuple(app.name for app in found)
         return Listing(title="My Apps", names=names, empty="None yet. Push one, or: apps:create <name>")
 
 
