@@ -110,6 +110,15 @@ def _host_fingerprint(boat: Boat) -> str:
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()[1]
 
 
+ENV_HELP = """\
+# Where this Pushboat is: ssh answers at HOST, PORT for the private key KEY; HTTP is the port of HOST at which the app
+# NAME answers as NAME.DOMAIN. For example:
+#   GIT_SSH_COMMAND="ssh -i $PUSHBOAT_KEY" git push ssh://pushboat@$PUSHBOAT_HOST:$PUSHBOAT_PORT/blog main
+#   ssh -i $PUSHBOAT_KEY -p $PUSHBOAT_PORT pushboat@$PUSHBOAT_HOST logs blog
+#   curl -H "Host: blog.$PUSHBOAT_DOMAIN" http://$PUSHBOAT_HOST:$PUSHBOAT_HTTP/
+"""
+
+
 def _write_env(boat: Boat) -> None:
     """Write what a script needs to go on with plain git, ssh and curl."""
     words = {
@@ -120,7 +129,7 @@ def _write_env(boat: Boat) -> None:
         "PUSHBOAT_DOMAIN": boat.domain,
     }
     lines = [f"{name}={shlex.quote(str(value))}\n" for name, value in words.items()]
-    (boat.folder / "env").write_text("".join([*lines, f"export {' '.join(words)}\n"]))
+    (boat.folder / "env").write_text("".join([ENV_HELP, *lines, f"export {' '.join(words)}\n"]))
 
 
 def _check_out(boat: Boat, checkout: Path) -> str:

@@ -82,7 +82,8 @@ def test_purging_leaves_nothing(tmp_path: Path) -> None:
     [
         (["--purge"], "--purge goes with --uninstall"),
         (["--frobnicate"], "--frobnicate is not an option"),
-        (["--ssh-key", "/nonexistent"], "/nonexistent cannot be read"),
+        (["--ssh-key", "/no/such/key.pub"], "/no/such/key.pub cannot be read"),
+        (["--ssh-key", "/etc"], "/etc cannot be read"),
         (["--domain", "a domain"], "a domain is not a domain name"),
     ],
 )
