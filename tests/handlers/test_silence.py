@@ -15,6 +15,7 @@ from agent.lifecycle import deploys, replicas
 from agent.ports.scheduler import CheckSpec, ReplicaStatus
 from proto.names import ReplicaId
 from tests.fakes.core import Core, core
+from tests.fakes.world import FakeClock
 
 ONE = {"Dockerfile": "FROM scratch\nEXPOSE 8080\n"}
 TWO = {"Dockerfile": "FROM scratch\nEXPOSE 8081\n"}
@@ -102,6 +103,7 @@ async def test_a_restart_during_the_switch_begins_the_proxys_patience_anew(blog:
     blog.proxy.is_available = False
     deploy = await blog.push(app, ONE)
     await blog.settle(within=5)
+    assert isinstance(blog.clock, FakeClock)
     blog.clock.advance(3_600)
     blog.new_bus()
     await blog.settle(within=5)

@@ -1,0 +1,80 @@
+"""The data folder's disk is full: what cannot be stored is refused, what is there goes on, and space mends it all."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import subprocess
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from tests.flow import apps
+from tests.support.rig import Rig, rig
+
+pytestmark = pytest.mark.real
+
+DISK_BYTES = 64 << 20
+
+
+@pytest.fixture
+async def small_boat(short_folder: Path) -> AsyncIterator[Rig]:
+    """A Pushboat whose data folder is a small disk of its own."""
+    data = short_folder / "boat" / "data"
+    data.mkdir(parents=True)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={DISK_BYTES},mode=700", "tmpfs", str(data)], check=True)
+    try:
+        async with rig(short_folder) as r:
+            yield r
+    finally:
+        subprocess.run(["umount", "--lazy", str(data)], check=True)
+
+
+def fill(boat: Rig) -> Path:
+    """Leave no room on the disk; return the file that takes it."""
+    filler = boat.data / "filler"
+    with filler.open("wb", buffering=0) as file:
+        for size in (1 << 20, 4_096, 1):
+            try:
+                while file.write(b"\0" * size):
+                    pass
+            except OSError:
+                continue
+    assert os.statvfs(boat.data).f_bavail == 0
+    return filler
+
+
+async def test_a_full_disk_refuses_clearly_serves_on_and_recovers(small_boat: Rig) -> None:
+    app = small_boat.checkout("blog", apps.page("one"))
+    assert (await small_boat.git_push(app)).status == 0
+    filler = await asyncio.to_thread(fill, small_boat)
+    app.write({"index.html": "version two\n"})
+    pushed = await small_boat.git_push(app)
+    assert pushed.status != 0 and "No space left on device" in pushed.err
+    refused = await small_boat.ssh("config:set", "blog", f"BIG={'x' * 100_000}")
+    assert refused.status == 75 and "disk" in refused.err
+    assert (await small_boat.http("blog.localhost")).text == "version one\n"
+    assert "blog" in await small_boat.must("apps:list")
+    filler.unlink()
+    assert (await small_boat.ssh("config:get", "blog", "BIG")).status == 1
+    assert not list(small_boat.data.glob("repos/**/tmp_objdir-*"))
+    assert (await small_boat.git_push(app)).status == 0
+    assert (await small_boat.http("blog.localhost")).text == "version two\n"
+    assert await small_boat.is_tidy("blog")
+
+
+async def test_a_disk_that_fills_up_during_a_deploy_holds_it_until_there_is_space(small_boat: Rig) -> None:
+    app = small_boat.checkout("blog", apps.page("one", more="RUN sleep 1\n"))
+    push = asyncio.create_task(small_boat.git_push(app))
+    await small_boat.until_deploy("blog", "building")
+    filler = await asyncio.to_thread(fill, small_boat)
+    async with asyncio.timeout(30):
+        while "disk.full" not in small_boat.log:
+            await asyncio.sleep(0.05)
+    filler.unlink()
+    pushed = await push
+    assert pushed.status == 0, pushed.err
+    assert (await small_boat.http("blog.localhost")).text == "version one\n"
+    assert await small_boat.is_tidy("blog")
+    assert "Traceback" not in small_boat.log

@@ -1,0 +1,80 @@
+"""HAProxy killed, frozen and edited by hand, while apps are deployed and visited."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from tests.flow import apps
+from tests.support.rig import Rig
+
+pytestmark = [pytest.mark.real, pytest.mark.asyncio(loop_scope="module")]
+
+DRIFT_SECONDS = 60.0
+"""Until a hand's work is undone. The proxy is looked at every 30 s."""
+
+
+@contextmanager
+def frozen(boat: Rig) -> Iterator[None]:
+    """Make HAProxy hang, all its processes, for the block."""
+    pids = boat.proxy_pids()
+    for pid in pids:
+        os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        for pid in pids:
+            os.kill(pid, signal.SIGCONT)
+
+
+async def by_hand(boat: Rig, order: str) -> str:
+    """Give HAProxy's worker an order behind the agent's back; return its answer."""
+    socket = boat.data / "proxy" / "sockets" / "master.sock"
+    done = await boat.run("socat", "-t5", "-", f"unix-connect:{socket}", stdin=f"@1 {order}\n".encode())
+    assert done.status == 0, done.err
+    return done.out
+
+
+async def test_a_proxy_killed_during_a_deploy_comes_back_and_the_deploy_goes_live(boat: Rig) -> None:
+    app = boat.checkout("killed", apps.page("one"))
+    assert (await boat.git_push(app)).status == 0
+    app.write(apps.page("two", more="RUN sleep 1\n"))
+    push = asyncio.create_task(boat.git_push(app))
+    await boat.until_deploy("killed", "building")
+    for pid in boat.proxy_pids():
+        os.kill(pid, signal.SIGKILL)
+    pushed = await push
+    assert pushed.status == 0, pushed.err
+    assert (await boat.page("killed.localhost", "version two")).status == 200
+
+
+async def test_a_proxy_that_hangs_fails_the_deploy_before_it_switches(boat: Rig) -> None:
+    app = boat.checkout("hangs", apps.page("one"))
+    assert (await boat.git_push(app)).status == 0
+    app.write({"index.html": "version two\n"})
+    with frozen(boat):
+        pushed = await boat.git_push(app)
+    assert pushed.status == 1
+    assert "The deploy failed (switch): " in pushed.err and "v1 goes on serving" in pushed.err
+    assert (await boat.http("hangs.localhost")).text == "version one\n"
+    # The same commit again, now that it answers.
+    assert (await boat.git_push(app)).status == 0
+    assert (await boat.http("hangs.localhost")).text == "version two\n"
+
+
+async def test_what_a_hand_changes_in_the_proxy_is_undone(boat: Rig) -> None:
+    assert (await boat.git_push(boat.checkout("edited", apps.page("one")))).status == 0
+    (map_file,) = [path for path in (boat.data / "proxy").glob("*.map") if "edited.localhost" in path.read_text()]
+    kept = map_file.read_bytes()
+    map_file.write_bytes(b"")
+    await by_hand(boat, f"del map {map_file} edited.localhost")
+    assert (await boat.http("edited.localhost")).status == 404
+    assert (await boat.page("edited.localhost", "version one", seconds=DRIFT_SECONDS)).status == 200
+    async with asyncio.timeout(DRIFT_SECONDS):
+        while map_file.read_bytes() != kept:
+            await asyncio.sleep(0.1)
