@@ -24,21 +24,39 @@ DEFAULT_FILE = Path("/etc/pushboat/pushboat.toml")
 def main() -> None:
     """Run what the command line says, and exit with its status."""
     arguments = _parser().parse_args()
+    status: int = Exit.FAILED
     try:
-        settings = load(_file(arguments.config), os.environ)
-        if arguments.command == "check":
-            sys.exit(Exit.OK)
-        configure(format=settings.logs.format, level=settings.logs.level)
-        if arguments.command == "ssh-keys:add":
-            added = uvloop.run(bootstrap.add_key(settings, name=arguments.name, public=sys.stdin.read()))
-            sys.stdout.write(f"-----> Added {arguments.name}: {added}\n")
-            sys.exit(Exit.OK)
-        sys.exit(uvloop.run(_run(settings)))
-    except UserError as error:
-        sys.stderr.write(f" !     {error.message}\n")
-        if error.hint:
-            sys.stderr.write(f"       {error.hint}\n")
-        sys.exit(error.status)
+        status = _perform(arguments)
+    except* UserError as errors:
+        # Raised among tasks (the ssh port is taken, say) it comes in a group; tasks that it ended left nothing there.
+        status = _tell(errors)
+    sys.exit(status)
+
+
+def _perform(arguments: argparse.Namespace) -> int:
+    settings = load(_file(arguments.config), os.environ)
+    if arguments.command == "check":
+        return Exit.OK
+    configure(format=settings.logs.format, level=settings.logs.level)
+    if arguments.command == "ssh-keys:add":
+        added = uvloop.run(bootstrap.add_key(settings, name=arguments.name, public=sys.stdin.read()))
+        sys.stdout.write(f"-----> Added {arguments.name}: {added}\n")
+        return Exit.OK
+    return uvloop.run(_run(settings))
+
+
+def _tell(errors: BaseExceptionGroup[UserError]) -> int:
+    """Say what is wrong and what to do about it; return the exit status of the first."""
+    status = 0
+    for error in errors.exceptions:
+        if isinstance(error, BaseExceptionGroup):
+            status = status or _tell(error)
+        else:
+            sys.stderr.write(f" !     {error.message}\n")
+            if error.hint:
+                sys.stderr.write(f"       {error.hint}\n")
+            status = status or error.status
+    return status
 
 
 async def _run(settings: Settings) -> int:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import subprocess
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -23,12 +22,18 @@ async def small_boat(short_folder: Path) -> AsyncIterator[Rig]:
     """A Pushboat whose data folder is a small disk of its own."""
     data = short_folder / "boat" / "data"
     data.mkdir(parents=True)
-    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={DISK_BYTES},mode=700", "tmpfs", str(data)], check=True)
+    await root("mount", "-t", "tmpfs", "-o", f"size={DISK_BYTES},mode=700", "tmpfs", str(data))
     try:
         async with rig(short_folder) as r:
             yield r
     finally:
-        subprocess.run(["umount", "--lazy", str(data)], check=True)
+        await root("umount", "--lazy", str(data))
+
+
+async def root(*command: str) -> None:
+    """Do what only root can do."""
+    process = await asyncio.create_subprocess_exec(*command)
+    assert await process.wait() == 0
 
 
 def fill(boat: Rig) -> Path:
