@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import secrets
 import signal
 import subprocess
 from collections.abc import AsyncIterator
@@ -15,6 +16,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from scripts.house import processes
+from scripts.house.addresses import free_pool
 from scripts.house.engine import Engine, EngineError
 from scripts.house.processes import Process
 
@@ -31,6 +33,7 @@ class PrivateEngine:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._process: Process | None = None
+        self._bridge = f"pbt{secrets.token_hex(4)}"
 
     @property
     def path(self) -> str:
@@ -50,9 +53,11 @@ class PrivateEngine:
             "data-root": folder / "data",
             "exec-root": folder / "exec",
             "pidfile": folder / "pid",
-            "bridge": "none",
+            # Not `none`: a dockerd without a default bridge removes docker0, which is another engine's.
+            "bridge": self._bridge,
             "iptables": "false",
         }
+        await asyncio.to_thread(self._make_bridge)
         command = ["dockerd", *(f"--{name}={value}" for name, value in options.items())]
         self._process = processes.spawn(command, log=folder / "log", environment=os.environ, folder=folder)
         async with asyncio.timeout(START_SECONDS):
@@ -93,6 +98,14 @@ class PrivateEngine:
         for line in reversed(Path("/proc/mounts").read_text().splitlines()):
             if (point := line.split()[1]).startswith(f"{self._folder}/"):
                 await asyncio.to_thread(subprocess.run, ["umount", "--lazy", point], check=True)
+        await asyncio.to_thread(subprocess.run, ["ip", "link", "del", self._bridge], check=True)
+
+    def _make_bridge(self) -> None:
+        if (Path("/sys/class/net") / self._bridge).exists():
+            return
+        subprocess.run(["ip", "link", "add", self._bridge, "type", "bridge"], check=True)
+        address = free_pool(Engine(), prefix=24)[1]
+        subprocess.run(["ip", "addr", "add", f"{address}/24", "dev", self._bridge], check=True)
 
     def _empty(self) -> None:
         engine = Engine(self.path)
