@@ -94,7 +94,8 @@ class Database:
     async def snapshot(self) -> AsyncIterator[Tables]:
         """Several reads of one and the same committed state. Keep it short: the log cannot shrink meanwhile."""
         async with self._snapshots:
-            if not self._spare:
+            # Again and again: while one is opened, another reader may take it.
+            while not self._spare:
                 await to_the_end(self._open_spare())
             sql = self._spare.pop()
             lease = Lease(sql)

@@ -325,9 +325,10 @@ async def test_the_deploy_goes_on_when_the_pusher_leaves(house: House) -> None:
         "git", "push", house.url(), "main", cwd=clone.folder, env=house.git_environment(), start_new_session=True
     )
     await eventually(lambda: bool(house.watcher.watched), what="the deploy is watched")
-    os.killpg(process.pid, signal.SIGINT)
-    await process.wait()
+    # Not SIGINT: where the tests run in the background, a shell has it ignored for all that they start.
+    os.killpg(process.pid, signal.SIGTERM)
     async with asyncio.timeout(10):
+        await process.wait()
         await house.watcher.left.wait()
     (deploy,) = await house.deploys("blog")
     assert deploy.status == "accepted"

@@ -16,6 +16,8 @@ from agent.errors import Misconfigured, Unavailable
 from agent.state import lock
 from agent.state.database import Database
 from agent.state.sql import InlineSql, ThreadSql
+from agent.vault import Vault
+from tests.fakes.world import FakeClock
 from tests.state.conftest import BLOG, SHOP, Open, created
 
 
@@ -308,3 +310,15 @@ async def test_events_are_found_by_app_and_place_and_trimmed_by_age(database: Da
         assert await tx.outbox.trim(before=stored.at) == 0
         assert await tx.outbox.trim(before=stored.at + 1) == 2
     assert await ids() == [2, 4, 5, 6]
+
+
+async def test_many_snapshots_at_once_each_get_a_connection(tmp_path: Path, clock: FakeClock, vault: Vault) -> None:
+    async with Database.open(tmp_path / "state.db", routes={}, clock=clock, vault=vault) as database:
+
+        async def read() -> int:
+            async with database.snapshot() as tables:
+                await asyncio.sleep(0)
+                return len(await tables.apps.all())
+
+        for _ in range(20):
+            assert await asyncio.gather(*(read() for _ in range(12))) == [0] * 12
