@@ -9,6 +9,7 @@ again taken out; and a long silence is checked by asking for the last line alone
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from typing import Final
 
@@ -19,7 +20,7 @@ from agent.docker.frames import FrameReader, OutputStream
 from agent.docker.raw import RawStream, open_raw
 from agent.docker.stamps import LINE_STAMP, StampReader, query_time
 from agent.errors import Unavailable
-from agent.ports.logs import MAX_LINE, RawLine
+from agent.ports.logs import MAX_LINE, RawLine, slot_of
 from proto.names import ReplicaId
 
 SILENCE_SECONDS: Final = 30.0
@@ -28,6 +29,10 @@ MAX_SILENCE_SECONDS: Final = 600.0
 PAUSE_SECONDS: Final = 0.05
 """Before following anew a container that is about to start or restart; doubles up to `MAX_PAUSE_SECONDS`."""
 MAX_PAUSE_SECONDS: Final = 1.0
+OVERLAP_NS: Final = 2_000_000_000
+"""How far before the newest stamp a follow begins anew. Stamps were seen to step back by some milliseconds."""
+MOST_SLOTS: Final = 400
+"""Counted at the most; the overlap has a hundred."""
 
 
 class DockerLogs:
@@ -63,8 +68,8 @@ class DockerLogs:
     async def _once(self, container: str, resume: _Resume, *, is_followed: bool) -> AsyncIterator[Sequence[RawLine]]:
         """Yield what one answer of the engine holds. Returns when it ends, or stalls."""
         params: dict[str, str | int] = {"stdout": 1, "stderr": 1, "timestamps": 1, "follow": int(is_followed)}
-        if resume.since:
-            params["since"] = query_time(resume.since)
+        if resume.start:
+            params["since"] = query_time(resume.start)
         resume.begin()
         lines = LineReader()
         try:
@@ -107,31 +112,44 @@ class DockerLogs:
 
 
 class _Resume:
-    """Where a follow stands, so that the next read gives nothing twice.
+    """Where a follow stands, so that the next read gives nothing twice and leaves nothing out.
 
-    The engine's ``since`` is inclusive, and several lines may share a stamp: as many lines of the last stamp as were
-    given before are left out.
+    The engine's ``since`` is inclusive, several lines may share a stamp, and on a busy machine the stamps of the two
+    streams step back by milliseconds. So the next read begins `OVERLAP_NS` before the newest stamp, and of each slot
+    of time as many lines are left out as were given before: a log keeps its order.
     """
 
     def __init__(self, since: int) -> None:
         self.since = since
-        self._seen = 0
-        self._skip = 0
+        """The newest stamp that was given; before that, where the caller wants to begin."""
+        self._beginning = since
+        self._given: Counter[int] = Counter()
+        self._skip: Counter[int] = Counter()
+
+    @property
+    def start(self) -> int:
+        """Where the next read begins; 0: at the first line."""
+        return max(slot_of(self.since - OVERLAP_NS), self._beginning) if self._given else self._beginning
 
     def begin(self) -> None:
-        self._skip = self._seen
+        """Note that a read begins at `start`."""
+        self._given = Counter({slot: count for slot, count in self._given.items() if slot >= slot_of(self.start)})
+        self._skip = self._given.copy()
 
     def unseen(self, lines: Sequence[RawLine]) -> list[RawLine]:
+        """Return those of `lines`, the next of this read, that were not given before."""
         fresh: list[RawLine] = []
         for line in lines:
-            if line.at == self.since and self._skip:
-                self._skip -= 1
+            slot = slot_of(line.at)
+            if self._skip[slot] > 0:
+                self._skip[slot] -= 1
                 continue
-            if line.at > self.since:
-                self.since, self._seen, self._skip = line.at, 1, 0
-            elif line.at == self.since:
-                self._seen += 1
+            self._given[slot] += 1
+            self.since = max(self.since, line.at)
             fresh.append(line)
+        if len(self._given) > MOST_SLOTS:
+            oldest = slot_of(self.since - OVERLAP_NS)
+            self._given = Counter({slot: count for slot, count in self._given.items() if slot >= oldest})
         return fresh
 
 

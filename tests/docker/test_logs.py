@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from agent.docker.engine import Engine
 from agent.docker.frames import FrameReader
-from agent.docker.logs import DockerLogs, LineReader
+from agent.docker.logs import MOST_SLOTS, DockerLogs, LineReader, _Resume
 from agent.docker.stamps import StampReader, query_time, unix_seconds
 from agent.errors import Unavailable
 from agent.ports.logs import MAX_LINE, RawLine
@@ -118,6 +118,26 @@ async def start(docker: Corner, scheduler: DockerScheduler, *command: str) -> Re
     return wish
 
 
+def test_a_follow_taken_up_again_neither_doubles_nor_drops_lines_whose_stamps_step_back() -> None:
+    second = 1_000_000_000
+    log = [RawLine(second + at * 1_000_000, "stdout", b"%d" % number) for number, at in enumerate([0, 30, 25, 60, 41])]
+    for cut in range(len(log) + 1):
+        resume = _Resume(0)
+        resume.begin()
+        given = resume.unseen(log[:cut])
+        resume.begin()
+        again = [line for line in log if line.at >= resume.start]
+        assert given + resume.unseen(again) == log
+
+
+def test_a_long_follow_counts_few_slots() -> None:
+    resume = _Resume(0)
+    resume.begin()
+    for number in range(100):
+        resume.unseen([RawLine(number * 1_000_000_000 + step * 20_000_000, "stdout", b"") for step in range(50)])
+    assert len(resume._given) <= MOST_SLOTS
+
+
 @pytest.mark.real
 async def test_a_replica_is_followed_from_its_first_byte_to_its_last(
     docker: Corner, scheduler: DockerScheduler
@@ -185,11 +205,12 @@ async def test_silence_is_not_taken_for_the_end(docker: Corner, scheduler: Docke
 @pytest.mark.real
 async def test_a_replica_that_is_removed_ends_its_follow(docker: Corner, scheduler: DockerScheduler) -> None:
     wish = await start(docker, scheduler, "sh", "-c", "echo one; sleep 1000")
-    logs = DockerLogs(docker.engine)
-    reading = asyncio.create_task(texts(logs, wish.replica))
-    assert await texts(logs, wish.replica, count=1) == ["one"]
+    follow = DockerLogs(docker.engine).follow(wish.replica, since=0)
+    first = await anext(follow)
     await scheduler.remove(wish.replica)
-    assert await reading == ["one"]
+    async with asyncio.timeout(20):
+        rest = [line for batch in [batch async for batch in follow] for line in batch]
+    assert [line.data for line in [*first, *rest]] == [b"one"]
 
 
 @pytest.mark.real
