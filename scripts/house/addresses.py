@@ -12,15 +12,31 @@ from scripts.house.engine import Engine
 LOOPBACK = "127.0.0.1"
 
 
+FIRST_PORT, LAST_PORT = 20_000, 32_000
+"""Below Linux's ephemeral ports (ip_local_port_range, 32768 up): there the system would give a port that was picked
+here to somebody else, perhaps before who picked it has bound it."""
+
+
 def free_port(preferred: int = 0) -> int:
-    """Return `preferred` if nobody listens there, else a port that the system picks."""
+    """Return `preferred` if nobody listens there, else a random port that nobody has and that the system gives nobody.
+
+    Raises:
+        OSError: none of a hundred random ones is free.
+    """
+    for port in [preferred] * bool(preferred) + random.sample(range(FIRST_PORT, LAST_PORT), 100):
+        if _is_free(port):
+            return port
+    raise OSError(f"no free port between {FIRST_PORT} and {LAST_PORT}")
+
+
+def _is_free(port: int) -> bool:
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            probe.bind(("", preferred))
+            probe.bind(("", port))
         except OSError:
-            return free_port()
-        return int(probe.getsockname()[1])
+            return False
+        return True
 
 
 def free_pool(engine: Engine, *, preferred: str | None = None, prefix: int = 16) -> IPv4Network:

@@ -14,7 +14,6 @@ import os
 import re
 import shlex
 import shutil
-import socket
 import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -115,7 +114,7 @@ class Boat:
         """
         if self.agent is None:
             self._launch()
-        self._await("ssh", lambda: _listens(self.ssh_port))
+        self._await("ssh", lambda: self.agent is not None and processes.listens(self.agent, self.ssh_port))
         self._await("HTTP", lambda: self.http("ready.invalid") is not None)
 
     def _launch(self) -> None:
@@ -180,7 +179,8 @@ class Boat:
         public = self.key.with_suffix(".pub").read_bytes()
         added = self.ssh("ssh-keys:add", name, key=self.data / "local_key", stdin=public)
         if added.returncode:
-            raise BoatError(f"The key was not accepted: {(added.stderr + added.stdout).decode(errors='replace')}")
+            said = (added.stderr + added.stdout).decode(errors="replace")
+            raise BoatError(f"The key was not accepted: {said}\n{self.end_of_log()}")
 
     @property
     def ssh_config(self) -> Path:
@@ -310,12 +310,3 @@ def make_key(path: Path, *, comment: str) -> None:
     """Make an ed25519 key pair without a passphrase at `path` and `path`.pub."""
     command = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", comment, "-f", str(path)]
     subprocess.run(command, check=True, capture_output=True)
-
-
-def _listens(port: int) -> bool:
-    """Tell whether somebody accepts connections there. It waits for no greeting: silent visitors wait their turn."""
-    try:
-        with socket.create_connection((LOOPBACK, port), timeout=5):
-            return True
-    except (ConnectionError, TimeoutError):
-        return False

@@ -7,6 +7,7 @@ stranger that got the number meanwhile.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import select
 import signal
@@ -118,6 +119,30 @@ def naming(text: str) -> list[Process]:
             if process:
                 found.append(process)
     return found
+
+
+def listens(process: Process, port: int) -> bool:
+    """Tell whether a process, and nobody else in its place, listens on a TCP port. Format: proc_net_tcp in proc(5)."""
+    held = _sockets(process)
+    for name in ("tcp", "tcp6"):
+        for line in Path(f"/proc/net/{name}").read_text().splitlines()[1:]:
+            _, local, _, state, _, _, _, _, _, inode, *_ = line.split()
+            if state == _LISTEN and int(local.rpartition(":")[2], 16) == port and f"socket:[{inode}]" in held:
+                return True
+    return False
+
+
+def _sockets(process: Process) -> set[str]:
+    held = set()
+    with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+        for entry in Path(f"/proc/{process.pid}/fd").iterdir():
+            with contextlib.suppress(FileNotFoundError):  # Closed since: the one that lists the folder always is.
+                held.add(os.readlink(entry))
+    return held
+
+
+_LISTEN = "0A"
+"""TCP_LISTEN of the kernel's tcp_states.h."""
 
 
 def _command_line(entry: Path) -> str:

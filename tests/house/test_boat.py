@@ -8,7 +8,7 @@ from ipaddress import IPv4Network
 from pathlib import Path
 
 from agent import settings
-from scripts.house.addresses import free_port
+from scripts.house.addresses import FIRST_PORT, LAST_PORT, free_port
 from scripts.house.boat import PLAIN_PATH, Boat
 
 
@@ -45,3 +45,9 @@ def test_a_port_that_is_taken_is_not_picked() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         taken = server.getsockname()[1]
         assert free_port(taken) != taken
+
+
+def test_a_picked_port_is_none_that_the_system_gives_to_others() -> None:
+    lowest = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    assert FIRST_PORT <= free_port() < LAST_PORT
+    assert LAST_PORT < lowest

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -67,6 +68,9 @@ def test_a_program_with_spaces_and_parentheses_in_its_name_is_read_right(tmp_pat
     program = tmp_path / "a ) b ("
     program.symlink_to("/bin/sleep")
     child = subprocess.Popen([str(program), "60"])
+    # Popen returns once execve has closed its pipe, a moment before the kernel shows the new command line.
+    while not Path(f"/proc/{child.pid}/cmdline").read_bytes():
+        assert child.poll() is None
     found = processes.find(child.pid)
     assert found is not None
     assert processes.naming(str(program)) == [found]
@@ -78,3 +82,15 @@ def test_a_broken_note_of_a_process_means_that_none_is_known(tmp_path: Path) -> 
     (tmp_path / "process").write_text("not a number\n")
     assert processes.load(tmp_path / "process") is None
     assert processes.load(tmp_path / "missing") is None
+
+
+def test_a_process_listens_where_it_itself_does_and_nowhere_else(sleeper: Process) -> None:
+    myself = processes.find(os.getpid())
+    assert myself
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        assert processes.listens(myself, port)
+        assert not processes.listens(sleeper, port), "somebody else has it"
+    assert not processes.listens(myself, port)
+    processes.kill(sleeper)
+    assert not processes.listens(sleeper, port)

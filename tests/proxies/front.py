@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import shutil
-import socket
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
@@ -20,6 +19,7 @@ from agent.proxies.haproxy.config import Layout
 from agent.proxies.haproxy.control import Master
 from agent.proxies.haproxy.process import Identity, recall
 from proto.names import AppId
+from scripts.house.addresses import free_port
 from tests.proxies.apps import App
 
 KEEP_ALIVE = 1.0
@@ -130,12 +130,6 @@ async def running_front(**options: object) -> AsyncIterator[Front]:
         await front.proxy.close()
         await shutdown(folder)
         shutil.rmtree(folder)
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def route(name: str, *apps: App | Upstream, domains: tuple[str, ...] = (), balance: Balance = "roundrobin") -> Route:
