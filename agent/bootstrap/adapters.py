@@ -1,0 +1,86 @@
+"""What the core acts through: Docker, HAProxy, git and files, each opened with its settings."""
+
+from __future__ import annotations
+
+import contextlib
+
+import msgspec
+
+from agent.docker.engine import Engine
+from agent.docker.images import DockerImages
+from agent.docker.logs import DockerLogs
+from agent.git.repos import GitRepos
+from agent.git.tree import Caps
+from agent.logs.store import DiskLogStore
+from agent.logs.transcripts import DiskTranscripts
+from agent.ports.addresses import Bridges
+from agent.proxies.haproxy.proxy import HaproxyProxy
+from agent.schedulers.docker import DockerScheduler
+from agent.schedulers.probe import DockerProber
+from agent.settings import Settings
+from agent.system import SystemClock
+
+
+class Adapters(msgspec.Struct, frozen=True, kw_only=True):
+    """What the core acts through."""
+
+    scheduler: DockerScheduler
+    prober: DockerProber
+    images: DockerImages
+    engine: Engine
+    log_source: DockerLogs
+    logs: DiskLogStore
+    transcripts: DiskTranscripts
+    repos: GitRepos
+    proxy: HaproxyProxy
+    bridges: Bridges
+
+
+async def open_adapters(
+    stack: contextlib.AsyncExitStack, settings: Settings, *, instance: str, clock: SystemClock
+) -> Adapters:
+    """Return the adapters of this machine; what has to be closed is closed by `stack`."""
+    folder, git = settings.folder, settings.git
+    bridges = Bridges(settings.network.pool)
+    engine = await stack.enter_async_context(Engine.open(settings.engine.socket, instance=instance))
+    logs = await stack.enter_async_context(
+        DiskLogStore(
+            folder / "logs",
+            clock=clock,
+            budget_total_bytes=settings.logs.budget_bytes,
+            budget_app_bytes=settings.logs.app_budget_bytes,
+        )
+    )
+    transcripts = await stack.enter_async_context(DiskTranscripts(folder / "deploys"))
+    proxy = HaproxyProxy(
+        folder / "proxy",
+        binds=settings.http.binds,
+        is_supervised=settings.http.is_supervised,
+        trusted=settings.http.trusted_proxies,
+        max_connections=settings.http.max_connections,
+        keep_alive_seconds=settings.http.keep_alive,
+        spare_backends=settings.http.spare_backends,
+    )
+    await proxy.start()
+    stack.push_async_callback(proxy.close)
+    return Adapters(
+        scheduler=DockerScheduler(engine, bridges=bridges),
+        prober=DockerProber(engine),
+        images=DockerImages(engine),
+        engine=engine,
+        log_source=DockerLogs(engine),
+        logs=logs,
+        transcripts=transcripts,
+        repos=GitRepos(
+            folder / "repos",
+            caps=Caps(
+                entries=git.max_files,
+                depth=git.max_depth,
+                path_bytes=git.max_path_bytes,
+                blob_bytes=git.max_file_bytes,
+                total_bytes=git.max_tree_bytes,
+            ),
+        ),
+        proxy=proxy,
+        bridges=bridges,
+    )

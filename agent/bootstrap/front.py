@@ -1,0 +1,65 @@
+"""What answers at the front door: the commands and the pushes of this server."""
+
+from __future__ import annotations
+
+import socket
+
+from agent.bootstrap.adapters import Adapters
+from agent.commands.catalogue import every_command
+from agent.commands.command import ServerFacts, World
+from agent.commands.dispatcher import Dispatcher
+from agent.commands.watching import DeployWatcher
+from agent.machine import Machine
+from agent.settings import Settings
+from agent.ssh.push import Pushes
+from agent.ssh.shell import Shell
+from agent.state.database import Database
+from agent.system import RandomIds, SystemClock
+from proto import VERSION
+
+
+def make_shell(
+    settings: Settings, database: Database, adapters: Adapters, *, clock: SystemClock, ids: RandomIds
+) -> Shell:
+    """Return what answers each command line that comes over ssh."""
+    facts = ServerFacts(
+        version=VERSION,
+        host=settings.domains.default or socket.gethostname(),
+        ssh_port=settings.ssh.port,
+        http_port=int(settings.http.binds[0].rpartition(":")[2]),
+        stop_seconds=settings.replicas.stop_seconds,
+        drain_seconds=settings.replicas.drain_seconds,
+    )
+    world = World(
+        database=database,
+        scheduler=adapters.scheduler,
+        proxy=adapters.proxy,
+        images=adapters.images,
+        source=adapters.repos,
+        transcripts=adapters.transcripts,
+        logs=adapters.logs,
+        clock=clock,
+        ids=ids,
+        server=facts,
+        doctors=(
+            ("Docker", adapters.scheduler),
+            ("HAProxy", adapters.proxy),
+            ("Machine", Machine(settings.folder, listens=_listens(settings))),
+        ),
+    )
+    pushes = Pushes(
+        database,
+        adapters.repos,
+        DeployWatcher(database, transcripts=adapters.transcripts, server=facts),
+        ids=ids,
+        max_bytes=settings.git.max_push_bytes,
+        creates_apps=settings.git.creates_apps,
+    )
+    return Shell(Dispatcher(every_command(), world=world), pushes, ids=ids)
+
+
+def _listens(settings: Settings) -> list[tuple[str, int]]:
+    """Return where Pushboat should answer; not the ports that the system chose."""
+    http = [bind.rpartition(":") for bind in settings.http.binds]
+    all_of_them = [(settings.ssh.host, settings.ssh.port), *((host, int(port)) for host, _, port in http)]
+    return [(host, port) for host, port in all_of_them if port]
