@@ -105,7 +105,9 @@ class Progress:
             if len(self._steps) >= _MAX_STEPS:
                 return
             step = self._steps[vertex.digest] = self._open[vertex.digest] = _Step(vertex, now=self._monotonic())
-        elif step.vertex.started is None and vertex.started is not None:
+        elif vertex.started is not None and (step.vertex.started is None or self._is_reopened(vertex)):
+            # BuildKit ends a step that only looked an image up, and begins it again to fetch the image.
+            self._open[vertex.digest] = step
             step.begun_at = step.spoke_at = step.reported_at = self._monotonic()
         step.vertex = vertex
         if vertex.error and self.failed is None and "context canceled" not in vertex.error:
@@ -114,6 +116,9 @@ class Progress:
             self._announce(step, mark="  CACHED")
         elif vertex.started is not None and not step.is_hidden and not step.is_announced:
             self._announce(step)
+
+    def _is_reopened(self, vertex: Vertex) -> bool:
+        return vertex.completed is None and vertex.digest not in self._open
 
     def _announce(self, step: _Step, *, mark: str = "") -> None:
         step.is_announced = True

@@ -128,3 +128,19 @@ def test_warnings_are_passed_on() -> None:
     watched = Watched()
     watched.progress.show(Trace(warnings=(Warning(short="FromAsCasing: 'as' and 'FROM' differ"),)))
     assert watched.lines == [" !     FromAsCasing: 'as' and 'FROM' differ"]
+
+
+def test_a_base_image_that_was_looked_up_and_is_then_fetched_tells_how_far_it_is() -> None:
+    watched = Watched()
+    watched.vertex("a", "[1/2] FROM base")
+    watched.vertex("a", "[1/2] FROM base", completed=1.01)
+    watched.vertex("a", "[1/2] FROM base", started=1.02)
+    watched.measures("a", "layer", 3_000_000, 12_000_000)
+    watched.now = 6.0
+    watched.progress.tick()
+    watched.vertex("a", "[1/2] FROM base", started=1.02, completed=9.02)
+    assert watched.lines == [
+        "       [1/2] FROM base",
+        "       [1/2] FROM base  3.0 MB of 12.0 MB (6.0 s so far)",
+        "         done in 8.0 s",
+    ]
