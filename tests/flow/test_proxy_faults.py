@@ -17,6 +17,8 @@ pytestmark = [pytest.mark.real, pytest.mark.asyncio(loop_scope="module")]
 
 DRIFT_SECONDS = 60.0
 """Until a hand's work is undone. The proxy is looked at every 30 s."""
+ANSWER_SECONDS = 10.0
+"""For one order to HAProxy; milliseconds are usual."""
 
 
 @contextmanager
@@ -34,10 +36,14 @@ def frozen(boat: Rig) -> Iterator[None]:
 
 async def by_hand(boat: Rig, order: str) -> str:
     """Give HAProxy's worker an order behind the agent's back; return its answer."""
-    socket = boat.data / "proxy" / "sockets" / "master.sock"
-    done = await boat.run("socat", "-t5", "-", f"unix-connect:{socket}", stdin=f"@1 {order}\n".encode())
-    assert done.status == 0, done.err
-    return done.out
+    reader, writer = await asyncio.open_unix_connection(boat.data / "proxy" / "sockets" / "master.sock")
+    try:
+        async with asyncio.timeout(ANSWER_SECONDS):
+            writer.write(f"@1 {order}\n".encode())
+            writer.write_eof()
+            return (await reader.read()).decode()
+    finally:
+        writer.close()
 
 
 async def test_a_proxy_killed_during_a_deploy_comes_back_and_the_deploy_goes_live(boat: Rig) -> None:
