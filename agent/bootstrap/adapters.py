@@ -9,8 +9,8 @@ import msgspec
 from agent.docker.engine import Engine
 from agent.docker.images import DockerImages
 from agent.docker.logs import DockerLogs
+from agent.git.caps import Caps
 from agent.git.repos import GitRepos
-from agent.git.tree import Caps
 from agent.logs.store import DiskLogStore
 from agent.logs.transcripts import DiskTranscripts
 from agent.ports.addresses import Bridges
@@ -80,6 +80,7 @@ async def open_adapters(
                 blob_bytes=git.max_file_bytes,
                 total_bytes=git.max_tree_bytes,
             ),
+            max_bytes=git.max_push_bytes,
         ),
         proxy=proxy,
         bridges=bridges,

@@ -9,8 +9,8 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from contextlib import aclosing, asynccontextmanager, suppress
 from itertools import pairwise
 
 from agent.errors import Unavailable
@@ -48,12 +48,27 @@ class GitProcess:
         """Return up to `size` bytes of standard output; empty at its end."""
         return await _pipe(self._process.stdout).read(size)
 
+    async def feed(self, data: bytes) -> bool:
+        """Give it some input, as fast as it takes it. Return false if it wants no more."""
+        stdin = self._process.stdin
+        assert stdin is not None  # a pipe was asked for
+        if stdin.is_closing():
+            return False
+        try:
+            stdin.write(data)
+            await stdin.drain()
+        except (BrokenPipeError, ConnectionResetError):
+            return False
+        return True
+
     async def finish(self) -> None:
-        """Wait for the end.
+        """Close its input and wait for the end.
 
         Raises:
             GitFailed: the exit status is not 0.
         """
+        if self._process.stdin is not None:
+            self._process.stdin.close()
         await self._errors
         status = await self._process.wait()
         if status != 0:
@@ -77,10 +92,12 @@ class GitProcess:
 
 
 @asynccontextmanager
-async def started(command: Sequence[str], *, stdin: bytes | None = None) -> AsyncIterator[GitProcess]:
+async def started(
+    command: Sequence[str], *, stdin: bytes | None = None, is_fed: bool = False
+) -> AsyncIterator[GitProcess]:
     """Run `command` (see ``environment``) for the length of a block; killed at its end if it still runs.
 
-    `stdin` must fit into a pipe (64 KiB).
+    `stdin` must fit into a pipe (64 KiB); with `is_fed` the input comes by ``GitProcess.feed``.
 
     Raises:
         Unavailable: ``git.missing``, there is no git to run.
@@ -88,7 +105,7 @@ async def started(command: Sequence[str], *, stdin: bytes | None = None) -> Asyn
     try:
         process = await asyncio.create_subprocess_exec(
             *command,
-            stdin=asyncio.subprocess.DEVNULL if stdin is None else asyncio.subprocess.PIPE,
+            stdin=asyncio.subprocess.PIPE if is_fed or stdin is not None else asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
             env=environment(),
@@ -99,7 +116,7 @@ async def started(command: Sequence[str], *, stdin: bytes | None = None) -> Asyn
         raise Unavailable("git.missing", "There is no git on this machine.", "Install it: apt install git") from error
     git = GitProcess(process, command)
     try:
-        if process.stdin is not None:
+        if process.stdin is not None and not is_fed:
             process.stdin.write(stdin or b"")
             process.stdin.close()
         yield git
@@ -127,6 +144,23 @@ async def output(
     except TimeoutError as error:
         raise Unavailable("git.slow", f"Git did not answer within {seconds:.0f} s ({_verb(command)}).") from error
     return bytes(collected)
+
+
+async def fed(command: Sequence[str], chunks: AsyncGenerator[bytes, None], *, seconds: float) -> None:
+    """Run `command` on `chunks`, which come as fast as it takes them.
+
+    Raises:
+        GitFailed: the exit status is not 0.
+        Unavailable: it did not end within `seconds`. What `chunks` raises goes through, and git is killed.
+    """
+    try:
+        async with aclosing(chunks), asyncio.timeout(seconds), started(command, is_fed=True) as git:
+            async for chunk in chunks:
+                if not await git.feed(chunk):
+                    break
+            await git.finish()
+    except TimeoutError as error:
+        raise Unavailable("git.slow", f"Git did not end within {seconds:.0f} s ({_verb(command)}).") from error
 
 
 def _pipe(reader: asyncio.StreamReader | None) -> asyncio.StreamReader:

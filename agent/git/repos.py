@@ -12,17 +12,19 @@ import os
 import re
 import shutil
 import time
-from collections.abc import Iterable
+from collections.abc import AsyncIterator, Iterable
 from contextlib import suppress
 from pathlib import Path
 from uuid import uuid4
 
 from agent.errors import UserError
-from agent.git.environment import command
+from agent.git.caps import Caps
+from agent.git.environment import MAX_PUSH_BYTES, command
+from agent.git.imports import import_archive
 from agent.git.process import GitFailed, output
 from agent.git.refs import HEADS, is_branch_name
-from agent.git.tree import Caps, GitTree
-from agent.ports.source import Commit
+from agent.git.tree import GitTree
+from agent.ports.source import ArchiveCommit, Commit
 from proto.names import AppId
 
 _APP_ID = re.compile(r"[a-z0-9]{1,64}")
@@ -45,9 +47,11 @@ _TIDY_SECONDS = 900.0
 class GitRepos:
     """Implements ``SourceRepo`` by git."""
 
-    def __init__(self, folder: Path, *, caps: Caps | None = None) -> None:
+    def __init__(self, folder: Path, *, caps: Caps | None = None, max_bytes: int = MAX_PUSH_BYTES) -> None:
+        """`max_bytes`: of one archive as it comes."""
         self._folder = folder
         self._caps = caps or Caps()
+        self._max_bytes = max_bytes
 
     def path(self, app: AppId) -> Path:
         """Return the folder of the app's repository, for ``environment.receive_pack`` and ``upload_pack``."""
@@ -121,6 +125,19 @@ class GitRepos:
     def tree(self, app: AppId, commit: str) -> GitTree:
         """See ``SourceRepo.tree``."""
         return GitTree(self.path(app), commit=commit, caps=self._caps)
+
+    async def import_archive(self, app: AppId, upload: AsyncIterator[bytes], commit: ArchiveCommit) -> str:
+        """See ``SourceRepo.import_archive``."""
+        parent = await self.tip(app, commit.branch)
+        return await import_archive(
+            self.path(app),
+            self._aside(app),
+            upload,
+            commit=commit,
+            parent=parent,
+            caps=self._caps,
+            max_bytes=self._max_bytes,
+        )
 
     async def sync(self, app: AppId) -> None:
         """See ``SourceRepo.sync``."""

@@ -12,9 +12,8 @@ import re
 from collections.abc import AsyncGenerator
 from pathlib import Path
 
-import msgspec
-
 from agent.errors import Unavailable, UserError
+from agent.git.caps import Caps, Tally, shown
 from agent.git.environment import command
 from agent.git.process import READ_SECONDS, GitFailed, output, started
 from agent.ports.source import TreeEntry
@@ -33,20 +32,6 @@ _LFS_SIZES = range(100, 201)
 _LFS_LOOKED_AT = 50
 _NAMED = 3
 """How many paths a note names before it says "and n more"."""
-
-
-class Caps(msgspec.Struct, frozen=True, kw_only=True):
-    """What a tree may hold. Each default is far above real projects and far below what hurts a small server."""
-
-    entries: int = 100_000
-    """Files, symbolic links, submodules and folders."""
-    depth: int = 100
-    """Parts of a path."""
-    path_bytes: int = 4_096
-    """Of a whole path: PATH_MAX of Linux."""
-    blob_bytes: int = 1 << 30
-    total_bytes: int = 2 << 30
-    """Of all files together, as they unfold."""
 
 
 class GitTree:
@@ -156,25 +141,21 @@ class _Walk:
 
     def __init__(self, caps: Caps) -> None:
         self.entries: list[TreeEntry] = []
-        self._caps = caps
-        self._count = 0
-        self._total = 0
+        self._tally = Tally(caps, thing="commit")
+        self._longest_record = caps.path_bytes + 200
         self._rest = b""
 
     def feed(self, data: bytes) -> None:
         *records, self._rest = (self._rest + data).split(b"\0")
         for record in records:
             self._add(record)
-        if len(self._rest) > self._caps.path_bytes + 200:
-            self._check_path(self._rest.partition(b"\t")[2])
+        if len(self._rest) > self._longest_record:
+            self._tally.path(self._rest.partition(b"\t")[2])
 
     def _add(self, record: bytes) -> None:
         facts, _, path = record.partition(b"\t")
         mode, kind, blob, size = facts.split()
-        self._count += 1
-        if self._count > self._caps.entries:
-            raise _too_large(f"The commit has more than {self._caps.entries:,} files and folders.")
-        self._check_path(path)
+        self._tally.entry(path)
         if kind == b"tree":
             return
         entry = TreeEntry(
@@ -183,43 +164,13 @@ class _Walk:
             size=int(size) if kind == b"blob" else 0,
             blob=blob.decode("ascii"),
         )
-        self._check_size(entry)
+        self._tally.file(entry.path, size=entry.size)
         self.entries.append(entry)
-
-    def _check_path(self, path: bytes) -> None:
-        start = path[:80].decode("utf-8", "replace")
-        if len(path) > self._caps.path_bytes:
-            raise _too_large(f"A path has more than {self._caps.path_bytes:,} bytes: {start}…")
-        if path.count(b"/") >= self._caps.depth:
-            raise _too_large(f"A path is more than {self._caps.depth} folders deep: {start}…")
-
-    def _check_size(self, entry: TreeEntry) -> None:
-        self._total += entry.size
-        if entry.size > self._caps.blob_bytes:
-            raise _too_large(f"{shown(entry.path)} is larger than {_bytes(self._caps.blob_bytes)}.")
-        if self._total > self._caps.total_bytes:
-            raise _too_large(f"The files of the commit are larger than {_bytes(self._caps.total_bytes)} in all.")
-
-
-def shown(path: str) -> str:
-    """Return `path` as text that any stream can encode (names in git are bytes)."""
-    return path.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 
 def _listed(paths: list[str]) -> str:
     named = ", ".join(shown(path) for path in paths[:_NAMED])
     return named if len(paths) <= _NAMED else f"{named} and {len(paths) - _NAMED} more"
-
-
-def _bytes(count: int) -> str:
-    for unit, size in (("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)):
-        if count >= size:
-            return f"{count / size:g} {unit}"
-    return f"{count} bytes"
-
-
-def _too_large(message: str) -> UserError:
-    return UserError("source.too-large", message, "Take out of the repository what the app does not need.")
 
 
 def _no_such_commit(commit: str) -> UserError:

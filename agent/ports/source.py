@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
-from typing import Protocol
+from collections.abc import AsyncGenerator, AsyncIterator
+from typing import Literal, Protocol
 
 import msgspec
 
@@ -30,6 +30,23 @@ class Commit(msgspec.Struct, frozen=True):
     author: str
     subject: str
     """First line of the message. Hostile text like all the rest."""
+
+
+ArchiveKind = Literal["tar", "tar.gz", "zip"]
+
+
+class ArchiveCommit(msgspec.Struct, frozen=True, kw_only=True):
+    """How the files of an archive become a commit."""
+
+    branch: str
+    """What it is put on; made if there is none."""
+    kind: ArchiveKind | None = None
+    """What the archive is said to be; `None`: see what it is."""
+    author: str
+    email: str
+    message: str
+    at: float
+    """Unix seconds."""
 
 
 class SourceTree(Protocol):
@@ -101,6 +118,19 @@ class SourceRepo(Protocol):
         """Return a reader of the commit's files.
 
         Reading raises ``UserError`` (``source.no-such-commit``) if the commit is not there.
+        """
+        ...
+
+    async def import_archive(self, app: AppId, upload: AsyncIterator[bytes], commit: ArchiveCommit) -> str:
+        """Make a commit of the files in an archive, and no others, on top of its branch; return the branch's tip.
+
+        That is the old tip if the archive holds just its files. Nothing changes if anything is wrong. A folder that
+        holds everything is taken for the root. Members that lead out of the archive, by name or link, are refused.
+
+        Raises:
+            UserError: ``archive.…`` or ``source.…``: the archive is not taken; or ``source.moved``, the branch was
+                moved by somebody else meanwhile.
+            Unavailable: ``disk.full``, ``archive.slow`` or ``git.…``.
         """
         ...
 

@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 
 from agent.errors import UserError
+from agent.git.caps import Caps
 from agent.git.repos import GitRepos
-from agent.git.tree import Caps, GitTree
+from agent.git.tree import GitTree
 from proto.names import AppId
 from tests.support.git_client import EXECUTABLE, LINK, SUBMODULE, Client
 

@@ -1,0 +1,185 @@
+"""Makes a commit of an archive, without a work tree, as safely as if it had been pushed.
+
+The archive is put aside, read member by member and told to ``git fast-import`` in a repository that lives for this one
+commit and borrows the app's objects. What is new is packed from there and taken by ``git index-pack``, which checks
+each object as a push does; then the branch moves, if it is still where it was. Until that last step the app's
+repository has no new ref, and objects that none names are collected in time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import shutil
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from agent.errors import Unavailable, UserError
+from agent.git.archives import kind_of, members
+from agent.git.caps import Caps, in_units
+from agent.git.environment import command
+from agent.git.fast_import import REF, render
+from agent.git.process import GitFailed, fed, output, started
+from agent.git.refs import HEADS
+from agent.ports.source import ArchiveCommit
+
+IMPORT_SECONDS = 1_800.0
+"""For one archive, its upload included: half an hour, as for a build."""
+_TOGETHER = 1 << 20
+"""Bytes that are given to git at once."""
+_ANSWER = 4_096
+_NOWHERE = "0" * 40
+
+
+async def import_archive(
+    git_dir: Path,
+    aside: Path,
+    upload: AsyncIterator[bytes],
+    *,
+    commit: ArchiveCommit,
+    parent: str | None,
+    caps: Caps,
+    max_bytes: int,
+) -> str:
+    """Return the id of the commit that the branch of the repository `git_dir` points at afterwards.
+
+    `parent` is what it points at now.
+
+    It is the one that was there if the archive holds nothing else. `aside` is the path of a folder that does not exist
+    yet, and does not any more at the end; `max_bytes` bounds the archive as it comes.
+
+    Raises:
+        UserError: what ``archives.members`` and ``fast_import.render`` raise; ``archive.too-large``,
+            ``archive.wrong-type``, ``archive.refused`` (git's own checks), ``source.moved`` (somebody else moved the
+            branch meanwhile).
+        Unavailable: ``disk.full``, ``git.slow``, ``git.missing``.
+    """
+    try:
+        async with asyncio.timeout(IMPORT_SECONDS), _borrowing(git_dir, aside):
+            archive = aside / "upload"
+            await _store(archive, upload, max_bytes=max_bytes)
+            new = await _commit(aside, archive, commit, parent, caps)
+            if parent and await _tree(aside, new) == await _tree(aside, parent):
+                return parent
+            await _take_over(git_dir, aside, new, parent=parent)
+            await _move(git_dir, commit.branch, new, parent=parent)
+            return new
+    except TimeoutError as error:
+        message = f"The archive did not come and unfold within {IMPORT_SECONDS / 60:.0f} minutes."
+        raise Unavailable("archive.slow", message, "Try again, or push with git.") from error
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise Unavailable("disk.full", "The server's disk is full.", "Make space; doctor says where.") from error
+        raise
+
+
+@asynccontextmanager
+async def _borrowing(git_dir: Path, aside: Path) -> AsyncIterator[None]:
+    """Have a repository in `aside` for the length of a block that knows all objects of `git_dir`."""
+    try:
+        await output(command(aside, "init", "--quiet", "--bare", "--template=", "--object-format=sha1"), limit=_ANSWER)
+        await asyncio.to_thread(_borrow, git_dir, aside)
+        yield
+    finally:
+        await asyncio.to_thread(shutil.rmtree, aside, ignore_errors=True)
+
+
+def _borrow(git_dir: Path, aside: Path) -> None:
+    aside.chmod(0o700)
+    (aside / "objects" / "info").mkdir(exist_ok=True)
+    (aside / "objects" / "info" / "alternates").write_text(f"{git_dir.resolve() / 'objects'}\n")
+
+
+async def _store(path: Path, upload: AsyncIterator[bytes], *, max_bytes: int) -> None:
+    with path.open("wb") as file:
+        count = 0
+        async for chunk in upload:
+            count += len(chunk)
+            if count > max_bytes:
+                raise UserError(
+                    "archive.too-large",
+                    f"This archive is larger than {in_units(max_bytes)}.",
+                    "Leave out what the app does not need, or let the server take more: [git] max_push_bytes.",
+                )
+            await asyncio.to_thread(file.write, chunk)
+    if count == 0:
+        raise UserError("archive.empty", "There is no archive: nothing came.", "Give one: … < app.tar.gz")
+
+
+async def _commit(aside: Path, archive: Path, commit: ArchiveCommit, parent: str | None, caps: Caps) -> str:
+    """Return the id of the commit that holds what `archive` holds, made in the repository `aside`."""
+    with archive.open("rb") as file:
+        found = kind_of(file.read(8))
+        if commit.kind not in (None, found):
+            message = f"This is no {commit.kind} archive; it looks like {found}."
+            raise UserError("archive.wrong-type", message, f"Say so: --archive-type {found}")
+        file.seek(0)
+        stream = render(members(file, found, caps=caps), commit, parent=parent)
+        importing = command(aside, "fast-import", "--quiet", "--done")
+        try:
+            await fed(importing, _pieces(stream), seconds=IMPORT_SECONDS)
+        except GitFailed as error:
+            raise _refused(error) from error
+    return await _id(aside, REF)
+
+
+async def _pieces(stream: Iterator[bytes]) -> AsyncGenerator[bytes, None]:
+    """Yield the stream for fast-import in pieces of about a megabyte, each made in a thread."""
+    while piece := await asyncio.to_thread(_next, stream):
+        yield piece
+
+
+def _next(stream: Iterator[bytes]) -> bytes:
+    """Return the next pieces of `stream` as one; empty at its end."""
+    collected = bytearray()
+    for piece in stream:
+        collected += piece
+        if len(collected) >= _TOGETHER:
+            break
+    return bytes(collected)
+
+
+async def _take_over(git_dir: Path, aside: Path, new: str, *, parent: str | None) -> None:
+    """Put what `new` needs and `git_dir` has not into `git_dir`, each object checked."""
+    wanted = f"{new}\n" + (f"^{parent}\n" if parent else "")
+    packing = command(aside, "pack-objects", "--revs", "--stdout", "--quiet", "--threads=1")
+    checking = command(
+        git_dir,
+        *("-c", "fsck.badFilemode=error", "-c", "pack.threads=1"),
+        *("index-pack", "--stdin", "--strict", "--fsck-objects"),
+    )
+    try:
+        await fed(checking, _output(packing, stdin=wanted.encode()), seconds=IMPORT_SECONDS)
+    except GitFailed as error:
+        raise _refused(error) from error
+
+
+async def _output(arguments: list[str], *, stdin: bytes) -> AsyncGenerator[bytes, None]:
+    async with started(arguments, stdin=stdin) as git:
+        while data := await git.read():
+            yield data
+        await git.finish()
+
+
+async def _move(git_dir: Path, branch: str, new: str, *, parent: str | None) -> None:
+    try:
+        await output(command(git_dir, "update-ref", HEADS + branch, new, parent or _NOWHERE), limit=_ANSWER)
+    except GitFailed as error:
+        message = f"{branch} was pushed by somebody else meanwhile."
+        raise UserError("source.moved", message, "Try again, if it is still wanted.") from error
+
+
+async def _id(git_dir: Path, name: str) -> str:
+    answer = await output(command(git_dir, "rev-parse", "--verify", "--end-of-options", name), limit=_ANSWER)
+    return answer.decode("ascii").strip()
+
+
+async def _tree(git_dir: Path, commit: str) -> str:
+    return await _id(git_dir, f"{commit}^{{tree}}")
+
+
+def _refused(error: GitFailed) -> UserError:
+    lines = [line for line in error.error.splitlines() if line.startswith(("fatal: ", "error: "))]
+    reason = lines[0].partition(": ")[2] if lines else "it gave no reason"
+    return UserError("archive.refused", f"Git does not take these files: {reason[:300]}", "Mend the archive.")
