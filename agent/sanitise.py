@@ -92,6 +92,11 @@ def in_json(text: str) -> str:
     return _UNESCAPED.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
 
 
+def without_query(url: str) -> str:
+    """Return a URL without its query and fragment: signed addresses have their secrets there."""
+    return url.partition("#")[0].partition("?")[0]
+
+
 def _keep_colour(match: re.Match[str]) -> str:
     parameters = match["sgr"]
     if parameters is None:

@@ -10,6 +10,7 @@ from agent.docker.engine import Engine
 from agent.docker.images import DockerImages
 from agent.docker.logs import DockerLogs
 from agent.git.caps import Caps
+from agent.git.downloads import HttpDownloads
 from agent.git.repos import GitRepos
 from agent.logs.store import DiskLogStore
 from agent.logs.transcripts import DiskTranscripts
@@ -32,6 +33,7 @@ class Adapters(msgspec.Struct, frozen=True, kw_only=True):
     logs: DiskLogStore
     transcripts: DiskTranscripts
     repos: GitRepos
+    downloads: HttpDownloads
     proxy: HaproxyProxy
     bridges: Bridges
 
@@ -82,6 +84,7 @@ async def open_adapters(
             ),
             max_bytes=git.max_push_bytes,
         ),
+        downloads=HttpDownloads(),
         proxy=proxy,
         bridges=bridges,
     )

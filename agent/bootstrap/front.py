@@ -36,6 +36,7 @@ def make_shell(
         proxy=adapters.proxy,
         images=adapters.images,
         source=adapters.repos,
+        downloads=adapters.downloads,
         transcripts=adapters.transcripts,
         logs=adapters.logs,
         clock=clock,

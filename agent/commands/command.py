@@ -33,7 +33,7 @@ from agent.ports.logs import LogReader, Transcripts
 from agent.ports.proxy import Proxy
 from agent.ports.scheduler import Scheduler
 from agent.ports.session import Session, User
-from agent.ports.source import SourceRepo
+from agent.ports.source import Downloads, SourceRepo
 from agent.ports.world import Clock, Ids
 from agent.state import apps
 from agent.state.database import Database
@@ -90,6 +90,7 @@ class World(msgspec.Struct, frozen=True, kw_only=True):
     proxy: Proxy
     images: Images
     source: SourceRepo
+    downloads: Downloads
     transcripts: Transcripts
     logs: LogReader
     clock: Clock
@@ -117,6 +118,7 @@ class Context:
         self.proxy = world.proxy
         self.images = world.images
         self.source = world.source
+        self.downloads = world.downloads
         self.transcripts = world.transcripts
         self.logs = world.logs
         self.clock = world.clock

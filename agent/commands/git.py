@@ -3,18 +3,28 @@
 from __future__ import annotations
 
 import re
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from typing import Annotated
 
+from agent import sanitise
 from agent.commands import deploying, settings
-from agent.commands.arguments import App, Argument, quoted
+from agent.commands.arguments import App, Argument, Option, quoted
 from agent.commands.command import Command, Context
 from agent.commands.deploying import Wish
 from agent.commands.replies import STEP, Reply
 from agent.commands.reports import AppOrEvery, Row, Rows, report
 from agent.commands.settings import property_rows
 from agent.errors import UserError
+from agent.lifecycle import properties
 from agent.lifecycle.properties import Property
+from agent.ports.source import ArchiveCommit, ArchiveKind
 from agent.state.apps import App as AppRow
+from agent.state.deploys import Deploy
+
+DEPLOY_BRANCH = "git.deploy-branch"
+FIRST_BRANCH = "main"
+"""Where an archive goes in an app without a deploy branch."""
 
 _IMAGE = re.compile(
     r"(?=.{1,400}\Z)[A-Za-z0-9][A-Za-z0-9._:-]*(/[a-z0-9._-]+)*(:[A-Za-z0-9_][A-Za-z0-9_.-]{0,127})?(@sha256:[0-9a-f]{64})?"
@@ -76,6 +86,87 @@ class GitFromImage(Command, frozen=True, kw_only=True):
             deploy = await deploying.accept(tx, ctx=ctx, app=ctx.app.id, wish=wish)
         await ctx.progress(f"{STEP}Deploying {self.image} as {ctx.app.name}")
         return await deploying.show(ctx, deploy)
+
+
+class GitFromArchive(Command, frozen=True, kw_only=True):
+    """Deploy the files of an archive: tar, tar.gz or zip, from standard input or a URL.
+
+    They become a commit on the deploy branch, in place of all files that were there; its history stays. A single
+    folder that holds everything is taken for the root, and a .git in it is left out. Nothing is taken of an archive
+    with members that lead out of it, or that unfolds to more than may be pushed.
+    """
+
+    name = "git:from-archive"
+    permission = "change"
+    examples = (
+        "git:from-archive blog https://example.com/blog-1.2.tar.gz",
+        "git:from-archive blog < blog.zip",
+    )
+
+    app: App
+    url: Annotated[str, Argument(help="Where it is; standard input if left out.")] = ""
+    author: Annotated[str, Argument(help="Whose name the commit bears; your key's.", metavar="name")] = ""
+    email: Annotated[str, Argument(help="And whose address.")] = ""
+    archive_type: Annotated[
+        ArchiveKind | None,
+        Option(names=("--archive-type",), help="What it is; seen by itself if left out.", metavar="type"),
+    ] = None
+
+    async def run(self, ctx: Context) -> Reply:
+        """Make the commit, then take on its deploy."""
+        where = sanitise.without_query(self.url) if self.url else "standard input"
+        if not self.url and ctx.session.is_tty:
+            raise UserError(
+                "archive.no-input",
+                "There is nothing on standard input.",
+                f"Give a file: git:from-archive {ctx.app.name} < app.tar.gz",
+            )
+        await ctx.progress(f"{STEP}Reading the archive from {where}")
+        branch = await ctx.database.read.properties.effective(ctx.app.id, DEPLOY_BRANCH) or FIRST_BRANCH
+        commit = ArchiveCommit(
+            branch=branch,
+            kind=self.archive_type,
+            author=self.author or ctx.user.name,
+            email=self.email,
+            message=f"Archive from {where}",
+            at=ctx.clock.now(),
+        )
+        upload = ctx.downloads.fetch(self.url) if self.url else _input(ctx)
+        async with aclosing(upload):
+            tip = await ctx.source.import_archive(ctx.app.id, upload, commit)
+        await ctx.source.sync(ctx.app.id)
+        return await deploying.show(ctx, await _deploy_tip(ctx, branch=branch, tip=tip, why=f"archive from {where}"))
+
+
+async def _input(ctx: Context) -> AsyncGenerator[bytes, None]:
+    while data := await ctx.session.read():
+        yield data
+
+
+async def _deploy_tip(ctx: Context, *, branch: str, tip: str, why: str) -> Deploy:
+    """Take on the deploy of the branch's tip; one that is under way is returned.
+
+    Raises:
+        UserError: ``source.unchanged``, it is live already; ``app.destroyed``.
+    """
+    app = ctx.app
+    async with ctx.database.transaction() as tx:
+        row = await tx.apps.get(app.id)
+        if row is None or row.destroyed_at is not None:
+            raise UserError("app.destroyed", f"{app.name} was destroyed meanwhile.", "Make it: apps:create <name>")
+        under_way = await tx.deploys.under_way(app.id)
+        if under_way and under_way[-1].commit_id == tip:
+            return under_way[-1]
+        live = await tx.releases.get(app.id, row.live_release) if row.live_release else None
+        if not under_way and live and live.commit_id == tip:
+            hint = f"To build it again: ps:rebuild {app.name}"
+            raise UserError("source.unchanged", "The archive holds just what is live already.", hint)
+        if await tx.properties.get(app.id, DEPLOY_BRANCH) is None:
+            await properties.set_property(tx, app=app.id, name=DEPLOY_BRANCH, value=branch)
+        deploy = await deploying.accept(tx, ctx=ctx, app=app.id, wish=Wish(kind="push", why=why, commit=tip))
+    await ctx.source.set_head(app.id, branch)
+    await ctx.progress(f"{STEP}Deploying {app.name} at {tip[:8]}; it goes on if you leave (Ctrl-C)")
+    return deploy
 
 
 async def _rows(ctx: Context, app: AppRow, *, branch: str) -> Rows:

@@ -144,3 +144,16 @@ class SourceRepo(Protocol):
     async def tidy(self, app: AppId) -> None:
         """Remove what killed pushes left, and repack when it is worth it. Safe beside pushes; repeating is harmless."""
         ...
+
+
+class Downloads(Protocol):
+    """What lies at URLs."""
+
+    def fetch(self, url: str) -> AsyncGenerator[bytes, None]:
+        """Yield what is at `url` (http or https), as it comes. Close the generator to end it.
+
+        Raises:
+            UserError: ``download.invalid``, ``download.has-password``, ``download.forbidden`` (a link-local address),
+                ``download.failed``; the text names the URL without its query.
+        """
+        ...

@@ -43,6 +43,7 @@ class Desk:
                 proxy=core.proxy,
                 images=core.images,
                 source=core.repos,
+                downloads=core.downloads,
                 transcripts=core.transcripts,
                 logs=core.logs,
                 clock=core.clock,

@@ -30,7 +30,7 @@ from tests.fakes.images import FakeBuilder, FakeImages, choose
 from tests.fakes.logs import FakeLogs, FakeTranscripts
 from tests.fakes.proxy import FakeProxy
 from tests.fakes.scheduler import FakeProber, FakeScheduler
-from tests.fakes.source import FakeRepos
+from tests.fakes.source import FakeDownloads, FakeRepos
 from tests.fakes.world import FakeClock, SeededIds
 
 Reach = Callable[[Any], Any]
@@ -47,6 +47,7 @@ class World:
         self.prober = FakeProber()
         self.proxy = FakeProxy()
         self.repos = FakeRepos()
+        self.downloads = FakeDownloads()
         self.images = FakeImages()
         self.builder = FakeBuilder(self.images)
         self.logs = FakeLogs()
@@ -66,6 +67,7 @@ class Core:
         self.clock = clock
         self.ids = world.ids
         self.scheduler, self.prober, self.proxy = world.scheduler, world.prober, world.proxy
+        self.downloads = world.downloads
         self.repos, self.images, self.builder = world.repos, world.images, world.builder
         self.logs, self.transcripts = world.logs, world.transcripts
         self._vault = vault

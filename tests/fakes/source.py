@@ -107,6 +107,18 @@ class FakeRepos:
         return None
 
 
+class FakeDownloads:
+    """Fulfils ``Downloads`` from a dictionary."""
+
+    def __init__(self) -> None:
+        self.pages: dict[str, bytes] = {}
+
+    async def fetch(self, url: str) -> AsyncGenerator[bytes, None]:
+        if url not in self.pages:
+            raise UserError("download.failed", f"{url} cannot be fetched: nobody answers there.", "Look at it.")
+        yield self.pages[url]
+
+
 def _bytes(archive: tarfile.TarFile, info: tarfile.TarInfo) -> bytes:
     content = archive.extractfile(info)
     assert content is not None

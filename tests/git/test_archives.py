@@ -181,7 +181,8 @@ REFUSED: dict[str, tuple[Callable[[], bytes], str]] = {
     "too much in all": (lambda: tar(*((str(n), b"x" * 1_999) for n in range(3))), "source.too-large"),
     "a bomb of zeros in a zip": (lambda: zipped(("a", bytes(10_000_000), 0)), "source.too-large"),
     "a bomb of zeros in a tar.gz": (lambda: gzip.compress(tar(("a", bytes(10_000_000)))), "source.too-large"),
-    "a bomb of headers": (lambda: gzip.compress(bytes(512) * 1 + tar(("a", b"")) + bytes(1)), "archive.empty"),
+    "an end before the first file": (lambda: bytes(1_024) + tar(("a", b"1")), "archive.empty"),
+    "a bomb of headers for one file": (lambda: gzip.compress(headers(500)), "source.too-large"),
     "a name of 9 MB": (lambda: gzip.compress(tar(("p" * 9_000_000, b""))), "source.too-large"),
     "a file that says it is huge": (lambda: huge_sparse(), "source.too-large"),
     "more than may be sent": (lambda: tar(("a", b"x" * 200_000)), "archive.too-large"),
@@ -210,6 +211,13 @@ def huge_sparse() -> bytes:
         "GNU.sparse.size": "9" * 15,
     }
     return tar((info, b"x"))
+
+
+def headers(count: int) -> bytes:
+    """Return a tar whose first member has `count` extended headers before it."""
+    info = tarfile.TarInfo("a")
+    info.pax_headers = {"comment": "x" * 400}
+    return info.tobuf(tarfile.PAX_FORMAT)[:-512] * count + tar(("a", b"1"))
 
 
 def broken_sum() -> bytes:

@@ -1,0 +1,112 @@
+"""``git:from-archive``: what it deploys, what it answers, what it refuses."""
+
+from __future__ import annotations
+
+import io
+import tarfile
+
+from proto.wire import Exit
+from tests.commands.desk import DOCKERFILE, Desk
+
+
+def archive(files: dict[str, str]) -> bytes:
+    made = io.BytesIO()
+    with tarfile.open(fileobj=made, mode="w") as tar:
+        for name, text in files.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(text.encode())
+            tar.addfile(info, io.BytesIO(text.encode()))
+    return made.getvalue()
+
+
+APP = archive(DOCKERFILE)
+
+
+async def test_an_archive_on_standard_input_goes_live(desk: Desk) -> None:
+    app = await desk.core.create("blog")
+    answer = await desk.meanwhile("git:from-archive blog", APP)
+    assert answer.status == 0, answer.err
+    assert "-----> Reading the archive from standard input" in answer.out
+    assert await desk.database.read.properties.get(app.id, "git.deploy-branch") == "main"
+    assert desk.core.repos.heads[app.id] == "main"
+    newest = await desk.database.read.deploys.newest(app.id)
+    assert newest and newest.status == "live" and newest.why == "archive from standard input"
+    assert newest.commit_id == await desk.core.repos.tip(app.id, "main")
+
+
+async def test_an_archive_at_an_address_goes_live_and_its_query_is_told_nobody(desk: Desk) -> None:
+    app = await desk.core.create("blog")
+    desk.core.downloads.pages["https://example.com/a.tar?token=hunter2"] = APP
+    answer = await desk.meanwhile("git:from-archive blog https://example.com/a.tar?token=hunter2")
+    assert answer.status == 0, answer.err
+    newest = await desk.database.read.deploys.newest(app.id)
+    assert newest and newest.why == "archive from https://example.com/a.tar"
+    assert "hunter2" not in answer.out + answer.err
+
+
+async def test_an_archive_goes_onto_the_deploy_branch(desk: Desk) -> None:
+    app = await desk.core.create("blog")
+    assert (await desk.give("git:set blog deploy-branch production")).status == 0
+    assert (await desk.meanwhile("git:from-archive blog", APP)).status == 0
+    assert await desk.core.repos.branches(app.id) == ["production"]
+
+
+async def test_the_same_archive_again_says_that_it_is_live(desk: Desk) -> None:
+    app = await desk.core.create("blog")
+    assert (await desk.meanwhile("git:from-archive blog", APP)).status == 0
+    again = await desk.meanwhile("git:from-archive blog", APP)
+    assert again.status == Exit.FAILED
+    assert "just what is live already" in again.err and "ps:rebuild blog" in again.err
+    assert len(await desk.database.read.deploys.of_app(app.id)) == 1
+
+
+async def test_the_same_archive_is_deployed_again_after_a_failure_and_after_a_rollback(desk: Desk) -> None:
+    app = await desk.core.create("blog")
+    broken = archive({"Dockerfile": "RUN false"})
+    assert (await desk.meanwhile("git:from-archive blog", APP)).status == 0
+    for _ in range(2):
+        assert (await desk.meanwhile("git:from-archive blog", broken)).status == Exit.FAILED
+    other = archive({**DOCKERFILE, "more": "1"})
+    assert (await desk.meanwhile("git:from-archive blog", other)).status == 0
+    assert (await desk.meanwhile("releases:rollback blog v1")).status == 0
+    assert (await desk.meanwhile("git:from-archive blog", other)).status == 0
+    assert [deploy.status for deploy in await desk.database.read.deploys.of_app(app.id)] == [
+        "live",
+        "live",
+        "live",
+        "failed",
+        "failed",
+        "live",
+    ]
+
+
+async def test_what_was_committed_and_not_recorded_is_deployed_by_asking_again(desk: Desk) -> None:
+    app = await desk.core.create("blog")
+    assert (await desk.meanwhile("git:from-archive blog", APP)).status == 0
+    other = archive({**DOCKERFILE, "more": "1"})
+    # As a crash between git and the database leaves it.
+    desk.core.repos.put(app.id, "e" * 40, {**DOCKERFILE, "more": "1"})
+    assert (await desk.meanwhile("git:from-archive blog", other)).status == 0
+    newest = await desk.database.read.deploys.newest(app.id)
+    assert newest and newest.commit_id == "e" * 40 and newest.status == "live"
+
+
+async def test_a_terminal_is_no_archive(desk: Desk) -> None:
+    await desk.core.create("blog")
+    answer = await desk.give("git:from-archive blog", is_tty=True)
+    assert answer.status == Exit.FAILED and "git:from-archive blog < app.tar.gz" in answer.err
+
+
+async def test_words_that_make_no_sense_are_refused(desk: Desk) -> None:
+    await desk.core.create("blog")
+    assert (await desk.give("git:from-archive blog --archive-type rar", APP)).status != 0
+    assert (await desk.give("git:from-archive none", APP)).status == Exit.NO_SUCH_APP
+    gone = await desk.give("git:from-archive blog https://example.com/none.zip")
+    assert gone.status == Exit.FAILED and "cannot be fetched" in gone.err
+
+
+async def test_scripts_get_the_outcome(desk: Desk) -> None:
+    await desk.core.create("blog")
+    answer = await desk.meanwhile("git:from-archive blog --format json", APP)
+    assert answer.status == 0
+    assert answer.json()["deploy"]["status"] == "live"  # type: ignore[index]

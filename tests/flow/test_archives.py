@@ -1,0 +1,55 @@
+"""Apps deployed from archives by the whole product: real ssh, git, Docker and HAProxy."""
+
+from __future__ import annotations
+
+import io
+import tarfile
+
+import pytest
+
+from tests.support.rig import Rig, small_app
+
+pytestmark = [pytest.mark.real, pytest.mark.asyncio(loop_scope="module")]
+
+
+def tar_gz(files: dict[str, str]) -> bytes:
+    made = io.BytesIO()
+    with tarfile.open(fileobj=made, mode="w:gz") as tar:
+        for name, text in files.items():
+            info = tarfile.TarInfo(f"app-1.0/{name}")
+            info.size = len(text.encode())
+            tar.addfile(info, io.BytesIO(text.encode()))
+    return made.getvalue()
+
+
+async def test_an_archive_goes_live_and_so_does_a_push_on_top_of_it(boat: Rig) -> None:
+    await boat.must("apps:create", "packed")
+    done = await boat.ssh("git:from-archive", "packed", stdin=tar_gz(small_app("1")))
+    assert done.status == 0, done.err
+    assert "=====> Application deployed:" in done.out
+    assert (await boat.http("packed.localhost")).text == "version 1\n"
+
+    again = await boat.ssh("git:from-archive", "packed", stdin=tar_gz(small_app("1")))
+    assert again.status == 1 and "just what is live already" in again.err
+
+    done = await boat.ssh("git:from-archive", "packed", stdin=tar_gz(small_app("2")))
+    assert done.status == 0, done.err
+    assert (await boat.http("packed.localhost")).text == "version 2\n"
+
+    app = boat.checkout("packed", {})
+    await app.git("init", "-q", "-b", "main")
+    await app.git("pull", "-q", boat.boat.remote("packed"), "main")
+    assert (app.folder / "index.html").read_text() == "version 2\n"
+    app.write({"index.html": "version 3\n"})
+    pushed = await boat.git_push(app)
+    assert pushed.status == 0, pushed.err
+    assert (await boat.http("packed.localhost")).text == "version 3\n"
+
+
+async def test_an_archive_that_leads_out_of_itself_changes_nothing(boat: Rig) -> None:
+    await boat.must("apps:create", "escaping")
+    done = await boat.ssh("git:from-archive", "escaping", stdin=tar_gz({"../../evil": "x"}))
+    assert done.status == 1 and "leads out of it" in done.err and "Traceback" not in done.err
+    assert await boat.must("deploys", "escaping", "--format", "json") == "[]\n"
+    names = [path.name for path in (boat.data / "repos").iterdir()]
+    assert not [name for name in names if name.startswith(".")]
