@@ -74,6 +74,8 @@ class GitSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     """One file, unpacked: a pack of 1 MB can hold 1 GiB of zeros."""
     max_tree_bytes: Count = 2 << 30
     """All files of one commit, unpacked."""
+    max_image_bytes: Count = 10 << 30
+    """Bytes of one archive for git:load-image, as sent and unpacked. It lies in the data folder while it is read."""
     creates_apps: bool = True
     """Whether a push to an app that does not exist creates it."""
 

@@ -6,10 +6,10 @@ import contextlib
 
 import msgspec
 
+from agent.archives.caps import Caps
 from agent.docker.engine import Engine
 from agent.docker.images import DockerImages
 from agent.docker.logs import DockerLogs
-from agent.git.caps import Caps
 from agent.git.downloads import HttpDownloads
 from agent.git.repos import GitRepos
 from agent.logs.store import DiskLogStore
@@ -68,7 +68,7 @@ async def open_adapters(
     return Adapters(
         scheduler=DockerScheduler(engine, bridges=bridges),
         prober=DockerProber(engine),
-        images=DockerImages(engine),
+        images=DockerImages(engine, spool=folder, max_load_bytes=git.max_image_bytes),
         engine=engine,
         log_source=DockerLogs(engine),
         logs=logs,

@@ -125,4 +125,5 @@ def _janitor(on: Ground) -> Janitor:
         logs=on.adapters.logs,
         transcripts=on.adapters.transcripts,
         kept_releases=on.settings.replicas.kept_releases,
+        clock=on.clock,
     )

@@ -21,6 +21,8 @@ class Wish(msgspec.Struct, frozen=True, kw_only=True):
 
     kind: Kind
     why: str
+    id: DeployId | None = None
+    """Known already, where something was made for it; a new one otherwise."""
     commit: str | None = None
     image: str | None = None
     from_release: int | None = None
@@ -31,7 +33,7 @@ async def accept(tx: Transaction, *, ctx: Context, app: AppId, wish: Wish) -> De
     """Take on a deploy in the name of the one who asks. Raises as ``agent.lifecycle.deploys.accept`` does."""
     return await deploys.accept(
         tx,
-        deploy=DeployId(ctx.ids.new("d")),
+        deploy=wish.id or DeployId(ctx.ids.new("d")),
         app=app,
         kind=wish.kind,
         by=ctx.user.name,

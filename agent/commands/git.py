@@ -20,7 +20,9 @@ from agent.lifecycle import properties
 from agent.lifecycle.properties import Property
 from agent.ports.source import ArchiveCommit, ArchiveKind
 from agent.state.apps import App as AppRow
+from agent.state.database import Transaction
 from agent.state.deploys import Deploy
+from proto.names import DeployId
 
 DEPLOY_BRANCH = "git.deploy-branch"
 FIRST_BRANCH = "main"
@@ -80,10 +82,46 @@ class GitFromImage(Command, frozen=True, kw_only=True):
     async def run(self, ctx: Context) -> Reply:
         """Take on a deploy of the image."""
         if not _IMAGE.fullmatch(self.image):
-            raise UserError("image.invalid", f"{quoted(self.image)} is not an image's name.", "Write it as: nginx:1.27")
+            raise _no_image(self.image)
         wish = Wish(kind="image", why=f"Deployed {self.image}", image=self.image)
         async with ctx.database.transaction() as tx:
             deploy = await deploying.accept(tx, ctx=ctx, app=ctx.app.id, wish=wish)
+        await ctx.progress(f"{STEP}Deploying {self.image} as {ctx.app.name}")
+        return await deploying.show(ctx, deploy)
+
+
+class GitLoadImage(Command, frozen=True, kw_only=True):
+    """Deploy an image that docker save wrote, from standard input.
+
+    For images that no registry has. The engine gets that image alone, under a name of Pushboat's own: names in the
+    archive move nothing that is there. It replaces what was pushed, until the next push.
+    """
+
+    name = "git:load-image"
+    permission = "change"
+    examples = ("git:load-image blog blog:1.2 < blog.tar",)
+
+    app: App
+    image: Annotated[str, Argument(help="The image's name in the archive, with tag.")]
+
+    async def run(self, ctx: Context) -> Reply:
+        """Give the image to the engine, then take on its deploy."""
+        if not _IMAGE.fullmatch(self.image):
+            raise _no_image(self.image)
+        _need_input(ctx, f"git:load-image {ctx.app.name} {self.image} < image.tar")
+        await ctx.progress(f"{STEP}Reading the image {self.image} from standard input")
+        id_ = DeployId(ctx.ids.new("d"))
+        tag = ctx.images.tag_for(ctx.app.id, id_)
+        async with aclosing(_input(ctx)) as upload:
+            image = await ctx.images.load(upload, name=self.image, tag=tag)
+        wish = Wish(kind="image", why=f"Loaded {self.image}", image=image.id, id=id_)
+        try:
+            async with ctx.database.transaction() as tx:
+                await _must_stand(tx, ctx)
+                deploy = await deploying.accept(tx, ctx=ctx, app=ctx.app.id, wish=wish)
+        except UserError:
+            await ctx.images.untag(tag)
+            raise
         await ctx.progress(f"{STEP}Deploying {self.image} as {ctx.app.name}")
         return await deploying.show(ctx, deploy)
 
@@ -115,12 +153,8 @@ class GitFromArchive(Command, frozen=True, kw_only=True):
     async def run(self, ctx: Context) -> Reply:
         """Make the commit, then take on its deploy."""
         where = sanitise.without_query(self.url) if self.url else "standard input"
-        if not self.url and ctx.session.is_tty:
-            raise UserError(
-                "archive.no-input",
-                "There is nothing on standard input.",
-                f"Give a file: git:from-archive {ctx.app.name} < app.tar.gz",
-            )
+        if not self.url:
+            _need_input(ctx, f"git:from-archive {ctx.app.name} < app.tar.gz")
         await ctx.progress(f"{STEP}Reading the archive from {where}")
         branch = await ctx.database.read.properties.effective(ctx.app.id, DEPLOY_BRANCH) or FIRST_BRANCH
         commit = ArchiveCommit(
@@ -138,6 +172,15 @@ class GitFromArchive(Command, frozen=True, kw_only=True):
         return await deploying.show(ctx, await _deploy_tip(ctx, branch=branch, tip=tip, why=f"archive from {where}"))
 
 
+def _no_image(name: str) -> UserError:
+    return UserError("image.invalid", f"{quoted(name)} is not an image's name.", "Write it as: nginx:1.27")
+
+
+def _need_input(ctx: Context, example: str) -> None:
+    if ctx.session.is_tty:
+        raise UserError("archive.no-input", "There is nothing on standard input.", f"Give a file: {example}")
+
+
 async def _input(ctx: Context) -> AsyncGenerator[bytes, None]:
     while data := await ctx.session.read():
         yield data
@@ -151,9 +194,7 @@ async def _deploy_tip(ctx: Context, *, branch: str, tip: str, why: str) -> Deplo
     """
     app = ctx.app
     async with ctx.database.transaction() as tx:
-        row = await tx.apps.get(app.id)
-        if row is None or row.destroyed_at is not None:
-            raise UserError("app.destroyed", f"{app.name} was destroyed meanwhile.", "Make it: apps:create <name>")
+        row = await _must_stand(tx, ctx)
         under_way = await tx.deploys.under_way(app.id)
         if under_way and under_way[-1].commit_id == tip:
             return under_way[-1]
@@ -167,6 +208,14 @@ async def _deploy_tip(ctx: Context, *, branch: str, tip: str, why: str) -> Deplo
     await ctx.source.set_head(app.id, branch)
     await ctx.progress(f"{STEP}Deploying {app.name} at {tip[:8]}; it goes on if you leave (Ctrl-C)")
     return deploy
+
+
+async def _must_stand(tx: Transaction, ctx: Context) -> AppRow:
+    """Return the app as it is now; what came may have come for long. Raises ``UserError`` ``app.destroyed``."""
+    row = await tx.apps.get(ctx.app.id)
+    if row is None or row.destroyed_at is not None:
+        raise UserError("app.destroyed", f"{ctx.app.name} was destroyed meanwhile.", "Make it: apps:create <name>")
+    return row
 
 
 async def _rows(ctx: Context, app: AppRow, *, branch: str) -> Rows:

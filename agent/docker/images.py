@@ -4,17 +4,31 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Sequence
+import tempfile
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import aclosing
+from functools import partial
+from pathlib import Path
 from typing import Any, Final
 
 import msgspec
 
+from agent.archives.caps import Caps
+from agent.archives.incoming import HEAD_BYTES, in_pieces, raise_if_full, store
+from agent.archives.members import kind_of, members
 from agent.docker.engine import Engine, Faulted, Refused
+from agent.docker.saved import renamed
 from agent.docker.stamps import unix_seconds
 from agent.errors import Unavailable, UserError
 from agent.ports.images import ImageInfo
 from agent.ports.world import Say
 from proto.names import AppId, DeployId
+
+MAX_LOAD_BYTES: Final = 10 << 30
+"""Of one archive of an image, unless set otherwise."""
+MAX_LOAD_FILES: Final = 20_000
+"""An image has three files for each layer, and at most 127 layers."""
+_TAR: Final = {"Content-Type": "application/x-tar"}
 
 PULL_SILENCE_SECONDS: Final = 120.0
 """A pull that says nothing for so long has lost its registry."""
@@ -71,8 +85,11 @@ class _Progress(msgspec.Struct, frozen=True):
 class DockerImages:
     """Fulfils ``agent.ports.images.Images``."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, *, spool: Path | None = None, max_load_bytes: int = MAX_LOAD_BYTES) -> None:
+        """`spool`: where an archive lies meanwhile. `max_load_bytes`: of it, as it comes and as it unfolds."""
+        self._spool = spool
         self._engine = engine
+        self._load_caps = Caps(entries=MAX_LOAD_FILES, blob_bytes=max_load_bytes, total_bytes=max_load_bytes)
         self._prefix = f"pushboat-{engine.instance}"
 
     async def find(self, reference: str) -> ImageInfo | None:
@@ -95,7 +112,7 @@ class DockerImages:
         params = {"fromImage": reference if parts["tag"] or parts["digest"] else f"{reference}:latest"}
         try:
             async with self._engine.stream("POST", "images/create", params=params, answer_within=None) as chunks:
-                await _report(_patient(chunks), say=say, reference=reference)
+                await _report(_patient(chunks), say=say, failed=partial(_not_found, reference), reference=reference)
         except Refused as refusal:
             raise _not_found(reference, refusal.message) from refusal
         except Faulted as fault:
@@ -103,6 +120,32 @@ class DockerImages:
         found = await self.find(params["fromImage"])
         if found is None:
             raise _not_found(reference, "the registry sent nothing")
+        return found
+
+    async def load(self, upload: AsyncIterator[bytes], *, name: str, tag: str) -> ImageInfo:
+        """See ``Images``. The archive lies in a file without a name meanwhile, which goes with this process."""
+        self._own(tag)
+        try:
+            with tempfile.TemporaryFile(dir=self._spool) as file:
+                await store(file, upload, max_bytes=self._load_caps.total_bytes)
+                kind = kind_of(file.read(HEAD_BYTES))
+                file.seek(0)
+                body = in_pieces(renamed(members(file, kind, caps=self._load_caps), name=name, tag=tag))
+                async with (
+                    aclosing(body),
+                    self._engine.stream(
+                        "POST", "images/load", params={"quiet": 1}, body=body, headers=_TAR, answer_within=None
+                    ) as chunks,
+                ):
+                    await _report(chunks, say=lambda line: None, failed=_not_loaded)
+        except Refused as refusal:
+            raise _not_loaded(refusal.message) from refusal
+        except OSError as error:
+            raise_if_full(error)
+            raise
+        found = await self.find(tag)
+        if found is None:
+            raise _not_loaded("nothing of that name came out of it")
         return found
 
     async def keep(self, image: str, *, tag: str) -> None:
@@ -184,8 +227,10 @@ async def _patient(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
         yield chunk
 
 
-async def _report(chunks: AsyncIterator[bytes], *, say: Say, reference: str) -> None:
-    """Read a pull to its end; now and then say how far it is."""
+async def _report(
+    chunks: AsyncIterator[bytes], *, say: Say, failed: Callable[[str], UserError], reference: str = ""
+) -> None:
+    """Read a pull or load to its end; now and then say how far it is."""
     loop = asyncio.get_running_loop()
     layers: dict[str, tuple[int, int]] = {}
     rest, next_report = b"", loop.time() + PULL_REPORT_SECONDS
@@ -194,7 +239,7 @@ async def _report(chunks: AsyncIterator[bytes], *, say: Say, reference: str) -> 
         for line in filter(bytes.strip, lines):
             step = msgspec.json.decode(line, type=_Progress)
             if step.error:
-                raise _not_found(reference, step.error)
+                raise failed(step.error)
             if step.amount and step.amount.total and step.status == "Downloading":
                 layers[step.id] = (step.amount.current, step.amount.total)
         if layers and loop.time() >= next_report:
@@ -208,4 +253,10 @@ def _not_found(reference: str, reason: str) -> UserError:
         "image.not-found",
         f"The image {reference} could not be fetched: {reason.strip()}",
         "Check its name and tag, and that its registry can be reached from this machine without a login.",
+    )
+
+
+def _not_loaded(reason: str) -> UserError:
+    return UserError(
+        "image.bad-archive", f"Docker does not take this image: {reason.strip()[:300]}", "Make it with: docker save"
     )

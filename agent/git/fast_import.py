@@ -7,8 +7,8 @@ from collections.abc import Iterator
 
 import msgspec
 
+from agent.archives.members import LINK, Member, unsafe
 from agent.errors import UserError
-from agent.git.archives import LINK, Member, unsafe
 from agent.ports.source import ArchiveCommit
 
 REF = "refs/heads/import"

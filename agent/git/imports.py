@@ -9,15 +9,16 @@ repository has no new ref, and objects that none names are collected in time.
 from __future__ import annotations
 
 import asyncio
-import errno
 import shutil
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import IO
 
+from agent.archives.caps import Caps
+from agent.archives.incoming import HEAD_BYTES, in_pieces, raise_if_full, store
+from agent.archives.members import kind_of, members
 from agent.errors import Unavailable, UserError
-from agent.git.archives import kind_of, members
-from agent.git.caps import Caps, in_units
 from agent.git.environment import command
 from agent.git.fast_import import REF, render
 from agent.git.process import GitFailed, fed, output, started
@@ -26,8 +27,6 @@ from agent.ports.source import ArchiveCommit
 
 IMPORT_SECONDS = 1_800.0
 """For one archive, its upload included: half an hour, as for a build."""
-_TOGETHER = 1 << 20
-"""Bytes that are given to git at once."""
 _ANSWER = 4_096
 _NOWHERE = "0" * 40
 
@@ -57,9 +56,9 @@ async def import_archive(
     """
     try:
         async with asyncio.timeout(IMPORT_SECONDS), _borrowing(git_dir, aside):
-            archive = aside / "upload"
-            await _store(archive, upload, max_bytes=max_bytes)
-            new = await _commit(aside, archive, commit, parent, caps)
+            with (aside / "upload").open("w+b") as file:
+                await store(file, upload, max_bytes=max_bytes)
+                new = await _commit(aside, file, commit, parent, caps)
             if parent and await _tree(aside, new) == await _tree(aside, parent):
                 return parent
             await _take_over(git_dir, aside, new, parent=parent)
@@ -69,8 +68,7 @@ async def import_archive(
         message = f"The archive did not come and unfold within {IMPORT_SECONDS / 60:.0f} minutes."
         raise Unavailable("archive.slow", message, "Try again, or push with git.") from error
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise Unavailable("disk.full", "The server's disk is full.", "Make space; doctor says where.") from error
+        raise_if_full(error)
         raise
 
 
@@ -91,53 +89,19 @@ def _borrow(git_dir: Path, aside: Path) -> None:
     (aside / "objects" / "info" / "alternates").write_text(f"{git_dir.resolve() / 'objects'}\n")
 
 
-async def _store(path: Path, upload: AsyncIterator[bytes], *, max_bytes: int) -> None:
-    with path.open("wb") as file:
-        count = 0
-        async for chunk in upload:
-            count += len(chunk)
-            if count > max_bytes:
-                raise UserError(
-                    "archive.too-large",
-                    f"This archive is larger than {in_units(max_bytes)}.",
-                    "Leave out what the app does not need, or let the server take more: [git] max_push_bytes.",
-                )
-            await asyncio.to_thread(file.write, chunk)
-    if count == 0:
-        raise UserError("archive.empty", "There is no archive: nothing came.", "Give one: … < app.tar.gz")
-
-
-async def _commit(aside: Path, archive: Path, commit: ArchiveCommit, parent: str | None, caps: Caps) -> str:
-    """Return the id of the commit that holds what `archive` holds, made in the repository `aside`."""
-    with archive.open("rb") as file:
-        found = kind_of(file.read(8))
-        if commit.kind not in (None, found):
-            message = f"This is no {commit.kind} archive; it looks like {found}."
-            raise UserError("archive.wrong-type", message, f"Say so: --archive-type {found}")
-        file.seek(0)
-        stream = render(members(file, found, caps=caps), commit, parent=parent)
-        importing = command(aside, "fast-import", "--quiet", "--done")
-        try:
-            await fed(importing, _pieces(stream), seconds=IMPORT_SECONDS)
-        except GitFailed as error:
-            raise _refused(error) from error
+async def _commit(aside: Path, file: IO[bytes], commit: ArchiveCommit, parent: str | None, caps: Caps) -> str:
+    """Return the id of the commit that holds what the archive `file` holds, made in the repository `aside`."""
+    found = kind_of(file.read(HEAD_BYTES))
+    if commit.kind not in (None, found):
+        message = f"This is no {commit.kind} archive; it looks like {found}."
+        raise UserError("archive.wrong-type", message, f"Say so: --archive-type {found}")
+    file.seek(0)
+    stream = render(members(file, found, caps=caps), commit, parent=parent)
+    try:
+        await fed(command(aside, "fast-import", "--quiet", "--done"), in_pieces(stream), seconds=IMPORT_SECONDS)
+    except GitFailed as error:
+        raise _refused(error) from error
     return await _id(aside, REF)
-
-
-async def _pieces(stream: Iterator[bytes]) -> AsyncGenerator[bytes, None]:
-    """Yield the stream for fast-import in pieces of about a megabyte, each made in a thread."""
-    while piece := await asyncio.to_thread(_next, stream):
-        yield piece
-
-
-def _next(stream: Iterator[bytes]) -> bytes:
-    """Return the next pieces of `stream` as one; empty at its end."""
-    collected = bytearray()
-    for piece in stream:
-        collected += piece
-        if len(collected) >= _TOGETHER:
-            break
-    return bytes(collected)
 
 
 async def _take_over(git_dir: Path, aside: Path, new: str, *, parent: str | None) -> None:

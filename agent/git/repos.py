@@ -17,8 +17,8 @@ from contextlib import suppress
 from pathlib import Path
 from uuid import uuid4
 
+from agent.archives.caps import Caps
 from agent.errors import UserError
-from agent.git.caps import Caps
 from agent.git.environment import MAX_PUSH_BYTES, command
 from agent.git.imports import import_archive
 from agent.git.process import GitFailed, output

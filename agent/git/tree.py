@@ -12,8 +12,8 @@ import re
 from collections.abc import AsyncGenerator
 from pathlib import Path
 
+from agent.archives.caps import Caps, Tally, shown
 from agent.errors import Unavailable, UserError
-from agent.git.caps import Caps, Tally, shown
 from agent.git.environment import command
 from agent.git.process import READ_SECONDS, GitFailed, output, started
 from agent.ports.source import TreeEntry

@@ -15,6 +15,7 @@ from agent.ports.images import Images
 from agent.ports.logs import LogStore, Transcripts
 from agent.ports.scheduler import Scheduler
 from agent.ports.source import SourceRepo
+from agent.ports.world import Clock
 from agent.state.apps import App
 from agent.state.database import Database, Tables
 from agent.state.releases import Release
@@ -25,6 +26,9 @@ log = structlog.get_logger(__name__)
 
 KEPT_TRANSCRIPTS = 50
 """Deploys of an app whose output is kept."""
+
+STRAY_SECONDS = 600.0
+"""How long a tag of ours may be there without a deploy; recording one takes a moment."""
 
 
 class Janitor:
@@ -40,6 +44,7 @@ class Janitor:
         logs: LogStore,
         transcripts: Transcripts,
         kept_releases: int,
+        clock: Clock,
     ) -> None:
         self._database = database
         self._scheduler = scheduler
@@ -48,6 +53,9 @@ class Janitor:
         self._logs = logs
         self._transcripts = transcripts
         self._kept_releases = kept_releases
+        self._clock = clock
+        self._strays: dict[str, float] = {}
+        """Tags of ours that no deploy is recorded for, and when they were first seen."""
 
     @reconciles(
         AppDestroyed,
@@ -94,9 +102,15 @@ class Janitor:
             deploys = await tables.deploys.of_app(app.id, limit=1000)
         under_way = {self._images.tag_for(app.id, deploy.id) for deploy in deploys if not deploy.is_over}
         needed = {release.image for release in kept}
+        known = {self._images.tag_for(app.id, deploy.id) for deploy in deploys}
         for tag, image in (await self._tags(app.id)).items():
-            if tag not in under_way and image not in needed:
+            if tag in under_way or image in needed:
+                continue
+            # Unknown: of a deploy that is about to be recorded (an image is loaded first), or whose agent died before.
+            now = self._clock.monotonic()
+            if tag in known or self._strays.setdefault(tag, now) <= now - STRAY_SECONDS:
                 await self._images.untag(tag)
+                self._strays.pop(tag, None)
         if forgotten := [release for release in gone if release.is_image_kept and release.image not in needed]:
             async with self._database.transaction() as tx:
                 for release in forgotten:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Protocol
 
 import msgspec
@@ -110,6 +110,17 @@ class Images(Protocol):
         Raises:
             UserError: ``image.not-found``; the registry has no such image or does not answer.
             Unavailable: the engine does not answer.
+        """
+        ...
+
+    async def load(self, upload: AsyncIterator[bytes], *, name: str, tag: str) -> ImageInfo:
+        """Take the image called `name` from an archive that ``docker save`` made; it gets `tag` and no other name.
+
+        Whatever else the archive holds or names is left alone, and so are images here that have those names.
+
+        Raises:
+            UserError: ``image.not-in-archive``, ``image.bad-archive``, ``archive.…``, ``source.too-large``.
+            Unavailable: the engine does not answer, or ``disk.full``.
         """
         ...
 

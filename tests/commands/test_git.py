@@ -1,12 +1,16 @@
-"""``git:from-archive``: what it deploys, what it answers, what it refuses."""
+"""``git:from-archive`` and ``git:load-image``: what they deploy, what they answer, what they refuse."""
 
 from __future__ import annotations
 
 import io
 import tarfile
 
+from agent.handlers.janitor import STRAY_SECONDS
+from agent.ports.images import ImageInfo
+from proto.names import DeployId
 from proto.wire import Exit
 from tests.commands.desk import DOCKERFILE, Desk
+from tests.fakes.world import FakeClock
 
 
 def archive(files: dict[str, str]) -> bytes:
@@ -110,3 +114,36 @@ async def test_scripts_get_the_outcome(desk: Desk) -> None:
     answer = await desk.meanwhile("git:from-archive blog --format json", APP)
     assert answer.status == 0
     assert answer.json()["deploy"]["status"] == "live"  # type: ignore[index]
+
+
+async def test_a_loaded_image_goes_live_under_the_deploys_own_tag(desk: Desk) -> None:
+    app = await desk.core.create("blog")
+    answer = await desk.meanwhile("git:load-image blog shop:1.2", b"shop:1.2")
+    assert answer.status == 0, answer.err
+    newest = await desk.database.read.deploys.newest(app.id)
+    assert newest and newest.status == "live" and newest.why == "Loaded shop:1.2"
+    assert newest.image == desk.core.images.tags[desk.core.images.tag_for(app.id, newest.id)]
+
+
+async def test_an_archive_without_that_image_deploys_nothing(desk: Desk) -> None:
+    app = await desk.core.create("blog")
+    for line, stdin in (("shop:1.2", b"else"), ("'-x'", b"-x"), ("Shop/..", b"")):
+        answer = await desk.give(f"git:load-image blog {line}", stdin)
+        assert answer.status != 0 and "Traceback" not in answer.err
+    assert (await desk.give("git:load-image blog shop:1", is_tty=True)).status == Exit.FAILED
+    assert await desk.database.read.deploys.of_app(app.id) == []
+    assert desk.core.images.tags == {}
+
+
+async def test_an_image_that_was_loaded_for_no_deploy_is_collected_in_time(desk: Desk) -> None:
+    app, _ = await desk.deployed()
+    images = desk.core.images
+    stray = images.tag_for(app.id, DeployId("dstray"))
+    await images.keep(next(iter(images.by_id)), tag=stray)
+    images.have(ImageInfo(id="sha256:stray"), stray)
+    assert (await desk.meanwhile("git:from-archive blog", archive({**DOCKERFILE, "more": "1"}))).status == 0
+    assert stray in images.tags
+    assert isinstance(desk.core.clock, FakeClock)
+    desk.core.clock.advance(STRAY_SECONDS)
+    assert (await desk.meanwhile("git:from-archive blog", archive({**DOCKERFILE, "more": "2"}))).status == 0
+    assert stray not in images.tags

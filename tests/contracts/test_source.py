@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import io
+import tarfile
+from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from typing import Protocol
 
@@ -10,7 +12,7 @@ import pytest
 
 from agent.errors import UserError
 from agent.git.repos import GitRepos
-from agent.ports.source import SourceRepo
+from agent.ports.source import ArchiveCommit, SourceRepo
 from proto.names import AppId
 from tests.fakes.source import FakeRepos
 from tests.support.git_client import Client
@@ -120,3 +122,38 @@ async def test_an_app_sees_only_its_own(stage: Stage) -> None:
     await stage.repos.create(OTHER)
     assert await stage.repos.branches(OTHER) == []
     assert await stage.repos.describe(OTHER, commit) is None
+
+
+async def _taken(stage: Stage, files: Mapping[str, str], *, branch: str = "main") -> str:
+    made = io.BytesIO()
+    with tarfile.open(fileobj=made, mode="w") as archive:
+        for name, text in files.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(text.encode())
+            archive.addfile(info, io.BytesIO(text.encode()))
+
+    async def upload() -> AsyncIterator[bytes]:
+        yield made.getvalue()
+
+    how = ArchiveCommit(branch=branch, author="Ada", email="", message="An archive", at=1_700_000_000.0)
+    return await stage.repos.import_archive(APP, upload(), how)
+
+
+async def test_an_archive_becomes_the_branch_and_replaces_what_was_pushed(stage: Stage) -> None:
+    stage.push({"Procfile": "web: one", "old": "1"})
+    commit = await _taken(stage, {"Procfile": "web: two", "a/b": "c"})
+    assert await stage.repos.tip(APP, "main") == commit
+    tree = stage.repos.tree(APP, commit)
+    assert [entry.path for entry in await tree.entries()] == ["Procfile", "a/b"]
+    assert await tree.read("Procfile") == b"web: two"
+
+
+async def test_an_archive_of_what_is_there_leaves_the_tip_alone(stage: Stage) -> None:
+    pushed = stage.push({"Procfile": "web: one", "a": "1"})
+    assert await _taken(stage, {"Procfile": "web: one", "a": "1"}) == pushed
+
+
+async def test_an_archive_may_make_a_branch(stage: Stage) -> None:
+    commit = await _taken(stage, {"a": "1", "b": "2"}, branch="production")
+    assert await stage.repos.branches(APP) == ["production"]
+    assert await stage.repos.tip(APP, "production") == commit

@@ -168,6 +168,7 @@ class Core:
                 logs=reach(self.logs),
                 transcripts=reach(transcripts),
                 kept_releases=5,
+                clock=clock,
             ),
         ]
 

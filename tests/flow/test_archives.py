@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
+import json
 import tarfile
+import tempfile
+from pathlib import Path
 
 import pytest
 
-from tests.support.rig import Rig, small_app
+from tests.support.rig import BASE, Rig, small_app
 
 pytestmark = [pytest.mark.real, pytest.mark.asyncio(loop_scope="module")]
 
@@ -53,3 +57,24 @@ async def test_an_archive_that_leads_out_of_itself_changes_nothing(boat: Rig) ->
     assert await boat.must("deploys", "escaping", "--format", "json") == "[]\n"
     names = [path.name for path in (boat.data / "repos").iterdir()]
     assert not [name for name in names if name.startswith(".")]
+
+
+async def test_a_saved_image_goes_live_and_moves_no_name_that_is_there(boat: Rig) -> None:
+    assert (await boat.git_push(boat.checkout("original", small_app("1")))).status == 0
+    release = json.loads(await boat.must("releases:info", "original", "v1", "--format", "json"))
+    name = "pushboat-test/saved:one"
+    assert (await boat.docker("tag", release["image"], name)).status == 0
+    with tempfile.NamedTemporaryFile() as file:
+        assert (await boat.docker("save", "--output", file.name, name)).status == 0
+        # By now the name means another image.
+        assert (await boat.docker("tag", BASE, name)).status == 0
+        try:
+            await boat.must("apps:create", "carried")
+            data = await asyncio.to_thread(Path(file.name).read_bytes)
+            done = await boat.ssh("git:load-image", "carried", name, stdin=data)
+            assert done.status == 0, done.err
+            assert (await boat.http("carried.localhost")).text == "version 1\n"
+            held, base = [(await boat.docker("image", "inspect", "-f", "{{.Id}}", it)).out for it in (name, BASE)]
+            assert held == base
+        finally:
+            await boat.docker("rmi", "--no-prune", name)

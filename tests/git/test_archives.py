@@ -14,8 +14,8 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from agent.archives.caps import Caps
 from agent.errors import UserError
-from agent.git.caps import Caps
 from agent.git.environment import command
 from agent.git.process import output
 from agent.git.repos import GitRepos

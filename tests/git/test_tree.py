@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from agent.archives.caps import Caps
 from agent.errors import UserError
-from agent.git.caps import Caps
 from agent.git.repos import GitRepos
 from agent.git.tree import GitTree
 from proto.names import AppId

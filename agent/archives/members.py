@@ -19,8 +19,8 @@ from typing import IO, cast
 
 import msgspec
 
+from agent.archives.caps import Caps, Tally, shown, too_large
 from agent.errors import UserError
-from agent.git.caps import Caps, Tally, shown, too_large
 from agent.ports.source import ArchiveKind
 
 FILE = 0o100644
