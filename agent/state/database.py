@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import shlex
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
@@ -286,11 +287,17 @@ def backup_of(path: Path) -> Path:
 
 
 def restore_hint(path: Path) -> str:
-    """Return what to type when the database at `path` is damaged."""
-    aside = f"mkdir -p {path}.damaged && mv {path} {path}-* {path}.damaged/"
+    """Return what to type when the database at `path` is damaged: one line of shell that also root may type.
+
+    Which files lie beside the database is not known yet (SQLite removes some when it is closed), so the line looks
+    for them when it runs. Nothing is deleted. The backup keeps its owner and its mode.
+    """
+    aside = shlex.quote(f"{path}.damaged")
+    found = f"find {shlex.quote(str(path.parent))} -maxdepth 1 '(' -name {path.name} -o -name '{path.name}-*' ')'"
+    move = f"mkdir -p {aside} && {found} -exec mv --backup=numbered -t {aside} {{}} +"
     if backup_of(path).exists():
-        return f"Put the last backup back: {aside}; cp -p {backup_of(path)} {path}"
-    return f"Save what can be read: {aside}; sqlite3 {path}.damaged/{path.name} .recover | sqlite3 {path}"
+        return f"Put the last backup back: {move} && cp -p {shlex.quote(str(backup_of(path)))} {shlex.quote(str(path))}"
+    return f"There is no backup. Begin anew, then add your keys and push your apps again: {move}"
 
 
 def _make_private(path: Path) -> None:
