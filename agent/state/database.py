@@ -157,6 +157,21 @@ class Database:
         await asyncio.to_thread(_replace, fresh, target)
         return target
 
+    async def scrub(self) -> bool:
+        """Leave nothing in the file, its log and its backup of what was overwritten before now.
+
+        Takes as long as copying all of it, and as much space. Return false if another program reads the file, which
+        keeps the log as it is; try again then.
+
+        Raises:
+            Unavailable: ``disk.full`` or ``database.busy``.
+        """
+        async with self._turn:
+            is_clean = await to_the_end(self._vacuum())
+        if await asyncio.to_thread(backup_of(self._path).exists):
+            await self.back_up()
+        return is_clean
+
     # Opening and closing.
 
     async def _start(self, migrations: Path) -> None:
@@ -208,10 +223,21 @@ class Database:
     # The writer. All of these run to their end whatever happens to the caller.
 
     async def _begin(self) -> Sql:
+        writer = await self._connected_writer()
+        await writer.run("BEGIN IMMEDIATE")
+        return writer
+
+    async def _connected_writer(self) -> Sql:
         if self._writer is None:
             self._writer = await self._connect(prepare_writer)
-        await self._writer.run("BEGIN IMMEDIATE")
         return self._writer
+
+    async def _vacuum(self) -> bool:
+        writer = await self._connected_writer()
+        await writer.run("VACUUM")
+        # The first column tells whether a reader was in the way (https://www.sqlite.org/pragma.html#pragma_wal_checkpoint).
+        checkpoint = await writer.run("PRAGMA wal_checkpoint(TRUNCATE)")
+        return checkpoint.first is not None and checkpoint.first[0] == 0
 
     async def _commit(self, tx: Transaction) -> None:
         assert self._writer is not None

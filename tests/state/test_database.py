@@ -56,6 +56,7 @@ async def test_the_writer_syncs_and_readers_neither_write_nor_checkpoint(open_da
             (writer, "journal_mode", "wal"),
             (writer, "synchronous", 2),
             (writer, "foreign_keys", 1),
+            (writer, "secure_delete", 1),
             (writer, "wal_autocheckpoint", 1000),
             *[(reader, "query_only", 1) for reader in readers],
             *[(reader, "wal_autocheckpoint", 0) for reader in readers],
