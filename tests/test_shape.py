@@ -18,6 +18,7 @@ import pytest
 
 from agent.commands.catalogue import every_command
 from proto import events
+from tests.support import shell_ban
 
 ROOT = Path(__file__).parent.parent
 GOLDEN = ROOT / "tests" / "golden"
@@ -27,17 +28,15 @@ MODULE_LINES = 400
 FUNCTION_LINES = 70
 """40 is large. What is longer cannot be read at a glance."""
 
-BANNED_CALLS = {
-    "eval": "app text must never become code",
-    "exec": "app text must never become code",
-    "os.system": "a shell would read what users wrote",
-    "os.popen": "a shell would read what users wrote",
-    "subprocess.getoutput": "a shell would read what users wrote",
-    "subprocess.getstatusoutput": "a shell would read what users wrote",
-    "asyncio.create_subprocess_shell": "a shell would read what users wrote",
-    "pickle.loads": "stored bytes must never become code",
-    "tarfile.TarFile.extractall": "archives are never unpacked in the agent",
-}
+ALLOWED = {("cli/ssh.py", "os.execvpe"): "the client becomes ssh, with a vector of words"}
+"""What the ban on shells would forbid, and why it may be there."""
+FOR_CONTAINERS = {"agent/commands/one_off.py", "agent/docker/execs.py", "agent/manifests/procfile.py"}
+"""Where the words of a shell stand that runs inside an app's own container."""
+COMPLETES_SHELLS = {"cli/completion.py"}
+"""Where shells are named because the client completes words in them."""
+
+MAKES_CODE = re.compile(r"(?:^|[\s;&|(`])(?:eval|(?:ba|da|z)?sh\s+-[a-z]*c)\b|\b(?:source|\.)\s+<\(")
+"""``eval``, ``sh -c`` and a process that is read as a script, in bash."""
 SQL = re.compile(
     r"\s*(SELECT\s.+\sFROM\s|INSERT\s+INTO\s|UPDATE\s+\w+\s+SET\s|DELETE\s+FROM\s|CREATE\s+TABLE|PRAGMA\s+\w)"
 )
@@ -48,6 +47,12 @@ def shipped() -> list[Path]:
     """Return every Python file of the product and of the tools beside it, tests left out."""
     folders = ("agent", "cli", "proto", "scripts", "bench")
     return sorted(path for folder in folders for path in (ROOT / folder).rglob("*.py"))
+
+
+def tracked() -> list[Path]:
+    """Return every file of the repository that git knows and that is there."""
+    names = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, check=True).stdout.decode()
+    return [path for name in names.split("\0") if name and (path := ROOT / name).is_file()]
 
 
 def inside(*folders: str) -> list[Path]:
@@ -160,25 +165,37 @@ def test_no_import_hides_in_a_function_or_behind_type_checking() -> None:
     assert hidden + conditional == []
 
 
-def test_nothing_that_could_run_what_users_wrote_is_called() -> None:
-    calls = [
-        f"{where(path, node)}: {dotted(node.func)}: {BANNED_CALLS[dotted(node.func)]}"
-        for path in shipped()
-        for node in ast.walk(tree(path))
-        if isinstance(node, ast.Call) and dotted(node.func) in BANNED_CALLS
-    ]
-    shells = [
-        f"{where(path, node)}: shell=True"
-        for path in shipped()
-        for node in ast.walk(tree(path))
-        if isinstance(node, ast.keyword) and node.arg == "shell" and is_true(node.value)
-    ]
-    assert calls + shells == []
+def test_nothing_that_could_run_what_users_wrote_is_used() -> None:
+    found = {
+        (str(path.relative_to(ROOT)), *finding) for path in shipped() for finding in shell_ban.findings(tree(path))
+    }
+    used = {(place, what) for place, _, what, _ in found} & ALLOWED.keys()
+    assert [finding for finding in sorted(found) if (finding[0], finding[2]) not in ALLOWED] == []
+    assert used == ALLOWED.keys(), "an exception that nothing needs"
 
 
-def is_true(node: ast.expr) -> bool:
-    """Tell whether an expression is the constant ``True``."""
-    return isinstance(node, ast.Constant) and node.value is True
+def test_a_shell_is_named_only_where_words_for_containers_are_made() -> None:
+    naming = {where(path) for path in shipped() if any(shell_ban.named_shells(tree(path)))}
+    assert naming == FOR_CONTAINERS | COMPLETES_SHELLS
+
+
+def test_no_script_of_ours_makes_code_of_text() -> None:
+    scripts = [
+        path for path in tracked() if path.read_bytes().startswith(b"#!/usr/bin/env bash") or path.suffix == ".sh"
+    ]
+    assert len(scripts) > 5
+    guilty = [
+        f"{where(path)}:{number}"
+        for path in scripts
+        for number, line in enumerate(path.read_text().splitlines(), 1)
+        if MAKES_CODE.search(line)
+    ]
+    assert guilty == []
+
+
+def is_script(path: Path) -> bool:
+    """Tell whether a file is a script of bash."""
+    return path.suffix == ".sh" or path.read_bytes().startswith(b"#!/usr/bin/env bash")
 
 
 def test_no_exception_is_swallowed_whole() -> None:
@@ -312,11 +329,5 @@ def test_tests_of_the_core_never_sleep() -> None:
 
 
 def test_no_file_names_a_package_index() -> None:
-    tracked = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, check=True).stdout.decode()
     option = re.compile(r"--(extra-)?" + r"index-url|--find" + r"-links|\[\[tool\.uv\.index")
-    guilty = []
-    for name in filter(None, tracked.split("\0")):
-        path = ROOT / name
-        if path.is_file() and option.search(path.read_text(errors="replace")):
-            guilty.append(name)
-    assert guilty == []
+    assert [where(path) for path in tracked() if option.search(path.read_text(errors="replace"))] == []

@@ -10,13 +10,16 @@ from pathlib import Path
 from agent.bootstrap.handlers import HANDLERS
 from agent.bus.subscriptions import routes_for
 from agent.commands.keys import read_public_key
-from agent.errors import Unavailable, UserError
-from agent.lifecycle import keys
+from agent.errors import Misconfigured, Unavailable, UserError
+from agent.lifecycle import keys, properties
 from agent.settings import Settings
 from agent.state.database import Database
 from agent.system import SystemClock
 from agent.vault import Vault
 from proto.names import Fingerprint
+
+KEY_CHECK = b"pushboat key check v1"
+"""What the key makes a fingerprint of, to be known again by it. It tells nothing of the key (HMAC)."""
 
 
 async def add_key(settings: Settings, *, name: str, public: str) -> Fingerprint:
@@ -41,13 +44,40 @@ async def add_key(settings: Settings, *, name: str, public: str) -> Fingerprint:
 
 @contextlib.asynccontextmanager
 async def memory(settings: Settings, *, clock: SystemClock) -> AsyncIterator[tuple[Database, Vault]]:
-    """Open the database and its key file, made where this is the first start."""
+    """Open the database and its key file, made where this is the first start.
+
+    Raises:
+        Misconfigured: they do not belong together, or one of them is not as it should be.
+        Unavailable: another agent has them open.
+    """
     folder = settings.folder
     await asyncio.to_thread(_make_private, folder)
     vault = Vault.open(folder / "key", may_create=not (folder / "pushboat.db").exists())
     path, routes = folder / "pushboat.db", routes_for(*HANDLERS)
     async with Database.open(path, routes=routes, clock=clock, vault=vault) as database:
+        await _check_key(database, vault, file=folder / "key")
+        await properties.seal_stored(database)
         yield database, vault
+
+
+async def _check_key(database: Database, vault: Vault, *, file: Path) -> None:
+    """Return if the database belongs to this key, which it is given where it has none yet.
+
+    Raises:
+        Misconfigured: ``key.wrong``. With another key no config would open, and every container would look outdated.
+    """
+    mark = vault.fingerprint(KEY_CHECK)
+    known = await database.read.server.get("key.check")
+    if known is None:
+        await database.read.configs.verify()
+        async with database.transaction() as tx:
+            await tx.server.set("key.check", mark)
+    elif known != mark:
+        raise Misconfigured(
+            "key.wrong",
+            f"The key file {file} is not the one that this database was sealed with.",
+            "Put the key file that belongs to the database back.",
+        )
 
 
 def _make_private(folder: Path) -> None:

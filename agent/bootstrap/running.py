@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
@@ -33,6 +34,9 @@ log = structlog.get_logger(__name__)
 OUTCOMES = (DeployLive, DeployFailed, DeployCancelled, DeploySuperseded)
 """Events after which a deploy's watchers have seen all."""
 
+
+INSTANCE = re.compile(r"i[a-z2-7]{11}")
+"""An instance's id, as `RandomIds` makes it."""
 
 NUDGED = ("scheduler.converge", "logs.follow")
 """Reconcilers that look at an app when the engine says that something of it changed."""
@@ -73,7 +77,6 @@ async def running(settings: Settings) -> AsyncIterator[Agent]:
     async with contextlib.AsyncExitStack() as stack:
         database, vault = await stack.enter_async_context(memory(settings, clock=clock))
         instance = await _first_start(database, settings=settings, ids=ids)
-        await asyncio.to_thread((folder / "instance").write_text, instance)
         adapters = await open_adapters(stack, settings, instance=instance, clock=clock)
         streamer = LogStreamer(
             database, source=adapters.log_source, store=adapters.logs, scheduler=adapters.scheduler, clock=clock
@@ -113,15 +116,30 @@ async def _sweep(database: Database, repos: Path) -> None:
 
 
 async def _first_start(database: Database, *, settings: Settings, ids: RandomIds) -> str:
-    """Return the instance's id, made at the very first start together with the default domain."""
+    """Return the instance's id, made at the very first start together with the default domain.
+
+    It stands in a file, too. A database that is begun anew beside that file takes it from there: what the lost one
+    ran in Docker carries this id, and nobody else would remove it.
+    """
+    note = settings.folder / "instance"
     if known := await database.read.server.get("instance"):
+        await asyncio.to_thread(note.write_text, known)
         return known
-    instance = ids.new("i")
+    instance = await asyncio.to_thread(_noted, note) or ids.new("i")
+    await asyncio.to_thread(note.write_text, instance)
     async with database.transaction() as tx:
         await tx.server.set("instance", instance)
         if settings.domains.default:
             await domains.add_global(tx, domains=[settings.domains.default])
     return instance
+
+
+def _noted(note: Path) -> str:
+    try:
+        found = INSTANCE.fullmatch(note.read_text().strip())
+    except FileNotFoundError:
+        return ""
+    return found[0] if found else ""
 
 
 @contextlib.asynccontextmanager

@@ -164,8 +164,14 @@ def _choice(values: tuple[str, ...]) -> Reader:
 
 
 def quoted(text: str) -> str:
-    """Return what a user typed for use in a message: quoted, and cut if it is long."""
-    return repr(text if len(text) <= 80 else text[:77] + "…")
+    """Return what a user typed for use in a message: quoted, and cut if it is long.
+
+    What stands after an ``=`` is left out: it may be the value of a secret (``config:set`` without the app, say), and
+    messages land in the logs of whatever runs the command.
+    """
+    name, equals, value = text.partition("=")
+    shown = f"{name}=…" if value else name + equals
+    return repr(shown if len(shown) <= 80 else shown[:77] + "…")
 
 
 def read_app_name(text: str) -> AppName:

@@ -113,7 +113,7 @@ def _option(words: tuple[str, ...]) -> tuple[str, str | None]:
     if len(parts) != 2 or parts[0] != "--build-arg":
         raise UserError(
             "option.unknown",
-            f"{quoted(' '.join(words))} is no option that builds take here.",
+            "Those words are no option that builds take here.",
             "Write it as: '--build-arg KEY=value'",
         )
     key, equals, value = parts[1].partition("=")

@@ -26,7 +26,8 @@ async def find(tables: Tables, name: str) -> App:
     if app is None:
         raise UserError(
             "app.not-found",
-            f"There is no app called {name}.",
+            # Who forgets the app in `config:set KEY=value` gave a value that nobody should see.
+            f"There is no app called {name.partition('=')[0][:80]}.",
             "List yours with: apps:list",
             status=Exit.NO_SUCH_APP,
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 
 from agent.errors import UserError
@@ -15,6 +16,9 @@ MAX_CONFIG_BYTES = 4 << 20
 MAX_VALUE_BYTES = 128 << 10
 """One ``KEY=value``. Linux refuses to start a process with a longer string (MAX_ARG_STRLEN, execve(2))."""
 
+_MEANT_AS_KEY = re.compile(r"[A-Za-z0-9_.-]{1,40}")
+"""What is shown when it is no valid key: a name with a mistake in it, not the middle of a value."""
+
 
 async def set_values(tx: Transaction, *, app: AppId, values: Mapping[str, str], replace: bool = False) -> list[str]:
     """Set config in the draft; with `replace`, also unset what `values` does not name. Return the keys that changed.
@@ -22,8 +26,8 @@ async def set_values(tx: Transaction, *, app: AppId, values: Mapping[str, str], 
     Raises:
         UserError: ``config.invalid-key``, ``config.invalid-value`` or ``config.too-large``.
     """
-    for key, value in values.items():
-        _refuse_invalid(key, value)
+    for number, (key, value) in enumerate(values.items(), 1):
+        _refuse_invalid(key, value, number=number)
     old = await tx.configs.get(app)
     new = dict(values) if replace else {**old, **values}
     if sum(len(key) + len(value.encode()) for key, value in new.items()) > MAX_CONFIG_BYTES:
@@ -49,11 +53,13 @@ async def _store(tx: Transaction, *, app: AppId, old: Mapping[str, str], new: Ma
     return changed
 
 
-def _refuse_invalid(key: str, value: str) -> None:
+def _refuse_invalid(key: str, value: str, *, number: int) -> None:
     if not is_config_key(key):
+        # A line of a private key in a file without quotes looks like a key, too, if it ends with an `=`.
+        shown = repr(key) if _MEANT_AS_KEY.fullmatch(key) else f"What stands before the = of value {number}"
         raise UserError(
             "config.invalid-key",
-            f"{key[:80]!r} is not a config key.",
+            f"{shown} is not a config key.",
             "Keys are letters, digits and _, and do not begin with a digit.",
         )
     if "\0" in value:

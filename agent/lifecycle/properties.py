@@ -10,15 +10,21 @@ import re
 from collections.abc import Callable
 
 import msgspec
+import structlog
 
 from agent import sanitise
-from agent.errors import UserError
-from agent.state.database import Transaction
+from agent.errors import Unavailable, UserError
+from agent.state.database import Database, Transaction
 from proto.events import PropertyChanged
 from proto.names import AppId, is_config_key
 
+log = structlog.get_logger(__name__)
+
 MAX_STOP_SECONDS = 3_600
 """An hour. Longer grace than this is a typing error, and holds up every deploy."""
+
+_UNCLEAN = "files.unclean"
+"""Fact of the server: plain secrets were sealed, and what they were is still in freed pages, the log or the backup."""
 
 _BRANCH = re.compile(r"(?!-)(?!.*(?:\.\.|//|@\{|\.lock(?:/|$)))[A-Za-z0-9._/@+-]{1,200}(?<![/.])")
 """A strict part of what git-check-ref-format(1) allows."""
@@ -43,7 +49,7 @@ class Property(msgspec.Struct, frozen=True, kw_only=True):
     is_hidden: bool = False
     """Whether commands of its own set it."""
     is_secret: bool = False
-    """Whether its value is kept out of events."""
+    """Whether its value is stored sealed, and kept out of events and lists."""
 
     @property
     def noun(self) -> str:
@@ -171,10 +177,33 @@ def checked(name: str, value: str) -> str:
 
 async def set_property(tx: Transaction, *, app: AppId, name: str, value: str | None) -> None:
     """Set the property ``noun.property`` of an app (or of ``SERVER``); `None` unsets it. The value is valid already."""
+    known = PROPERTIES.get(name)
+    is_secret = known is not None and known.is_secret
     if value is None:
         await tx.properties.unset(app, name)
     else:
-        await tx.properties.set(app, name, value)
-    known = PROPERTIES.get(name)
-    shown = sanitise.MASK if value is not None and known and known.is_secret else value
+        await tx.properties.set(app, name, value, is_secret=is_secret)
+    shown = sanitise.MASK if value is not None and is_secret else value
     await tx.emit(PropertyChanged(app=app, name=name, value=shown))
+
+
+async def seal_stored(database: Database) -> None:
+    """Seal secret properties that an older Pushboat stored in plain, and leave no trace of them in the files.
+
+    Repeating is harmless, and a start that dies in the middle is made good by the next one: that the files are still
+    to be cleaned is stored together with what is sealed.
+    """
+    async with database.transaction() as tx:
+        if count := await tx.properties.seal([name for name, known in PROPERTIES.items() if known.is_secret]):
+            await tx.server.set(_UNCLEAN, "true")
+    if await database.read.server.get(_UNCLEAN) is None:
+        return
+    try:
+        is_clean = await database.scrub()
+    except Unavailable as error:
+        log.warning("properties.not-scrubbed", code=error.code, reason=error.message)
+        return
+    if is_clean:
+        async with database.transaction() as tx:
+            await tx.server.forget(_UNCLEAN)
+    log.info("properties.sealed", count=count, is_clean=is_clean)

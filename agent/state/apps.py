@@ -1,4 +1,4 @@
-"""Apps, their properties and their scale."""
+"""Apps, their scale, and facts of the server."""
 
 from __future__ import annotations
 
@@ -90,50 +90,6 @@ class Apps:
         await self._sql.run("DELETE FROM apps WHERE id = ?", (app,))
 
 
-class Properties:
-    """Rows of ``properties``: what users set with ``<noun>:set``. The app ``SERVER`` is the server."""
-
-    def __init__(self, sql: Sql) -> None:
-        self._sql = sql
-
-    async def get(self, app: AppId, name: str) -> str | None:
-        """Return the property as set for just this app (or the server), or `None`."""
-        rows = await self._sql.run("SELECT value FROM properties WHERE app = ? AND name = ?", (app, name))
-        return str(rows.rows[0][0]) if rows.rows else None
-
-    async def effective(self, app: AppId, name: str) -> str | None:
-        """Return the app's own value, else the server's, else `None`."""
-        rows = await self._sql.run(
-            "SELECT value FROM properties WHERE app IN (?, '') AND name = ? ORDER BY app DESC LIMIT 1", (app, name)
-        )
-        return str(rows.rows[0][0]) if rows.rows else None
-
-    async def of_app(self, app: AppId) -> dict[str, str]:
-        """Return all properties set for just this app (or the server)."""
-        rows = await self._sql.run("SELECT name, value FROM properties WHERE app = ? ORDER BY name", (app,))
-        return {str(name): str(value) for name, value in rows.rows}
-
-    async def all(self) -> dict[AppId, dict[str, str]]:
-        """Return every property of every app, and of the server."""
-        rows = await self._sql.run("SELECT app, name, value FROM properties")
-        found: dict[AppId, dict[str, str]] = {}
-        for app, name, value in rows.rows:
-            found.setdefault(AppId(str(app)), {})[str(name)] = str(value)
-        return found
-
-    async def set(self, app: AppId, name: str, value: str) -> None:
-        """Set a property."""
-        await self._sql.run(
-            "INSERT INTO properties (app, name, value) VALUES (?, ?, ?)"
-            " ON CONFLICT (app, name) DO UPDATE SET value = excluded.value",
-            (app, name, value),
-        )
-
-    async def unset(self, app: AppId, name: str) -> None:
-        """Unset a property. Repeating is harmless."""
-        await self._sql.run("DELETE FROM properties WHERE app = ? AND name = ?", (app, name))
-
-
 class Scales:
     """Rows of ``scales``: how many replicas of each process type are wanted."""
 
@@ -171,6 +127,10 @@ class Server:
             "INSERT INTO server (name, value) VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET value = excluded.value",
             (name, value),
         )
+
+    async def forget(self, name: str) -> None:
+        """Remove the fact. Repeating is harmless."""
+        await self._sql.run("DELETE FROM server WHERE name = ?", (name,))
 
 
 def _app(row: tuple[object, ...]) -> App:

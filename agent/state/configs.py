@@ -44,6 +44,16 @@ class Configs:
             (app, release, sealed),
         )
 
+    async def verify(self) -> None:
+        """Return if what is stored opens with the key at hand; one row tells.
+
+        Raises:
+            Misconfigured: ``key.wrong``.
+        """
+        rows = await self._sql.run("SELECT app, release, sealed FROM configs LIMIT 1")
+        for app, release, sealed in rows.rows:
+            self._vault.unseal(sealed, context=_context(app, release))
+
     async def merged(self, app: AppId) -> dict[str, str]:
         """Return the server's config overlaid with the app's draft: what a release made now would get."""
         return {**await self.get(SERVER), **await self.get(app)}

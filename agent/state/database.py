@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import shlex
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
@@ -156,6 +157,21 @@ class Database:
         await asyncio.to_thread(_replace, fresh, target)
         return target
 
+    async def scrub(self) -> bool:
+        """Leave nothing in the file, its log and its backup of what was overwritten before now.
+
+        Takes as long as copying all of it, and as much space. Return false if another program reads the file, which
+        keeps the log as it is; try again then.
+
+        Raises:
+            Unavailable: ``disk.full`` or ``database.busy``.
+        """
+        async with self._turn:
+            is_clean = await to_the_end(self._vacuum())
+        if await asyncio.to_thread(backup_of(self._path).exists):
+            await self.back_up()
+        return is_clean
+
     # Opening and closing.
 
     async def _start(self, migrations: Path) -> None:
@@ -207,10 +223,21 @@ class Database:
     # The writer. All of these run to their end whatever happens to the caller.
 
     async def _begin(self) -> Sql:
+        writer = await self._connected_writer()
+        await writer.run("BEGIN IMMEDIATE")
+        return writer
+
+    async def _connected_writer(self) -> Sql:
         if self._writer is None:
             self._writer = await self._connect(prepare_writer)
-        await self._writer.run("BEGIN IMMEDIATE")
         return self._writer
+
+    async def _vacuum(self) -> bool:
+        writer = await self._connected_writer()
+        await writer.run("VACUUM")
+        # The first column tells whether a reader was in the way (https://www.sqlite.org/pragma.html#pragma_wal_checkpoint).
+        checkpoint = await writer.run("PRAGMA wal_checkpoint(TRUNCATE)")
+        return checkpoint.first is not None and checkpoint.first[0] == 0
 
     async def _commit(self, tx: Transaction) -> None:
         assert self._writer is not None
@@ -286,11 +313,17 @@ def backup_of(path: Path) -> Path:
 
 
 def restore_hint(path: Path) -> str:
-    """Return what to type when the database at `path` is damaged."""
-    aside = f"mkdir -p {path}.damaged && mv {path} {path}-* {path}.damaged/"
+    """Return what to type when the database at `path` is damaged: one line of shell that also root may type.
+
+    Which files lie beside the database is not known yet (SQLite removes some when it is closed), so the line looks
+    for them when it runs. Nothing is deleted. The backup keeps its owner and its mode.
+    """
+    aside = shlex.quote(f"{path}.damaged")
+    found = f"find {shlex.quote(str(path.parent))} -maxdepth 1 '(' -name {path.name} -o -name '{path.name}-*' ')'"
+    move = f"mkdir -p {aside} && {found} -exec mv --backup=numbered -t {aside} {{}} +"
     if backup_of(path).exists():
-        return f"Put the last backup back: {aside}; cp -p {backup_of(path)} {path}"
-    return f"Save what can be read: {aside}; sqlite3 {path}.damaged/{path.name} .recover | sqlite3 {path}"
+        return f"Put the last backup back: {move} && cp -p {shlex.quote(str(backup_of(path)))} {shlex.quote(str(path))}"
+    return f"There is no backup. Begin anew, then add your keys and push your apps again: {move}"
 
 
 def _make_private(path: Path) -> None:

@@ -27,9 +27,11 @@ PRAGMA trusted_schema = OFF;
 PRAGMA temp_store = MEMORY;
 """
 
+# What is deleted is overwritten in the file, whatever SQLite was compiled to do: no copy holds more than the tables do.
 _WRITER = """
 PRAGMA synchronous = FULL;
 PRAGMA journal_size_limit = 67108864;
+PRAGMA secure_delete = ON;
 """
 
 # SQLite 3.7.0 to 3.51.2 can lose commits when two connections of one WAL file checkpoint (the "WAL-reset bug",

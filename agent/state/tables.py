@@ -6,12 +6,13 @@ depends on the connection alone.
 
 from __future__ import annotations
 
-from agent.state.apps import Apps, Properties, Scales, Server
+from agent.state.apps import Apps, Scales, Server
 from agent.state.configs import Configs
 from agent.state.deploys import Deploys
 from agent.state.domains import Domains
 from agent.state.keys import Invocations, Keys
 from agent.state.outbox import Outbox
+from agent.state.properties import Properties
 from agent.state.releases import Releases
 from agent.state.replicas import Replicas
 from agent.state.sql import Sql
@@ -19,7 +20,7 @@ from agent.vault import Vault
 
 
 class Tables:
-    """What the agent remembers. `vault` seals and opens config."""
+    """What the agent remembers. `vault` seals and opens config and secret properties."""
 
     def __init__(self, sql: Sql, vault: Vault) -> None:
         self.apps = Apps(sql)
@@ -29,7 +30,7 @@ class Tables:
         self.invocations = Invocations(sql)
         self.keys = Keys(sql)
         self.outbox = Outbox(sql)
-        self.properties = Properties(sql)
+        self.properties = Properties(sql, vault)
         self.releases = Releases(sql)
         self.replicas = Replicas(sql)
         self.scales = Scales(sql)

@@ -81,13 +81,53 @@ async def test_a_value_that_was_taken_apart_is_not_shown(desk: Desk) -> None:
     assert "horse" not in answer.err + answer.out
 
 
+MISTAKES = {
+    "the app forgotten": "config:set TOKEN=canary",
+    "the app forgotten, two values": "config:set TOKEN=canary OTHER=canary",
+    "a wrong app": "config:set nobody TOKEN=canary",
+    "the = forgotten": "config:set blog TOKEN canary",
+    "a key that is none": "config:set blog MY-TOKEN=canary",
+    "an option with a typing error": "config:set blog --no-restrat=canary TOKEN=canary",
+    "a wrong command": "config:sett blog TOKEN=canary",
+    "not base64": "config:set blog --encoded TOKEN=canary",
+    "one value too many": "config:get blog TOKEN=canary TOKEN=canary",
+    "a value for a key": "config:get blog TOKEN=canary",
+    "an open quote": "config:set blog 'TOKEN=canary",
+    "a NUL": "config:set blog 'TOKEN=canary\x00'",
+    "a build argument without its =": "docker-options:add blog build --build-arg TOKEN canary",
+    "a build argument without its name": "docker-options:add blog build '--build-arg MY-TOKEN=canary'",
+    "another option of docker": "docker-options:add blog build '--secret id=TOKEN,src=canary'",
+    "a phase that is none": "docker-options:add blog TOKEN=canary",
+    "an app called as a value": "apps:create TOKEN=canary",
+    "a variable of a one-off": "run blog -e MY-TOKEN=canary env",
+    "a file without quotes": "config:import blog",
+    "a file that is not JSON": "config:import blog --format json",
+}
+INPUT = b"""
+KEY=-----BEGIN PRIVATE KEY-----
+canary+canary/canary==
+-----END PRIVATE KEY-----
+"""
+
+
+@pytest.mark.parametrize("options", ["", " --format json"], ids=["text", "json"])
+@pytest.mark.parametrize("line", MISTAKES.values(), ids=MISTAKES.keys())
+async def test_a_mistake_shows_no_value(desk: Desk, line: str, options: str) -> None:
+    await desk.give("apps:create blog")
+    answer = await desk.give(line + ("" if "--format" in line else options), INPUT)
+    assert answer.status != Exit.OK
+    assert "canary" not in answer.out + answer.err
+    assert answer.err.strip() or line.startswith("config:get")
+    assert (await desk.give("config:keys blog")).out == ""
+
+
 @pytest.mark.parametrize(
     ("line", "says"),
     [
         ("config:set blog", "needs at least one <KEY=value>"),
         ("config:set blog KEY", "is not KEY=value"),
         ("config:set blog 1KEY=x", "is not a config key"),
-        ("config:set blog 'K\x00=x'", "is not a config key"),
+        ("config:set blog 'K\x00=x'", "What stands before the = of value 1 is not a config key"),
         ("config:import blog some.env", "cannot read"),
         ("config:import blog", "names no config"),
     ],

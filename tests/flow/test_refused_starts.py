@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
+import re
 import socket
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -14,6 +17,7 @@ from pathlib import Path
 import pytest
 
 from scripts.house.addresses import LOOPBACK, free_port
+from tests.flow import apps
 from tests.support.rig import Rig
 
 pytestmark = pytest.mark.real
@@ -67,14 +71,51 @@ async def test_a_second_agent_on_the_same_folder_gives_way(lone_boat: Rig) -> No
     assert await lone_boat.must("version")
 
 
-async def test_a_damaged_database_is_told_with_the_command_that_mends_it(lone_boat: Rig) -> None:
-    await lone_boat.must("apps:create", "blog")
-    await lone_boat.stop_agent()
-    database = lone_boat.data / "pushboat.db"
-    with database.open("r+b") as file:
+def damage(lone_boat: Rig) -> None:
+    """Overwrite pages in the middle of the database."""
+    with (lone_boat.data / "pushboat.db").open("r+b") as file:
         file.seek(4_096)
         file.write(os.urandom(20_000))
+
+
+async def type_what_is_printed(lone_boat: Rig) -> None:
+    """Start an agent that refuses, and type exactly the command that it prints."""
     refused = await asyncio.to_thread(run_agent, lone_boat.data)
     assert refused.returncode == 78
-    assert "damaged" in refused.stderr and f"mv {database}" in refused.stderr
+    assert "damaged" in refused.stderr
     assert "Traceback" not in refused.stdout + refused.stderr
+    [command] = re.findall(r"(?<=: )mkdir -p .*", refused.stderr)
+    done = await lone_boat.run("sh", "-c", command)
+    assert (done.status, done.out, done.err) == (0, "", ""), command
+
+
+async def test_a_damaged_database_comes_back_from_its_backup_by_the_command_that_is_printed(lone_boat: Rig) -> None:
+    app = lone_boat.checkout("blog", apps.page("one"))
+    assert (await lone_boat.git_push(app)).status == 0
+    await lone_boat.stop_agent()
+    database = lone_boat.data / "pushboat.db"
+    # What the daily backup does, which comes five minutes after the first start at the earliest.
+    with contextlib.closing(sqlite3.connect(database)) as connection:
+        connection.execute("VACUUM INTO ?", (f"{database}.backup",))
+    Path(f"{database}.backup").chmod(0o600)
+    damage(lone_boat)
+    await type_what_is_printed(lone_boat)
+    await lone_boat.start_agent()
+    assert (await lone_boat.page("blog.localhost", "version one")).status == 200
+    app.write({"index.html": "version two\n"})
+    assert (await lone_boat.git_push(app)).status == 0
+    assert (await lone_boat.page("blog.localhost", "version two")).status == 200
+    assert await lone_boat.is_tidy("blog")
+
+
+async def test_a_damaged_database_without_a_backup_is_begun_anew_by_the_command_that_is_printed(lone_boat: Rig) -> None:
+    app = lone_boat.checkout("blog", apps.page("one"))
+    assert (await lone_boat.git_push(app)).status == 0
+    await lone_boat.stop_agent()
+    damage(lone_boat)
+    await type_what_is_printed(lone_boat)
+    await lone_boat.start_agent()
+    await asyncio.to_thread(lone_boat.boat.grant_key, "again")
+    assert (await lone_boat.git_push(app)).status == 0
+    assert (await lone_boat.page("blog.localhost", "version one")).status == 200
+    assert await lone_boat.is_tidy("blog"), "what the lost database ran is still there"

@@ -18,7 +18,7 @@ from agent.state.database import Database
 from agent.state.sql import InlineSql, ThreadSql
 from agent.vault import Vault
 from tests.fakes.world import FakeClock
-from tests.state.conftest import BLOG, SHOP, Open, created
+from tests.state.conftest import BLOG, ROUTES, SHOP, Open, created
 
 
 async def fill(database: Database, *names: str) -> None:
@@ -56,6 +56,7 @@ async def test_the_writer_syncs_and_readers_neither_write_nor_checkpoint(open_da
             (writer, "journal_mode", "wal"),
             (writer, "synchronous", 2),
             (writer, "foreign_keys", 1),
+            (writer, "secure_delete", 1),
             (writer, "wal_autocheckpoint", 1000),
             *[(reader, "query_only", 1) for reader in readers],
             *[(reader, "wal_autocheckpoint", 0) for reader in readers],
@@ -179,13 +180,45 @@ async def test_a_damaged_file_is_refused_with_the_command_that_restores_it(
         await database.back_up()
         await fill(database, "after the backup")
     spoil(path, damage)
-    with pytest.raises(Misconfigured) as refused:
-        await _open_and_close(open_database)
-    assert refused.value.code == "database.damaged"
-    _, _, command = refused.value.hint.partition(": ")
-    await asyncio.to_thread(subprocess.run, ["sh", "-c", command], check=True)
+    await type_what_is_printed(open_database)
     async with open_database() as database:
         assert len(await database.read.outbox.events()) == 50
+
+
+@pytest.mark.parametrize("beside", [(), ("-wal",), ("-wal", "-shm")], ids=lambda names: "".join(names) or "alone")
+async def test_the_command_that_restores_is_right_whatever_lies_beside_the_file(
+    tmp_path: Path, clock: FakeClock, vault: Vault, beside: tuple[str, ...]
+) -> None:
+    path = tmp_path / "a folder 'of' $mine" / "state.db"
+    path.parent.mkdir()
+
+    def open_it() -> contextlib.AbstractAsyncContextManager[Database]:
+        return Database.open(path, routes=ROUTES, clock=clock, vault=vault)
+
+    async with open_it() as database:
+        await fill(database, "one")
+    for _ in range(2):  # The second time what the first one set aside is in the way.
+        spoil(path, "not a database")
+        for name in beside:
+            path.with_name(path.name + name).write_bytes(b"left")
+        await type_what_is_printed(open_it)
+        async with open_it() as database:
+            assert await database.read.outbox.events() == []
+            await database.back_up()
+    kept = {file.name for file in path.with_name("state.db.damaged").iterdir()}
+    assert {"state.db", "state.db.~1~"} <= kept, "the first one is overwritten"
+
+
+async def type_what_is_printed(open_it: Open) -> None:
+    """Be refused for damage, and type the command that is said to mend it, as a person would."""
+    with pytest.raises(Misconfigured) as refused:
+        await _open_and_close(open_it)
+    assert refused.value.code == "database.damaged"
+    _, _, command = refused.value.hint.partition(": ")
+    done = await asyncio.to_thread(
+        subprocess.run, ["sh", "-c", command], capture_output=True, text=True, check=False, cwd="/"
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", ""), command
 
 
 async def test_a_backup_is_whole_private_and_replaced_at_once(database: Database, path: Path) -> None:

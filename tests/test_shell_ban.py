@@ -1,0 +1,105 @@
+"""The checker that keeps shells out: what it catches, each way around it by name, and what it lets pass."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.support.shell_ban import findings
+
+EVASIONS = {
+    "the plain call": "import os\nos.system(words)",
+    "imported by its name": "from os import system\nsystem(words)",
+    "imported under another name": "from os import system as quietly\nquietly(words)",
+    "the module under another name": "import os as o\no.system(words)",
+    "the module under another name, assigned": "import os\no = os\no.system(words)",
+    "the function kept for later": "import os\nrun = os.system",
+    "the function handed to somebody": "import os\nawait_in_thread(os.system, words)",
+    "everything imported": "from os import *\nsystem(words)",
+    "an import inside a function": "def f():\n    import os as o\n    o.system(words)",
+    "an attribute by its text": "import os\ngetattr(os, 'sys' + 'tem')(words)",
+    "the module's names": "import os\nvars(os)['system'](words)",
+    "the module's dictionary": "import os\nos.__dict__['system'](words)",
+    "a function's globals": "f.__globals__['os'].system(words)",
+    "by sys.modules": "import sys\nsys.modules['os'].system(words)",
+    "by __import__": "__import__('os').system(words)",
+    "by importlib": "import importlib\nimportlib.import_module('os').system(words)",
+    "by importlib, imported by its name": "from importlib import import_module as get\nget('os').system(words)",
+    "the module below os": "import posix\nposix.system(words)",
+    "popen": "import os\nos.popen(words)",
+    "popen, by its name": "from os import popen\npopen(words)",
+    **{
+        f"os.{name}": f"import os\nos.{name}('/bin/sh', words)"
+        for name in (
+            *("execl", "execle", "execlp", "execlpe", "execv", "execve", "execvp", "execvpe"),
+            *("spawnl", "spawnle", "spawnlp", "spawnlpe", "spawnv", "spawnve", "spawnvp", "spawnvpe"),
+            *("posix_spawn", "posix_spawnp"),
+        )
+    },
+    "pty.spawn": "import pty\npty.spawn(words)",
+    "pty, by name": "from pty import spawn\nspawn(words)",
+    "commands": "import commands\ncommands.getoutput(words)",
+    "getoutput": "import subprocess\nsubprocess.getoutput(words)",
+    "getstatusoutput, by name": "from subprocess import getstatusoutput as ask\nask(words)",
+    "shell=True": "import subprocess\nsubprocess.run(words, shell=True)",
+    "a truthy shell": "import subprocess\nsubprocess.run(words, shell=1)",
+    "a shell that is worked out": "import subprocess\nsubprocess.Popen(words, shell=bool(words))",
+    "shell=True under another name": "from subprocess import run as go\ngo(words, shell=True)",
+    "shell=True for who calls it later": "import functools\nfunctools.partial(start, shell=True)",
+    "options unpacked": "import subprocess\nsubprocess.run(words, **options)",
+    "options unpacked for asyncio": "import asyncio\nasyncio.create_subprocess_exec(*words, **options)",
+    "the ninth argument": "import subprocess\nsubprocess.Popen(words, -1, None, None, None, None, None, True, True)",
+    "arguments unpacked": "import subprocess\nsubprocess.Popen(*everything)",
+    "a starter kept for later": "import subprocess\nrun = subprocess.run\nrun(words, **options)",
+    "a starter filled in": "import functools, subprocess\nfunctools.partial(subprocess.run, words)",
+    "a text for a vector": "import subprocess\nsubprocess.run(f'git {words}')",
+    "a sum of texts for a vector": "import subprocess\nsubprocess.run('git ' + words)",
+    "a shell in the vector": "import subprocess\nsubprocess.run(['/bin/sh', '-c', words])",
+    "a shell as the program": "import asyncio\nasyncio.create_subprocess_exec('bash', '-c', words)",
+    "a shell as executable": "import subprocess\nsubprocess.run(words, executable='/usr/bin/zsh')",
+    "asyncio's shell": "import asyncio\nasyncio.create_subprocess_shell(words)",
+    "asyncio's shell, by name": "from asyncio import create_subprocess_shell as start\nstart(words)",
+    "asyncio's shell, from where it is": "from asyncio.subprocess import create_subprocess_shell\n",
+    "asyncio's shell, below its module": "import asyncio\nasyncio.subprocess.create_subprocess_shell(words)",
+    "the loop's shell": "loop.subprocess_shell(factory, words)",
+    "eval": "eval(words)",
+    "exec": "exec(words)",
+    "compile": "compile(words, '', 'exec')",
+    "eval, from builtins": "import builtins\nbuiltins.eval(words)",
+    "eval, from builtins, by name": "from builtins import eval as read\nread(words)",
+    "eval, handed to somebody": "list(map(eval, words))",
+    "__builtins__": "__builtins__['eval'](words)",
+    "pickle": "import pickle\npickle.loads(words)",
+    "pickle, by name": "from pickle import loads\nloads(words)",
+    "an archive, unpacked": "import tarfile\ntarfile.open(path).extractall(folder)",
+    "an archive, unpacked by shutil": "import shutil\nshutil.unpack_archive(path)",
+}
+
+FINE = {
+    "a vector": "import subprocess\nsubprocess.run(['git', *words], cwd=folder, check=True)",
+    "a vector that is a sum": "import subprocess\nsubprocess.run(['git'] + words)",
+    "a vector of asyncio": "import asyncio\nasyncio.create_subprocess_exec(*words, stdin=asyncio.subprocess.PIPE)",
+    "shell=False": "import subprocess\nsubprocess.run(words, shell=False)",
+    "a type": "import subprocess\ndef f() -> subprocess.Popen[bytes]: ...\nx: list[subprocess.Popen[bytes]] = []",
+    "a compiled pattern": "import re\nre.compile(words)",
+    "other things of the watched modules": "import os, sys\nos.environ, os.path.join(a, b), sys.stdin.read()",
+    "a method of the same name": "self.engine.exec(words)\nplan.compile()",
+    "options unpacked for others": "start(words, **options)",
+    "words for a container": "('/bin/sh', '-c', words)",
+    "a package of the same name": "from agent.commands import apps\nfrom . import commands",
+    "resources": "from importlib import resources\nresources.files('agent')",
+}
+
+
+@pytest.mark.parametrize("source", EVASIONS.values(), ids=EVASIONS.keys())
+def test_a_way_around_the_ban_is_caught(source: str) -> None:
+    assert findings(source)
+
+
+@pytest.mark.parametrize("source", FINE.values(), ids=FINE.keys())
+def test_what_is_harmless_passes(source: str) -> None:
+    assert findings(source) == []
+
+
+def test_a_finding_says_where_what_and_why() -> None:
+    [found] = findings("import os as o\n\no.system(words)")
+    assert found == (3, "os.system", "a shell would read what users wrote")
