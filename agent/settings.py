@@ -21,6 +21,8 @@ Port = Annotated[int, msgspec.Meta(ge=0, le=65_535)]
 """A TCP port; 0 lets the system choose."""
 Count = Annotated[int, msgspec.Meta(ge=1)]
 Seconds = Annotated[float, msgspec.Meta(gt=0)]
+Interface = Annotated[str, msgspec.Meta(pattern=r"^(|[A-Za-z0-9_.][A-Za-z0-9_.-]{0,14})\Z")]
+"""A network interface, or none: up to 15 bytes for the kernel, and no final +, which iptables reads as a wildcard."""
 
 PREFIX = "PUSHBOAT_"
 NOT_SETTINGS = frozenset(
@@ -116,6 +118,9 @@ class NetworkSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
 
     pool: str = "10.213.0.0/16"
     """Addresses for the bridges, cut into /20s. Must be used by nobody else; the firewall rules name it."""
+    build_bridge: Interface = ""
+    """Docker's default bridge (`docker0`), which build steps run on: named here, the firewall rules hold there too, for
+    every container on it. Empty: it is left alone, since it may be somebody else's."""
 
 
 class BuildSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -134,6 +139,9 @@ class ReplicaSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     """Processes and threads of one replica: room for any server, none for a fork bomb."""
     memory_bytes: Annotated[int, msgspec.Meta(ge=0)] = 0
     """0: no limit, since any other number would break somebody's app."""
+    start_seconds: Seconds = 60.0
+    """How long a web replica may take until its port answers, and any until its image's HEALTHCHECK passes, unless that
+    one needs longer to come to a result. Checks of app.json have times of their own."""
     stop_seconds: Seconds = 30.0
     """From SIGTERM to SIGKILL."""
     drain_seconds: Seconds = 60.0

@@ -66,7 +66,7 @@ async def open_adapters(
     await proxy.start()
     stack.push_async_callback(proxy.close)
     return Adapters(
-        scheduler=DockerScheduler(engine, bridges=bridges),
+        scheduler=DockerScheduler(engine, bridges=bridges, build_bridge=settings.network.build_bridge),
         prober=DockerProber(engine),
         images=DockerImages(engine, spool=folder, max_load_bytes=git.max_image_bytes),
         engine=engine,

@@ -9,6 +9,7 @@ from agent.commands.catalogue import every_command
 from agent.commands.command import ServerFacts, World
 from agent.commands.dispatcher import Dispatcher
 from agent.commands.watching import DeployWatcher
+from agent.docker.build_network import BuildNetwork
 from agent.machine import Machine
 from agent.settings import Settings
 from agent.ssh.push import Pushes
@@ -47,6 +48,7 @@ def make_shell(
             ("HAProxy", adapters.proxy),
             ("Machine", Machine(settings.folder, listens=_listens(settings))),
         ),
+        remarkers=(("Builds", BuildNetwork(adapters.engine, guarded=settings.network.build_bridge)),),
     )
     pushes = Pushes(
         database,

@@ -95,6 +95,7 @@ def _checks(on: Ground) -> Checks:
         logs=on.adapters.logs,
         keeper=on.streamer,
         clock=on.clock,
+        start_seconds=on.settings.replicas.start_seconds,
         stop_seconds=on.settings.replicas.stop_seconds,
     )
 

@@ -16,6 +16,7 @@ import msgspec
 from agent.builders.buildkit import Solve, SolveFailed, build
 from agent.builders.context import ContextPlan, context
 from agent.builders.dockerignore import Ignore, parse_ignore
+from agent.builders.exposed import in_order
 from agent.builders.failure import explain
 from agent.builders.frontend import Frontend, find_frontend
 from agent.builders.progress import Progress, duration
@@ -35,6 +36,8 @@ class _Source(msgspec.Struct, frozen=True, kw_only=True):
 
     dockerfile: str
     """Within the build folder."""
+    content: bytes
+    """Of it."""
     plan: ContextPlan
     frontend: Frontend | None
 
@@ -68,7 +71,7 @@ class DockerfileBuilder:
         found = await self._images.find(image)
         if found is None:
             raise Unavailable("image.missing", "The image that was just built is gone.", "Deploy again.")
-        return found
+        return msgspec.structs.replace(found, ports=in_order(found.ports, source.content))
 
     async def _solve(self, request: BuildRequest, source: _Source, say: Say) -> str:
         if source.frontend is None:
@@ -139,7 +142,9 @@ async def _read(request: BuildRequest) -> _Source:
         raise BuildFailed(f"There is no file {path} in the commit.")
     frontend = find_frontend(content, path=path)
     ignored = await _ignored(source, folder=folder, dockerfile=dockerfile)
-    return _Source(dockerfile=dockerfile, plan=ContextPlan(folder=folder, ignored=ignored), frontend=frontend)
+    return _Source(
+        dockerfile=dockerfile, content=content, plan=ContextPlan(folder=folder, ignored=ignored), frontend=frontend
+    )
 
 
 async def _ignored(source: SourceTree, *, folder: str, dockerfile: str) -> frozenset[str]:

@@ -98,6 +98,8 @@ class World(msgspec.Struct, frozen=True, kw_only=True):
     server: ServerFacts
     doctors: Sequence[tuple[str, Doctor]] = ()
     """Who is asked by ``doctor``, each with what is looked at."""
+    remarkers: Sequence[tuple[str, Doctor]] = ()
+    """Who is asked by ``doctor`` for what is worth knowing and is no fault."""
 
 
 class Options(msgspec.Struct, frozen=True, kw_only=True):
@@ -125,6 +127,7 @@ class Context:
         self.ids = world.ids
         self.server = world.server
         self.doctors = world.doctors
+        self.remarkers = world.remarkers
         self.session = session
         self.options = options
         self.screen = Screen(session)

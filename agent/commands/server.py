@@ -8,7 +8,7 @@ from typing import Annotated
 import msgspec
 
 from agent.commands.arguments import Argument, Flag
-from agent.commands.command import Command, Context
+from agent.commands.command import Command, Context, Doctor
 from agent.commands.replies import HEADING, INDENT, WARNING, Json, Raw, Reply
 from proto.wire import PROTOCOL, Exit
 
@@ -40,6 +40,8 @@ class Diagnosis(Reply, frozen=True, kw_only=True):
 
     looked_at: tuple[str, ...]
     problems: tuple[Problem, ...]
+    remarks: tuple[Problem, ...] = ()
+    """What is as it was set and may still surprise."""
 
     def lines(self, *, quiet: bool) -> Iterable[str]:
         """Yield each thing that was looked at, with what is wrong about it."""
@@ -47,20 +49,31 @@ class Diagnosis(Reply, frozen=True, kw_only=True):
             found = [problem for problem in self.problems if problem.about == about]
             if not quiet or found:
                 yield f"{HEADING}{about}: {'in order' if not found else 'not in order'}"
-            for problem in found:
-                yield f"{WARNING}{problem.message}"
-                yield f"{INDENT}{problem.hint}"
+            yield from _told(found)
+        for about in () if quiet else dict.fromkeys(remark.about for remark in self.remarks):
+            yield f"{HEADING}{about}: worth knowing"
+            yield from _told(remark for remark in self.remarks if remark.about == about)
 
     def json(self) -> Json:
-        """Return the problems."""
-        return {"looked_at": self.looked_at, "problems": [msgspec.to_builtins(problem) for problem in self.problems]}
+        """Return the problems and the remarks."""
+        return {
+            "looked_at": self.looked_at,
+            "problems": [msgspec.to_builtins(problem) for problem in self.problems],
+            "remarks": [msgspec.to_builtins(remark) for remark in self.remarks],
+        }
+
+
+def _told(problems: Iterable[Problem]) -> Iterable[str]:
+    for problem in problems:
+        yield f"{WARNING}{problem.message}"
+        yield f"{INDENT}{problem.hint}"
 
 
 class DoctorCommand(Command, frozen=True, kw_only=True):
     """Look for what is wrong with this server, and say what to do.
 
     Looks at Docker, HAProxy, disk, clock, ports and permissions. Changes nothing. Ends with status 1 if something is
-    wrong.
+    wrong. What is worth knowing and is no fault is told as well, with status 0.
     """
 
     name = "doctor"
@@ -68,14 +81,18 @@ class DoctorCommand(Command, frozen=True, kw_only=True):
 
     async def run(self, ctx: Context) -> Reply:
         """Ask each part about itself."""
-        found = [
-            Problem(about, message, hint) for about, doctor in ctx.doctors for message, hint in await doctor.problems()
-        ]
+        found = await _asked(ctx.doctors)
         return Diagnosis(
             looked_at=tuple(about for about, _ in ctx.doctors),
-            problems=tuple(found),
+            problems=found,
+            remarks=await _asked(ctx.remarkers),
             status=Exit.FAILED if found else Exit.OK,
         )
+
+
+async def _asked(doctors: Iterable[tuple[str, Doctor]]) -> tuple[Problem, ...]:
+    found = [Problem(about, message, hint) for about, doctor in doctors for message, hint in await doctor.problems()]
+    return tuple(found)
 
 
 class Help(Command, frozen=True, kw_only=True):

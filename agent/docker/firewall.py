@@ -5,15 +5,18 @@ out the machine's credentials) through the machine's route, unless a rule forbid
 the address pool, holds the rules; the first line of INPUT and of DOCKER-USER sends it what comes from the pool. Docker
 leaves DOCKER-USER alone when it starts, and goes through it before any rule of its own.
 
+Build steps are not in the pool: BuildKit gives them the engine's default bridge and takes no other. That bridge may be
+anybody's, so what comes from it is sent to the chain only where ``network.build_bridge`` says that it is ours alone.
+
 What is allowed: answers to connections that this machine opened (the proxy's), and questions to the name servers of
 ``/etc/resolv.conf``, should one of them be this machine or live at a link-local address.
 
 Changing rules needs root, which the agent has not. So this is a small program of its own, run by
 ``pushboat-firewall.service`` and by quickstart::
 
-    python -m agent.docker.firewall apply|remove|check [--pool 10.213.0.0/16]
+    python -m agent.docker.firewall apply|remove|check [--pool 10.213.0.0/16] [--build-bridge docker0]
 
-It leaves a mark in /run, which goes when the rules go at a reboot, and by which the agent can tell that they are there.
+It leaves a mark in /run, which goes when the rules go at a reboot, and by which the agent can tell which are there.
 """
 
 from __future__ import annotations
@@ -28,7 +31,7 @@ from pathlib import Path
 from typing import Final
 
 from agent.errors import Misconfigured
-from agent.settings import load
+from agent.settings import NetworkSettings, load
 
 PARENTS: Final = ("INPUT", "DOCKER-USER")
 """To this machine itself, and through it."""
@@ -36,7 +39,8 @@ METADATA: Final = "169.254.0.0/16"
 """All link-local addresses: 169.254.169.254 of most clouds, and what some keep beside it."""
 IPTABLES: Final = ("iptables", "--wait", "10")
 """Docker changes rules too: wait for the lock for up to ten seconds."""
-RESOLV_CONF: Final = Path("/etc/resolv.conf")
+RESOLV_CONFS: Final = (Path("/etc/resolv.conf"), Path("/run/systemd/resolve/resolv.conf"))
+"""Where containers' name servers come from: Docker takes the second where the first names only systemd-resolved."""
 MARKS: Final = Path("/run")
 
 HINT: Final = "Apply them as root: systemctl restart pushboat-firewall (or scripts/quickstart again)."
@@ -70,9 +74,14 @@ def restore_document(pool: str, *, resolvers: Sequence[str]) -> str:
     return "\n".join(["*filter", f":{chain(pool)} - [0:0]", *lines, "COMMIT", ""])
 
 
-def jump(action: str, parent: str, *, pool: str) -> list[str]:
-    """Return the command that inserts (``-I``), deletes (``-D``) or looks for (``-C``) the way into our chain."""
-    return [*IPTABLES, action, parent, "-s", str(IPv4Network(pool)), "-j", chain(pool)]
+def sources(pool: str, *, build_bridge: str) -> list[list[str]]:
+    """Return what goes through our chain, each as a match of ``iptables``. `build_bridge`: empty for none."""
+    return [["-s", str(IPv4Network(pool))], *([["-i", build_bridge]] if build_bridge else [])]
+
+
+def jump(action: str, parent: str, *, pool: str, source: Sequence[str]) -> list[str]:
+    """Return the command that inserts (``-I``), deletes (``-D``) or looks for (``-C``) a way into our chain."""
+    return [*IPTABLES, action, parent, *source, "-j", chain(pool)]
 
 
 def resolvers_of(resolv_conf: str) -> list[str]:
@@ -91,51 +100,73 @@ def resolvers_of(resolv_conf: str) -> list[str]:
     return found
 
 
-def apply(pool: str) -> None:
-    """Put the rules in place. Repeating is harmless; while it does, the rules of before hold.
+def apply(pool: str, *, build_bridge: str = "") -> None:
+    """Put the rules in place, and no others. Repeating is harmless; while it does, the rules of before hold.
 
     Raises:
         FirewallError: iptables refused.
     """
-    resolvers = resolvers_of(RESOLV_CONF.read_text()) if RESOLV_CONF.exists() else []
     # Docker makes this chain when it starts, and uses one that is already there.
     _succeeds([*IPTABLES, "-N", "DOCKER-USER"])
-    _run(["iptables-restore", "--noflush", "--wait", "10"], document=restore_document(pool, resolvers=resolvers))
+    _run(["iptables-restore", "--noflush", "--wait", "10"], document=restore_document(pool, resolvers=_resolvers()))
+    wanted = sources(pool, build_bridge=build_bridge)
     for parent in PARENTS:
-        if not _succeeds(jump("-C", parent, pool=pool)):
-            _run(jump("-I", parent, pool=pool))
+        for source in _sources_now(parent, pool=pool):
+            if source not in wanted:
+                _run(jump("-D", parent, pool=pool, source=source))
+        for source in wanted:
+            if not _succeeds(jump("-C", parent, pool=pool, source=source)):
+                _run(jump("-I", parent, pool=pool, source=source))
     mark = _mark(pool)
-    mark.touch()
+    mark.write_text("".join(f"{' '.join(source)}\n" for source in wanted))
     mark.chmod(0o644)
 
 
 def remove(pool: str) -> None:
-    """Take the rules away. Repeating is harmless.
+    """Take the rules away, those for a build bridge too. Repeating is harmless.
 
     Raises:
         FirewallError: iptables refused.
     """
     _mark(pool).unlink(missing_ok=True)
     for parent in PARENTS:
-        while _succeeds(jump("-C", parent, pool=pool)):
-            _run(jump("-D", parent, pool=pool))
+        for source in _sources_now(parent, pool=pool):
+            _run(jump("-D", parent, pool=pool, source=source))
     if _succeeds([*IPTABLES, "-S", chain(pool)]):
         _run([*IPTABLES, "-F", chain(pool)])
         _run([*IPTABLES, "-X", chain(pool)])
 
 
-def missing(pool: str) -> str | None:
+def missing(pool: str, *, build_bridge: str = "") -> str | None:
     """Return what is missing of the rules, or `None`. Asks iptables; without root it goes by the mark alone."""
+    wanted = sources(pool, build_bridge=build_bridge)
     if os.geteuid() != 0:
-        return None if _mark(pool).exists() else "the firewall rules are not in place"
+        mark = _mark(pool)
+        marked = mark.read_text().splitlines() if mark.exists() else []
+        lacking = [source for source in wanted if " ".join(source) not in marked]
+        return f"the firewall rules for {lacking[0][1]} are not in place" if lacking else None
     for parent in PARENTS:
-        if not _succeeds(jump("-C", parent, pool=pool)):
-            return f"the firewall rule in {parent} is missing"
-    resolvers = resolvers_of(RESOLV_CONF.read_text()) if RESOLV_CONF.exists() else []
+        for source in wanted:
+            if not _succeeds(jump("-C", parent, pool=pool, source=source)):
+                return f"the firewall rule in {parent} for {source[1]} is missing"
     listed = _run([*IPTABLES, "-S", chain(pool)]).splitlines()
-    if sum(line.startswith("-A") for line in listed) != len(rules(pool, resolvers=resolvers)):
+    if sum(line.startswith("-A") for line in listed) != len(rules(pool, resolvers=_resolvers())):
         return f"the firewall chain {chain(pool)} is not as it should be"
     return None
+
+
+def _resolvers() -> list[str]:
+    found = [resolver for path in RESOLV_CONFS if path.exists() for resolver in resolvers_of(path.read_text())]
+    return list(dict.fromkeys(found))
+
+
+def _sources_now(parent: str, *, pool: str) -> list[list[str]]:
+    """Return what `parent` sends to our chain, as `sources` writes it; a doubled rule is there twice."""
+    if not _succeeds([*IPTABLES, "-S", parent]):
+        return []
+    start, end = ["-A", parent], ["-j", chain(pool)]
+    lines = [line.split() for line in _run([*IPTABLES, "-S", parent]).splitlines()]
+    return [words[2:-2] for words in lines if words[:2] == start and words[-2:] == end]
 
 
 def _mark(pool: str) -> Path:
@@ -163,14 +194,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="agent.docker.firewall", description=__doc__.partition("\n")[0])
     parser.add_argument("action", choices=("apply", "remove", "check"))
     parser.add_argument("--pool", help="addresses of the containers (default: network.pool of the agent's settings)")
+    parser.add_argument("--build-bridge", help="interface that builds use (default, without --pool: the settings')")
     options = parser.parse_args(arguments)
     try:
-        pool = options.pool or _configured_pool()
+        configured = NetworkSettings() if options.pool else _configured()
+        pool = options.pool or configured.pool
+        bridge = configured.build_bridge if options.build_bridge is None else options.build_bridge
         if options.action == "apply":
-            apply(pool)
+            apply(pool, build_bridge=bridge)
         elif options.action == "remove":
             remove(pool)
-        elif found := missing(pool):
+        elif found := missing(pool, build_bridge=bridge):
             raise FirewallError(f"{found}. {HINT}")
     except (FirewallError, Misconfigured, OSError, ValueError) as error:
         print(error, file=sys.stderr)  # noqa: T201 - a command line of its own
@@ -178,10 +212,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _configured_pool() -> str:
+def _configured() -> NetworkSettings:
     config = os.environ.get("PUSHBOAT_CONFIG")
     path = Path(config) if config else None
-    return load(path if path and path.exists() else None, os.environ).network.pool
+    return load(path if path and path.exists() else None, os.environ).network
 
 
 if __name__ == "__main__":

@@ -1,4 +1,7 @@
-"""The images that the engine holds: finding, pulling, keeping and letting go. Only tags of our own are ever removed."""
+"""The images that the engine holds: finding, pulling, keeping and letting go.
+
+Only tags of our own are ever removed, and the one that a pull of ours has just made.
+"""
 
 from __future__ import annotations
 
@@ -45,13 +48,23 @@ _REFERENCE = re.compile(
 """The grammar of distribution/reference, a little narrower. Nothing that matches can leave its place in a URL path."""
 
 
+class _Health(msgspec.Struct, frozen=True, rename="pascal"):
+    """A HEALTHCHECK. Durations are in nanoseconds; 0 is the engine's default."""
+
+    test: list[str] | None = None
+    interval: int = 0
+    timeout: int = 0
+    start_period: int = 0
+    retries: int = 0
+
+
 class _Config(msgspec.Struct, frozen=True, rename="pascal"):
     entrypoint: list[str] | None = None
     cmd: list[str] | None = None
     exposed_ports: dict[str, Any] | None = None
     env: list[str] | None = None
     labels: dict[str, str] | None = None
-    healthcheck: dict[str, Any] | None = None
+    healthcheck: _Health | None = None
 
 
 class _Image(msgspec.Struct, frozen=True, rename="pascal"):
@@ -148,13 +161,15 @@ class DockerImages:
             raise _not_loaded("nothing of that name came out of it")
         return found
 
-    async def keep(self, image: str, *, tag: str) -> None:
+    async def keep(self, image: str, *, tag: str, instead_of: str = "") -> None:
         """See ``Images``."""
         repository, name = self._own(tag)
         try:
             await self._engine.json("POST", f"images/{image}/tag", params={"repo": repository, "tag": name})
         except Refused as refusal:
             raise Unavailable("image.missing", f"The image {image[:19]} is not there any more.") from refusal
+        if _REFERENCE.fullmatch(instead_of):
+            await self._remove(instead_of)
 
     async def ours(self) -> Sequence[ImageInfo]:
         """See ``Images``. Entry point, command, ports and environment are not told by this list."""
@@ -178,8 +193,11 @@ class DockerImages:
     async def untag(self, tag: str) -> None:
         """See ``Images``. The last tag of an image that a container was made from stays; try again once it is gone."""
         self._own(tag)
+        await self._remove(tag)
+
+    async def _remove(self, reference: str) -> None:
         try:
-            await self._engine.json("DELETE", f"images/{tag}")
+            await self._engine.json("DELETE", f"images/{reference}")
         except Refused as refusal:
             if refusal.status not in (404, 409):
                 raise Unavailable("docker.unavailable", f"Docker refused: {refusal.message}") from refusal
@@ -193,20 +211,31 @@ class DockerImages:
 
 def _info(image: _Image) -> ImageInfo:
     config = image.config or _Config()
-    test = (config.healthcheck or {}).get("Test") or []
+    health = config.healthcheck or _Health()
+    # ["NONE"] is how a Dockerfile switches its base image's check off.
+    has_healthcheck = bool(health.test) and health.test != ["NONE"]
     return ImageInfo(
         id=image.id,
         entrypoint=tuple(config.entrypoint or ()),
         command=tuple(config.cmd or ()),
         ports=exposed_ports(config.exposed_ports or {}),
         env=dict(line.partition("=")[::2] for line in config.env or ()),
-        # ["NONE"] is how a Dockerfile switches its base image's check off.
-        has_healthcheck=bool(test) and test[0] != "NONE",
+        has_healthcheck=has_healthcheck,
+        health_seconds=health_seconds(health) if has_healthcheck else 0.0,
         size=image.size,
         labels=config.labels or {},
         tags=tuple(image.repo_tags or ()),
         created_at=unix_seconds(image.created),
     )
+
+
+def health_seconds(health: _Health) -> float:
+    """Return how long the engine may ask until it gives an image up: every try but the last as late as can be.
+
+    Defaults: 30 s between tries, 30 s for each, 3 of them (Dockerfile reference, HEALTHCHECK).
+    """
+    interval, timeout = health.interval / 1e9 or 30.0, health.timeout / 1e9 or 30.0
+    return health.start_period / 1e9 + (health.retries or 3) * (interval + timeout)
 
 
 def exposed_ports(exposed: dict[str, Any]) -> tuple[int, ...]:

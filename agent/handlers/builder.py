@@ -117,12 +117,12 @@ class Builder:
     async def _fetch(self, deploy: Deploy, say: Say) -> tuple[ImageInfo, Plan]:
         assert deploy.image is not None
         say(f"-----> Getting the image {deploy.image}")
-        info = await self._images.find(deploy.image)
-        if info is None:
-            info = await self._images.pull(deploy.image, say)
-        else:
+        found = await self._images.find(deploy.image)
+        if found:
             say("       It is on this machine already")
-        await self._images.keep(info.id, tag=self._images.tag_for(deploy.app, deploy.id))
+        info = found or await self._images.pull(deploy.image, say)
+        tag = self._images.tag_for(deploy.app, deploy.id)
+        await self._images.keep(info.id, tag=tag, instead_of="" if found else deploy.image)
         return info, plan_of(info, procfile=None, app_json=AppJson())
 
     async def _build_commit(self, app: App, deploy: Deploy, commit: str, say: Say) -> tuple[ImageInfo, Plan]:
@@ -196,6 +196,7 @@ def plan_of(info: ImageInfo, *, procfile: Procfile | None, app_json: AppJson) ->
         port=info.ports[0] if info.ports else DEFAULT_PORT,
         has_entrypoint=bool(info.entrypoint),
         has_healthcheck=info.has_healthcheck,
+        health_seconds=info.health_seconds,
         formation={process: count for process, count in app_json.quantities.items() if process in commands},
     )
 

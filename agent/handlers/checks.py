@@ -21,7 +21,6 @@ from agent.ports.world import Clock, Stop
 from agent.state.apps import App
 from agent.state.database import Database
 from agent.state.deploys import Deploy
-from agent.state.plans import ProcessPlan
 from agent.state.releases import Release
 from agent.state.replicas import Replica
 from proto.events import ReplicasDraining, ReplicasStarted
@@ -33,8 +32,6 @@ FIRST_POLL_SECONDS = 0.02
 """A small server listens after 70 to 150 ms; asking sooner costs nothing."""
 POLL_GROWTH = 1.5
 SLOWEST_POLL_SECONDS = 1.0
-CONNECT_PATIENCE_SECONDS = 60.0
-"""How long a web process may take until it listens, if app.json says nothing else."""
 UPTIME_SECONDS = 1.0
 """How long a process without a port must stay up to count as ready. Doubled for each loss."""
 LONGEST_UPTIME_SECONDS = 30.0
@@ -85,9 +82,13 @@ class Checks:
         logs: LogReader,
         keeper: LogKeeper,
         clock: Clock,
+        start_seconds: float,
         stop_seconds: float,
     ) -> None:
-        """`stop_seconds`: from SIGTERM to SIGKILL for a replica that runs and is not ready within its time."""
+        """`start_seconds`: how long a web process may take until it listens, if app.json says nothing else.
+
+        `stop_seconds`: from SIGTERM to SIGKILL for a replica that runs and is not ready within its time.
+        """
         self._database = database
         self._scheduler = scheduler
         self._prober = prober
@@ -95,6 +96,7 @@ class Checks:
         self._logs = logs
         self._keeper = keeper
         self._clock = clock
+        self._start_seconds = start_seconds
         self._stop_seconds = stop_seconds
 
     @reconciles(ReplicasStarted, ReplicasDraining, name="checks.watch", limit=1000, is_interruptible=True)
@@ -169,7 +171,7 @@ class Checks:
             await asyncio.sleep(SILENCE_SECONDS)
 
     async def _until_ready(self, watch: Watch) -> None:
-        checks = checks_of(watch.release, watch.row, self._plan(watch))
+        checks = checks_of(watch.release, watch.row, start_seconds=self._start_seconds)
         first = await self._look(watch)
         alive = asyncio.ensure_future(self._watch_over(watch, first))
         passed = asyncio.gather(*(self._pass(watch, check) for check in checks))
@@ -211,11 +213,14 @@ class Checks:
         started_at = watch.row.started_at or self._clock.now()
         pause = FIRST_POLL_SECONDS
         while True:
-            reason = await self._probe(watch, check)
+            status = await self._look(watch)
+            reason = await self._prober.probe(check, status, port=watch.row.port, host=watch.host)
             if reason is None:
                 return
-            if self._clock.now() - started_at > check.uptime:
-                raise NotReady(f"{reason} (waited {check.uptime:.0f} s)")
+            # A HEALTHCHECK that asks once a minute has its time; one that has come to its result has had it.
+            patience = self._start_seconds if status.health == "unhealthy" else check.uptime
+            if (waited := self._clock.now() - started_at) > patience:
+                raise NotReady(f"{reason} (waited {waited:.0f} s)")
             await asyncio.sleep(pause)
             pause = min(pause * POLL_GROWTH, SLOWEST_POLL_SECONDS)
 
@@ -293,24 +298,24 @@ class Checks:
             self._say(watch, f"       {line.text}")
         self._say(watch, f"=====> End of {watch.app.name} container output ({watch.row.label})")
 
-    def _plan(self, watch: Watch) -> ProcessPlan | None:
-        return watch.release.plan.process(watch.row.process)
-
     def _say(self, watch: Watch, line: str) -> None:
         if watch.deploy:
             self._transcripts.say(watch.app.id, watch.deploy.id, line)
 
 
-def checks_of(release: Release, row: Replica, plan: ProcessPlan | None) -> Sequence[CheckSpec]:
-    """Return what a replica has to pass: its image's HEALTHCHECK, else app.json's checks, else the default.
+def checks_of(release: Release, row: Replica, *, start_seconds: float) -> Sequence[CheckSpec]:
+    """Return what a replica has to pass: its image's HEALTHCHECK and app.json's checks, or the default.
 
     The default is a connection to its port for ``web``, and staying up for a moment for the others.
     """
-    if plan and plan.checks:
-        return plan.checks
+    plan = release.plan.process(row.process)
+    checks = list(plan.checks) if plan else []
     if release.plan.has_healthcheck:
-        return (CheckSpec(name="image", kind="image", uptime=CONNECT_PATIENCE_SECONDS),)
+        seconds = max(start_seconds, release.plan.health_seconds)
+        checks.append(CheckSpec(name="image", kind="image", uptime=seconds))
+    if checks:
+        return checks
     if row.port:
-        return (CheckSpec(name="port", kind="connect", uptime=CONNECT_PATIENCE_SECONDS),)
+        return (CheckSpec(name="port", kind="connect", uptime=start_seconds),)
     seconds = min(UPTIME_SECONDS * 2**row.losses, LONGEST_UPTIME_SECONDS)
     return (CheckSpec(name="uptime", kind="uptime", uptime=seconds),)

@@ -41,14 +41,6 @@ class BuildRequest(msgspec.Struct, frozen=True, kw_only=True):
     options: BuildOptions
 
 
-class HealthCheck(msgspec.Struct, frozen=True):
-    """An image's own HEALTHCHECK."""
-
-    interval_seconds: float
-    start_period_seconds: float
-    retries: int
-
-
 class ImageInfo(msgspec.Struct, frozen=True, kw_only=True):
     """What an image says of itself."""
 
@@ -57,9 +49,11 @@ class ImageInfo(msgspec.Struct, frozen=True, kw_only=True):
     entrypoint: tuple[str, ...] = ()
     command: tuple[str, ...] = ()
     ports: tuple[int, ...] = ()
-    """EXPOSEd TCP ports, ascending."""
+    """EXPOSEd TCP ports: as the Dockerfile has them where it is known, else ascending."""
     env: Mapping[str, str] = {}
     has_healthcheck: bool = False
+    health_seconds: float = 0.0
+    """How long its HEALTHCHECK may take until the engine says healthy or unhealthy; 0 without one."""
     size: int = 0
     """Bytes."""
     labels: Mapping[str, str] = {}
@@ -124,8 +118,12 @@ class Images(Protocol):
         """
         ...
 
-    async def keep(self, image: str, *, tag: str) -> None:
-        """Give the image `tag` (``repository:tag``), so that the engine's own clean-up leaves it."""
+    async def keep(self, image: str, *, tag: str, instead_of: str = "") -> None:
+        """Give the image `tag` (``repository:tag``), so that the engine's own clean-up leaves it.
+
+        `instead_of`: the reference that `pull` has just got it by, which is taken away: with it the image would stay
+        for ever, and the next deploy of that reference would not ask the registry what it means by now.
+        """
         ...
 
     async def ours(self) -> Sequence[ImageInfo]:

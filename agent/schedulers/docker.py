@@ -40,13 +40,19 @@ more only makes each slower, and the checks of the first wait for the last."""
 class DockerScheduler:
     """Fulfils ``agent.ports.scheduler.Scheduler``."""
 
-    def __init__(self, engine: Engine, *, bridges: Bridges, starts_at_once: int = STARTS_AT_ONCE) -> None:
-        """`bridges`: the address pool, the same that replicas' addresses were handed out from."""
+    def __init__(
+        self, engine: Engine, *, bridges: Bridges, starts_at_once: int = STARTS_AT_ONCE, build_bridge: str = ""
+    ) -> None:
+        """`bridges`: the address pool, the same that replicas' addresses were handed out from.
+
+        `build_bridge`: the interface that the firewall is to hold for as well, empty for none; see `problems`.
+        """
         self._engine = engine
         self._containers = Containers(engine)
         self._networks = Networks(engine, bridges=bridges)
         self._one_offs = OneOffs(engine, networks=self._networks)
         self._starts = asyncio.Semaphore(starts_at_once)
+        self._build_bridge = build_bridge
 
     async def converge(self, app: AppId, wishes: Sequence[ReplicaWish], say: Say) -> Sequence[ReplicaStatus]:
         """See ``Scheduler``."""
@@ -127,7 +133,7 @@ class DockerScheduler:
 
     async def problems(self) -> Sequence[tuple[str, str]]:
         """See ``Scheduler``."""
-        return await inspection.problems(self._engine, self._networks)
+        return await inspection.problems(self._engine, self._networks, build_bridge=self._build_bridge)
 
     async def _of_app(self, app: AppId) -> list[ContainerRow]:
         return await self._containers.find({labels.KIND: labels.REPLICA, labels.APP_ID: app})

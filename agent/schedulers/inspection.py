@@ -35,13 +35,16 @@ def masked(description: Mapping[str, Any]) -> Mapping[str, object]:
     return {**description, "Config": config}
 
 
-async def problems(engine: Engine, networks: Networks) -> list[tuple[str, str]]:
-    """Return what is wrong with the engine and the way to it, each with what to do. Never raises."""
+async def problems(engine: Engine, networks: Networks, *, build_bridge: str) -> list[tuple[str, str]]:
+    """Return what is wrong with the engine and the way to it, each with what to do. Never raises.
+
+    `build_bridge`: the interface that firewall rules have to hold for besides our own bridges; empty for none.
+    """
     try:
         await engine.api_version()
         info = await engine.get("info", into=_Info)
         await networks.ensure(0)
-        unprotected = await asyncio.to_thread(firewall.missing, networks.pool)
+        unprotected = await asyncio.to_thread(firewall.missing, networks.pool, build_bridge=build_bridge)
     except UserError as error:
         return [(error.message, error.hint)]
     except Refused as refusal:

@@ -29,6 +29,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     """First TCP port that the image EXPOSEs."""
     has_entrypoint: bool = False
     has_healthcheck: bool = False
+    health_seconds: float = 0.0
+    """How long the image's HEALTHCHECK may take to come to a result."""
     formation: dict[str, int] = {}
     """Quantities from ``app.json``. A type that is named here cannot be scaled by hand."""
 

@@ -32,7 +32,13 @@ class Answer(msgspec.Struct, frozen=True):
 class Desk:
     """Where commands are given."""
 
-    def __init__(self, core: Core, *, doctors: tuple[tuple[str, Doctor], ...] = ()) -> None:
+    def __init__(
+        self,
+        core: Core,
+        *,
+        doctors: tuple[tuple[str, Doctor], ...] = (),
+        remarkers: tuple[tuple[str, Doctor], ...] = (),
+    ) -> None:
         self.core = core
         self.database = core.database
         self.dispatcher = Dispatcher(
@@ -50,6 +56,7 @@ class Desk:
                 ids=core.ids,
                 server=FACTS,
                 doctors=doctors,
+                remarkers=remarkers,
             ),
         )
 

@@ -159,6 +159,21 @@ async def test_doctor_tells_what_is_wrong_and_what_to_do(tmp_path: Path) -> None
         assert found["problems"] == [{"about": "Docker", "message": "It does not answer.", "hint": "Start it."}]
 
 
+async def test_doctor_tells_what_is_worth_knowing_and_calls_it_no_fault(tmp_path: Path) -> None:
+    class Open:
+        async def problems(self) -> list[tuple[str, str]]:
+            return [("Everybody may come in.", "Close the door.")]
+
+    async with core(tmp_path) as made:
+        desk = Desk(made, remarkers=(("Door", Open()),))
+        answer = await desk.give("doctor")
+        assert answer.status == 0
+        assert answer.out == "=====> Door: worth knowing\n !     Everybody may come in.\n       Close the door.\n"
+        found = msgspec.json.decode((await desk.give("doctor --format json")).out)
+        assert found["remarks"] == [{"about": "Door", "message": "Everybody may come in.", "hint": "Close the door."}]
+        assert found["problems"] == []
+
+
 async def test_the_version_is_told(desk: Desk) -> None:
     assert (await desk.give("--version")).out == "pushboat version 1.2.3\n"
     assert (await desk.give("version --format json")).json() == {"version": "1.2.3", "protocol": 1}

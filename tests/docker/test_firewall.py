@@ -3,20 +3,30 @@
 from __future__ import annotations
 
 import asyncio
-import random
+import os
 import subprocess
-from collections.abc import Iterator
+import tempfile
+from collections.abc import AsyncGenerator, Iterator
 from contextlib import contextmanager
+from io import BytesIO
+from pathlib import Path
+from tarfile import TarFile, TarInfo
 
 import pytest
 
+from agent.builders.buildkit import Solve, build
+from agent.builders.progress import Progress
 from agent.docker import firewall
+from agent.docker.build_network import BuildNetwork, exposure
+from agent.docker.engine import Engine
 from agent.schedulers.docker import DockerScheduler
+from scripts.house import engine as house
 from tests.fakes.terminal import FakeTerminal
-from tests.support.docker import Corner, corner, until
+from tests.support.docker import Corner, corner, token, until
+from tests.support.neighbour import METADATA, PORT, neighbour
+from tests.support.private_engine import private_engine
 
 POOL = "10.213.0.0/16"
-METADATA = "169.254.169.254"
 
 
 def test_the_chain_is_named_after_the_pool_and_fits() -> None:
@@ -41,10 +51,33 @@ def test_answers_and_name_servers_come_before_what_is_refused() -> None:
 
 
 def test_a_jump_names_its_source_and_its_chain() -> None:
-    assert firewall.jump("-I", "INPUT", pool=POOL) == [
-        *("iptables", "--wait", "10", "-I", "INPUT"),
-        *("-s", "10.213.0.0/16", "-j", "PUSHBOAT-10.213.0.0-16"),
-    ]
+    pool, builds = firewall.sources(POOL, build_bridge="docker0")
+    before, after = ["iptables", "--wait", "10", "-I", "INPUT"], ["-j", "PUSHBOAT-10.213.0.0-16"]
+    assert firewall.jump("-I", "INPUT", pool=POOL, source=pool) == [*before, "-s", "10.213.0.0/16", *after]
+    assert firewall.jump("-I", "INPUT", pool=POOL, source=builds) == [*before, "-i", "docker0", *after]
+
+
+def test_the_bridge_of_builds_is_left_alone_unless_it_is_named() -> None:
+    assert firewall.sources(POOL, build_bridge="") == [["-s", "10.213.0.0/16"]]
+
+
+@pytest.mark.parametrize("name", ["docker+", "-j", "two words", "sixteen-letters-", "docker0\n"])
+def test_a_bridge_that_is_none_is_refused(
+    name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("PUSHBOAT_NETWORK_BUILD_BRIDGE", name)
+    assert firewall.main(["apply"]) == 1
+    assert "build_bridge" in capsys.readouterr().err
+
+
+def test_builds_on_a_bridge_without_rules_are_told_of() -> None:
+    assert exposure("", guarded="") == []
+    assert exposure("docker0", guarded="docker0") == []
+    ((message, hint),) = exposure("docker0", guarded="")
+    assert "Docker's default bridge docker0" in message
+    assert 'build_bridge = "docker0"' in hint
+    ((message, _),) = exposure("br1", guarded="docker0")
+    assert "bridge br1" in message and "names docker0" in message
 
 
 def test_name_servers_are_read_and_loopback_ones_left_out() -> None:
@@ -74,41 +107,35 @@ async def test_applying_and_removing_may_be_repeated() -> None:
     assert firewall.main(["check", "--pool", pool]) == 1
 
 
-@contextmanager
-def neighbour(name: str) -> Iterator[tuple[str, str]]:
-    """Give another machine beside this one, which greets on port 7000: a network namespace.
-
-    Its address, and this machine's towards it. It is the metadata service too, as in a cloud.
-    """
-    link = f"10.211.{random.randrange(256)}"
-    address, gateway, inside = f"{link}.2", f"{link}.1", f"/run/netns/{name}"
-
-    def ip(*arguments: str) -> None:
-        subprocess.run(["ip", *arguments], check=True, capture_output=True)
-
-    def ip_inside(*arguments: str) -> None:
-        subprocess.run(["nsenter", f"--net={inside}", "ip", *arguments], check=True, capture_output=True)
-
-    ip("netns", "add", name)
+@pytest.mark.real
+def test_the_rules_for_a_bridge_of_builds_come_and_go_with_the_setting() -> None:
+    pool, bridge = "10.212.224.0/20", "pbtnone0"
     try:
-        ip("link", "add", name, "type", "veth", "peer", "name", "eth0", "netns", name)
-        ip("address", "add", f"{gateway}/30", "dev", name)
-        ip("link", "set", name, "up")
-        ip_inside("address", "add", f"{address}/30", "dev", "eth0")
-        ip_inside("link", "set", "eth0", "up")
-        ip_inside("route", "add", "default", "via", gateway)
-        ip_inside("link", "set", "lo", "up")
-        ip_inside("address", "add", f"{METADATA}/32", "dev", "lo")
-        ip("route", "add", METADATA, "via", address, "dev", name)
-        listen = ["nsenter", f"--net={inside}", "busybox", "nc", "-ll", "-p", "7000", "-e", "busybox", "echo", "hello"]
-        server = subprocess.Popen(listen)
-        try:
-            yield address, gateway
-        finally:
-            server.kill()
-            server.wait()
+        firewall.apply(pool, build_bridge=bridge)
+        assert firewall.missing(pool, build_bridge=bridge) is None
+        with unprivileged():
+            assert firewall.missing(pool, build_bridge=bridge) is None
+        firewall.apply(pool)
+        assert bridge in (firewall.missing(pool, build_bridge=bridge) or "")
+        with unprivileged():
+            assert bridge in (firewall.missing(pool, build_bridge=bridge) or "")
+            assert firewall.missing(pool) is None
+        firewall.apply(pool, build_bridge=bridge)
     finally:
-        ip("netns", "delete", name)
+        firewall.remove(pool)
+    for parent in firewall.PARENTS:
+        listed = subprocess.run(["iptables", "-S", parent], check=True, capture_output=True, text=True).stdout
+        assert firewall.chain(pool) not in listed
+
+
+@contextmanager
+def unprivileged() -> Iterator[None]:
+    """Be nobody meanwhile, as the agent is no more than that to iptables."""
+    os.seteuid(65_534)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
 
 
 async def greeting(made: Corner, address: str, port: int) -> bool:
@@ -134,13 +161,13 @@ async def test_containers_do_not_reach_this_machine_while_the_way_out_and_the_wa
         pool, gateway = made.bridges.pool, made.bridges.gateway(0)
         with neighbour(f"n{made.engine.instance}"[:12]) as (outside, other):
             assert await greeting(made, gateway, port), "reachable without the rules"
-            assert await greeting(made, METADATA, 7000), "reachable without the rules"
+            assert await greeting(made, METADATA, PORT), "reachable without the rules"
             firewall.apply(pool)
             try:
                 assert not await greeting(made, gateway, port)
                 assert not await greeting(made, other, port), "another address of this machine"
-                assert not await greeting(made, METADATA, 7000)
-                assert await greeting(made, outside, 7000)
+                assert not await greeting(made, METADATA, PORT)
+                assert await greeting(made, outside, PORT)
                 wish = made.wish("httpd", "-f", "-p", "5000")
                 await DockerScheduler(made.engine, bridges=made.bridges).converge(made.app, [wish], lambda _: None)
                 await until(lambda: answers(wish.address, 5000))
@@ -159,3 +186,58 @@ async def answers(address: str, port: int) -> bool:
     line = await reader.readline()
     writer.close()
     return line.startswith(b"HTTP/")
+
+
+@pytest.mark.real
+async def test_build_steps_on_a_named_bridge_do_not_reach_this_machine_while_the_way_out_stays_open() -> None:
+    server = await asyncio.start_server(greet, "0.0.0.0", 0)
+    port = server.sockets[0].getsockname()[1]
+    instance, pool = token("t"), "10.212.208.0/20"
+    with tempfile.TemporaryDirectory(prefix="pbe-") as folder, neighbour(f"n{instance}"[:12]) as (outside, other):
+        async with private_engine(Path(folder)) as own, Engine.open(own.socket, instance=instance) as engine:
+            await asyncio.to_thread(house.Engine(own.path).make_base, "pushboat-test/base:rig")
+            assert own.bridge in (await BuildNetwork(engine, guarded="").problems())[0][0]
+            assert await BuildNetwork(engine, guarded=own.bridge).problems() == []
+            targets = [(other, port), (METADATA, PORT), (outside, PORT)]
+            with routed(own.bridge):
+                assert await greetings(engine, targets) == targets, "all reachable without the rules"
+                firewall.apply(pool, build_bridge=own.bridge)
+                try:
+                    assert await greetings(engine, targets) == [(outside, PORT)]
+                finally:
+                    firewall.remove(pool)
+    server.close()
+
+
+@contextmanager
+def routed(bridge: str) -> Iterator[None]:
+    """Let packets of a bridge through this machine, as an engine that may touch iptables does for its own."""
+    rules = [["FORWARD", way, bridge, "-j", "ACCEPT"] for way in ("-i", "-o")]
+    for rule in rules:
+        # Behind DOCKER-USER, where Docker's own are.
+        subprocess.run(["iptables", "--wait", "10", "-A", *rule], check=True)
+    try:
+        yield
+    finally:
+        for rule in rules:
+            subprocess.run(["iptables", "--wait", "10", "-D", *rule], check=True)
+
+
+async def greetings(engine: Engine, targets: list[tuple[str, int]]) -> list[tuple[str, int]]:
+    """Return those of `targets` that greet a build step."""
+    tries = "; ".join(f"nc -w 3 {address} {port} </dev/null | sed s/^/{address}:/" for address, port in targets)
+    text = f"FROM pushboat-test/base:rig\nRUN : {token()}; {tries}; true\n".encode()
+    said: list[str] = []
+
+    async def body() -> AsyncGenerator[bytes, None]:
+        data = BytesIO()
+        with TarFile(fileobj=data, mode="w") as tar:
+            member = TarInfo("Dockerfile")
+            member.size = len(text)
+            tar.addfile(member, BytesIO(text))
+        yield data.getvalue()
+
+    solve = Solve(tag=f"pushboat-{engine.instance}/x:y", dockerfile="Dockerfile")
+    progress = Progress(said.append, monotonic=asyncio.get_running_loop().time)
+    await build(engine, solve, body=body(), progress=progress)
+    return [target for target in targets if f"         {target[0]}:hello" in said]

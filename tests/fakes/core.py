@@ -153,6 +153,7 @@ class Core:
                 transcripts=transcripts,
                 logs=self.logs,
                 keeper=self.logs,
+                start_seconds=60.0,
                 stop_seconds=30.0,
                 clock=clock,
             ),

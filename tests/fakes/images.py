@@ -41,8 +41,9 @@ class FakeImages:
         self.have(image, tag)
         return image
 
-    async def keep(self, image: str, *, tag: str) -> None:
+    async def keep(self, image: str, *, tag: str, instead_of: str = "") -> None:
         self.tags[tag] = image
+        self.tags.pop(instead_of, None)
 
     async def ours(self) -> Sequence[ImageInfo]:
         return [

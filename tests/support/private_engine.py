@@ -1,7 +1,7 @@
 """A Docker engine that belongs to one test module, to be restarted, killed and frozen without anybody else noticing.
 
 It has its own data, its own containerd and its own socket, and leaves the machine's firewall alone. Containers reach
-nothing outside, and this machine reaches them, which is all that is needed here. A build may copy, not run.
+nothing outside, and this machine reaches them, which is all that is needed here.
 """
 
 from __future__ import annotations
@@ -33,7 +33,8 @@ class PrivateEngine:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._process: Process | None = None
-        self._bridge = f"pbt{secrets.token_hex(4)}"
+        self.bridge = f"pbt{secrets.token_hex(4)}"
+        """Its default bridge, on which build steps run."""
 
     @property
     def path(self) -> str:
@@ -54,7 +55,7 @@ class PrivateEngine:
             "exec-root": folder / "exec",
             "pidfile": folder / "pid",
             # Not `none`: a dockerd without a default bridge removes docker0, which is another engine's.
-            "bridge": self._bridge,
+            "bridge": self.bridge,
             "iptables": "false",
         }
         await asyncio.to_thread(self._make_bridge)
@@ -98,14 +99,14 @@ class PrivateEngine:
         for line in reversed(Path("/proc/mounts").read_text().splitlines()):
             if (point := line.split()[1]).startswith(f"{self._folder}/"):
                 await asyncio.to_thread(subprocess.run, ["umount", "--lazy", point], check=True)
-        await asyncio.to_thread(subprocess.run, ["ip", "link", "del", self._bridge], check=True)
+        await asyncio.to_thread(subprocess.run, ["ip", "link", "del", self.bridge], check=True)
 
     def _make_bridge(self) -> None:
-        if (Path("/sys/class/net") / self._bridge).exists():
+        if (Path("/sys/class/net") / self.bridge).exists():
             return
-        subprocess.run(["ip", "link", "add", self._bridge, "type", "bridge"], check=True)
+        subprocess.run(["ip", "link", "add", self.bridge, "type", "bridge"], check=True)
         address = free_pool(Engine(), prefix=24)[1]
-        subprocess.run(["ip", "addr", "add", f"{address}/24", "dev", self._bridge], check=True)
+        subprocess.run(["ip", "addr", "add", f"{address}/24", "dev", self.bridge], check=True)
 
     def _empty(self) -> None:
         engine = Engine(self.path)

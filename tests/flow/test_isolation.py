@@ -1,0 +1,118 @@
+"""What a program that was pushed reaches from inside its own container, with the firewall's rules in place."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from tests.flow import apps
+from tests.support.neighbour import METADATA, PORT, neighbour
+from tests.support.rig import Rig
+
+pytestmark = pytest.mark.real
+
+
+async def greet(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    writer.write(b"hello\n")
+    await writer.drain()
+    writer.close()
+
+
+@contextmanager
+def protected(rig: Rig) -> Iterator[None]:
+    """Have the rules in place meanwhile."""
+    rig.boat.firewall("apply")
+    try:
+        yield
+    finally:
+        rig.boat.firewall("remove")
+
+
+class Prisoner:
+    """An app that tries to get out."""
+
+    def __init__(self, rig: Rig, app: str) -> None:
+        self._rig = rig
+        self._app = app
+
+    async def inside(self, command: str, *, stdin: bytes = b"") -> str:
+        """Return what a line of shell prints in the app's container."""
+        return (await self._rig.ssh("enter", self._app, "web.1", "--", "sh", "-c", f"'{command}'", stdin=stdin)).out
+
+    async def hears(self, address: str, port: int, *, says: bytes = b"") -> str:
+        """Return what a TCP server answers the app; empty if it cannot be reached."""
+        return await self.inside(f"nc -w 3 {address} {port} 2>/dev/null", stdin=says)
+
+    async def reaches(self, doors: dict[str, tuple[str, int]]) -> set[str]:
+        """Return those of `doors` where somebody answers the app."""
+        request = b"GET / HTTP/1.0\r\n\r\n"
+        return {name for name, door in doors.items() if await self.hears(*door, says=request)}
+
+
+async def open_to_all(rig: Rig) -> None:
+    """Have ssh and HTTP answer at every address of this machine, as on a server."""
+    await rig.stop_agent()
+    rig.boat.settings = {"ssh": {"host": "0.0.0.0"}, "http": {"binds": [f"0.0.0.0:{rig.boat.http_port}"]}}
+    await rig.start_agent()
+
+
+async def address_of(rig: Rig, app: str) -> str:
+    form = "{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}"
+    return (await rig.docker("inspect", "--format", form, *await rig.replicas(app))).out.strip()
+
+
+async def gateway_of(rig: Rig, app: str) -> str:
+    form = "{{range .NetworkSettings.Networks}}{{.Gateway}}{{end}}"
+    return (await rig.docker("inspect", "--format", form, *await rig.replicas(app))).out.strip()
+
+
+async def test_an_app_reaches_the_world_and_neither_other_apps_nor_this_machine(lone_boat: Rig) -> None:
+    rig = lone_boat
+    await open_to_all(rig)
+    assert (await rig.git_push(rig.checkout("victim", apps.page("victim")))).status == 0
+    assert (await rig.git_push(rig.checkout("prisoner", apps.page("prisoner")))).status == 0
+    prisoner, gateway = Prisoner(rig, "prisoner"), await gateway_of(rig, "prisoner")
+    server = await asyncio.start_server(greet, "0.0.0.0", 0)
+    own = server.sockets[0].getsockname()[1]
+    with neighbour(f"n{secrets.token_hex(5)}") as (outside, other):
+        machine = {
+            "a program of this machine": (gateway, own),
+            "the same at another address": (other, own),
+            "the agent": (gateway, rig.boat.ssh_port),
+            "the proxy": (gateway, rig.boat.http_port),
+            "the metadata service": (METADATA, PORT),
+        }
+        allowed = {
+            "the world": (outside, PORT),
+            "itself": ("127.0.0.1", 5000),
+            "its own address": (await address_of(rig, "prisoner"), 5000),
+        }
+        victim = {"another app": (await address_of(rig, "victim"), 5000)}
+        assert await prisoner.reaches(machine | allowed | victim) == {*machine, *allowed}, "without the rules"
+        with protected(rig):
+            assert await prisoner.reaches(machine | allowed | victim) == {*allowed}
+            # It is not for want of a server: this machine, the proxy above all, reaches the victim.
+            assert (await rig.http("victim.localhost")).text == "version victim\n"
+            assert (await rig.http("prisoner.localhost")).text == "version prisoner\n"
+            # A request under another app's name is one to the proxy, where that is this machine.
+            asked = f"GET / HTTP/1.1\r\nHost: victim.localhost:{rig.boat.http_port}\r\n\r\n".encode()
+            assert await prisoner.hears(gateway, rig.boat.http_port, says=asked) == ""
+    server.close()
+
+
+async def test_an_app_sees_none_of_the_sockets_and_files_of_this_machine(lone_boat: Rig) -> None:
+    rig = lone_boat
+    assert (await rig.git_push(rig.checkout("prisoner", apps.page("prisoner")))).status == 0
+    prisoner = Prisoner(rig, "prisoner")
+    found = await prisoner.inside("find / -xdev -type s; ls /var/run /run; cat /proc/net/unix; echo end")
+    assert found.rstrip().endswith("end")
+    for word in ("docker", "containerd", "haproxy", "master.sock", str(rig.data)):
+        assert word not in found
+    # Its mounts are its own layers, the kernel's, and the three files about names that the engine writes.
+    points = {line.split()[1] for line in (await prisoner.inside("cat /proc/mounts")).splitlines()}
+    files = {point for point in points if not point.startswith(("/proc", "/sys", "/dev"))}
+    assert files <= {"/", "/sbin/docker-init", "/etc/resolv.conf", "/etc/hostname", "/etc/hosts"}, files
