@@ -7,7 +7,6 @@ import os
 import resource
 import secrets
 from collections.abc import AsyncIterator
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +23,7 @@ from proto.names import AppId, DeployId
 from tests.support.base_image import BASE_IMAGE, ensure_base_image
 from tests.support.docker import token, until
 from tests.support.git_client import LINK, Client
+from tests.support.process_list import command_lines, long_sleep, sleeps, sleeps_no_more
 
 pytestmark = pytest.mark.real
 
@@ -146,46 +146,27 @@ async def test_an_empty_dockerfile_and_an_unknown_target_are_explained(yard: Yar
     assert "target stage nope could not be found" in await yard.fails({"Dockerfile": dockerfile()}, target="nope")
 
 
-async def running(word: str) -> bool:
-    return any(f"sleep\0{word}".encode() in line for line in command_lines())
-
-
 def gits(folder: Path) -> list[bytes]:
     return [line for line in command_lines() if f"--git-dir={folder}\0".encode() in line]
 
 
-def command_lines() -> list[bytes]:
-    """Return the command line of every process, those in containers too."""
-    found = []
-    for path in Path("/proc").glob("[0-9]*/cmdline"):
-        with suppress(OSError):  # it has ended meanwhile
-            found.append(path.read_bytes())
-    return found
-
-
 async def test_cancelling_ends_the_step_in_the_engine(yard: Yard) -> None:
-    seconds = str(10_000_000 + secrets.randbelow(10_000_000))
+    seconds = long_sleep()
     task = asyncio.create_task(yard.build({"Dockerfile": dockerfile(f"RUN exec sleep {seconds}")}))
-    await until(lambda: running(seconds))
+    await until(lambda: sleeps(seconds))
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
 
-    async def has_ended() -> bool:
-        return not await running(seconds)
-
-    await until(has_ended, seconds=2)
+    await until(lambda: sleeps_no_more(seconds), seconds=2)
 
 
 async def test_a_build_past_its_time_limit_fails_and_ends(yard: Yard) -> None:
-    seconds = str(10_000_000 + secrets.randbelow(10_000_000))
+    seconds = long_sleep()
     text = await yard.fails({"Dockerfile": dockerfile(f"RUN exec sleep {seconds}")}, timeout_seconds=1.5)
     assert text == "The build took longer than the limit of 1.5 s."
 
-    async def has_ended() -> bool:
-        return not await running(seconds)
-
-    await until(has_ended, seconds=2)
+    await until(lambda: sleeps_no_more(seconds), seconds=2)
 
 
 async def test_cancelling_while_the_context_is_sent_leaves_no_git(yard: Yard) -> None:

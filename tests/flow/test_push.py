@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import json
+import signal
 
 import pytest
 
 from tests.flow import apps
-from tests.support.rig import Rig
+from tests.support.rig import Checkout, Rig
 
 pytestmark = [pytest.mark.real, pytest.mark.asyncio(loop_scope="module")]
 
@@ -80,11 +81,19 @@ async def test_two_pushes_at_once_leave_one_of_them_live(boat: Rig) -> None:
     app.write({"index.html": "version one\n"})
     other.write({"index.html": "version two\n"})
     first, second = await asyncio.gather(boat.git_push(app, "--force"), boat.git_push(other, "--force"))
-    text = (await boat.http("both.localhost")).text
-    assert text in ("version one\n", "version two\n")
     assert 0 in (first.status, second.status)
-    deploys = json.loads(await boat.must("deploys", "both", "--format", "json"))
-    assert [deploy["status"] for deploy in deploys].count("live") >= 2
+    # What the branch is, what was deployed last and what is served is one of the two, whole.
+    tip = (await app.git("ls-remote", boat.boat.remote("both"), "refs/heads/main")).split()[0]
+    newest, older, _ = json.loads(await boat.must("deploys", "both", "--format", "json"))
+    assert (newest["commit"], newest["status"]) == (tip, "live")
+    assert older["status"] in ("superseded", "live")
+    served = (await boat.http("both.localhost")).text
+    assert served == await (app if tip == await head(app) else other).git("show", f"{tip}:index.html")
+    assert served in ("version one\n", "version two\n")
+
+
+async def head(checkout: Checkout) -> str:
+    return (await checkout.git("rev-parse", "HEAD")).strip()
 
 
 async def test_a_newer_push_supersedes_one_that_still_builds(boat: Rig) -> None:
@@ -137,8 +146,14 @@ async def test_ctrl_c_ends_the_watching_and_not_the_deploy(boat: Rig) -> None:
     await app.commit()
     process = await boat.spawn("git", "push", boat.boat.remote("leaves"), "main", folder=app.folder)
     await boat.until_deploy("leaves", "building")
-    process.terminate()
-    await process.communicate()
+    process.send_signal(signal.SIGINT)
+    told = (await process.communicate())[1].decode()
+    (deploy,) = json.loads(await boat.must("deploys", "leaves", "--format", "json"))
+    assert "it goes on if you leave (Ctrl-C)" in told
+    assert f"Watch it again: deploys:output leaves {deploy['id']}" in told
+    assert f"Cancel it: deploys:cancel leaves {deploy['id']}" in told
+    watched = await boat.ssh("deploys:output", "leaves", deploy["id"])
+    assert watched.status == 0 and "=====> Application deployed:" in watched.out
     assert (await boat.page("leaves.localhost", "version one")).status == 200
 
 

@@ -11,11 +11,16 @@ import pytest
 import pytest_asyncio
 
 from scripts.house import processes
+from tests.support.docker import until
 from tests.support.registry import Registry, noise, registry
 from tests.support.rig import BASE, Rig
 
 pytestmark = [pytest.mark.real, pytest.mark.asyncio(loop_scope="module")]
 
+CANCEL_SECONDS = 2.0
+"""Within which a cancelled pull has ended: a promise."""
+STILL_SECONDS = 0.3
+"""A closed tap lets six drops through in that time, while anybody is there to take them."""
 LAYER_BYTES = 12_000_000
 """A closed tap lets it through in 37 s: more than two reports need, less than anybody's patience."""
 
@@ -79,8 +84,57 @@ async def test_an_image_is_deployed_from_its_registry_and_the_pull_tells_how_far
     assert 0 <= first <= second < 12
     assert all(line.rstrip().endswith("of 12 MB") for line in lines if f"Pulling {reference}: " in line)
     assert (await boat.page("shelved.localhost", "from the registry: shelved")).status == 200
+    # It is known by our own tag alone, with which it goes.
+    assert (await boat.docker("image", "inspect", reference)).status != 0
     await boat.must("apps:destroy", "shelved", "--force")
     await forget(boat, reference)
+
+
+async def is_still(shelf: Registry) -> bool:
+    """Tell whether nobody takes anything from the registry."""
+    before = shelf.tap.passed
+    await asyncio.sleep(STILL_SECONDS)
+    return shelf.tap.passed == before
+
+
+async def test_a_cancelled_pull_ends_in_the_engine(shelf: Registry, boat: Rig) -> None:
+    reference = await stocked(shelf, boat, "halted")
+    await boat.must("apps:create", "halted")
+    shelf.tap.close()
+    asked = await boat.spawn(*boat.boat.ssh_command(("git:from-image", "halted", reference)))
+    try:
+        assert asked.stdout
+        await read_until(asked.stdout, f"Pulling {reference}: ", times=1)
+        await boat.must("deploys:cancel", "halted")
+        await until(lambda: is_still(shelf), seconds=CANCEL_SECONDS)
+        rest = (await asyncio.wait_for(asked.communicate(), 30))[0].decode()
+    finally:
+        shelf.tap.open()
+        if asked.returncode is None:
+            asked.kill()
+    assert asked.returncode == 1
+    assert "cancelled" in rest
+    assert (await boat.docker("image", "inspect", reference)).status != 0
+    await boat.must("apps:destroy", "halted", "--force")
+
+
+async def test_a_tag_that_has_moved_is_fetched_anew_and_a_strangers_copy_is_left_alone(
+    shelf: Registry, boat: Rig
+) -> None:
+    first, second = await stocked(shelf, boat, "moves"), await stocked(shelf, boat, "moved")
+    await boat.must("apps:create", "moves")
+    assert (await boat.ssh("git:from-image", "moves", first)).status == 0
+    for words in (("pull", "-q", second), ("tag", second, first), ("push", "-q", first), ("rmi", first, second)):
+        done = await boat.docker(*words)
+        assert done.status == 0, done.err
+    assert (await boat.ssh("git:from-image", "moves", first)).status == 0
+    assert (await boat.page("moves.localhost", "from the registry: moved")).status == 200
+    # What somebody else has fetched is used as it is, and keeps its name.
+    assert (await boat.docker("pull", "-q", second)).status == 0
+    assert (await boat.ssh("git:from-image", "moves", second)).status == 0
+    assert (await boat.docker("image", "inspect", second)).status == 0
+    await boat.must("apps:destroy", "moves", "--force")
+    await forget(boat, second)
 
 
 async def test_a_dockerfile_builds_on_an_image_of_a_registry_and_the_push_shows_the_pull(

@@ -48,6 +48,8 @@ class Tap:
 
     def __init__(self, port: int) -> None:
         self._port = port
+        self.passed = 0
+        """Bytes that clients were sent so far."""
         self._is_open = asyncio.Event()
         self._is_open.set()
 
@@ -75,6 +77,7 @@ class Tap:
                         await asyncio.wait_for(self._is_open.wait(), DROP_SECONDS)
                 sink.write(data)
                 await sink.drain()
+                self.passed += len(data)
         finally:
             sink.close()
 
