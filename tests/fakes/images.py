@@ -94,6 +94,7 @@ class FakeBuilder:
             id=f"sha256:{hashlib.sha256(content).hexdigest()}",
             ports=tuple(int(line.split()[1]) for line in content.decode().splitlines() if line.startswith("EXPOSE")),
             has_healthcheck=b"HEALTHCHECK" in content,
+            health_seconds=float(content.split(b"HEALTHCHECK")[1].split()[0]) if b"HEALTHCHECK" in content else 0.0,
         )
         self._images.have(image, request.tag)
         say("       built")

@@ -86,7 +86,7 @@ async def test_a_replica_that_is_not_ready_fails_its_deploy_with_the_reason(
 
 
 async def test_the_last_lines_of_a_replica_that_fails_are_shown(boat: Rig, steady: Checkout) -> None:
-    steady.write(checked("seq 1 100; echo no database >&2; exit 3"))
+    steady.write(checked("seq 1 100; echo no database; exit 3"))
     pushed = await boat.git_push(steady)
     assert pushed.status == 1
     shown = [line.strip() for line in pushed.err.splitlines()]
@@ -122,7 +122,7 @@ async def test_a_worker_has_to_stay_up_and_keeps_the_whole_release_back_otherwis
     assert (await boat.git_push(app)).status == 0
     # At the first deploy there is one `web`, and nothing of the others.
     scale = json.loads(await boat.must("ps:scale", "works", "--format", "json"))
-    assert {process: str(scale[process]) for process in ("web", "worker")} == {"web": "1", "worker": "0"}
+    assert {each["process_type"]: each["quantity"] for each in scale} == {"web": 1, "worker": 0}
     assert (await boat.ssh("ps:scale", "works", "worker=1")).status == 0
     app.write(apps.with_procfile("two", web, "worker: sh -c 'echo no queue; sleep 0.3; exit 5'"))
     pushed = await boat.git_push(app)
