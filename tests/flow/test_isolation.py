@@ -95,6 +95,9 @@ async def test_an_app_reaches_the_world_and_neither_other_apps_nor_this_machine(
         assert await prisoner.reaches(machine | allowed | victim) == {*machine, *allowed}, "without the rules"
         with protected(rig):
             assert await prisoner.reaches(machine | allowed | victim) == {*allowed}
+            doctor = await rig.must("doctor")
+            assert "=====> Docker: in order" in doctor
+            assert "=====> Builds: worth knowing" in doctor and "default bridge docker0" in doctor
             # It is not for want of a server: this machine, the proxy above all, reaches the victim.
             assert (await rig.http("victim.localhost")).text == "version victim\n"
             assert (await rig.http("prisoner.localhost")).text == "version prisoner\n"
