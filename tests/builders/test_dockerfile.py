@@ -136,6 +136,13 @@ async def test_mistakes_in_a_dockerfile_are_explained(yard: Yard, lines: list[st
     assert says in await yard.fails({"Dockerfile": dockerfile(*lines)})
 
 
+@pytest.mark.parametrize("right", ["--network=host", "--security=insecure"])
+async def test_a_step_cannot_give_itself_the_rights_of_this_machine(yard: Yard, right: str) -> None:
+    text = await yard.fails({"Dockerfile": dockerfile(f"RUN {right} echo {unique()}")})
+    # The reader built into engine 20.10 does not know them; later ones do, and the engine does not allow it.
+    assert "Unknown flag" in text or "not allowed" in text
+
+
 async def test_a_base_image_that_cannot_be_had_is_named_with_its_registry(yard: Yard) -> None:
     text = await yard.fails({"Dockerfile": "FROM 127.0.0.1:9/no/such:1\n"})
     assert "The base image 127.0.0.1:9/no/such:1 could not be had: its registry 127.0.0.1:9 cannot be reached" in text

@@ -129,6 +129,9 @@ async def test_a_worker_has_to_stay_up_and_keeps_the_whole_release_back_otherwis
     scale = json.loads(await boat.must("ps:scale", "works", "--format", "json"))
     assert {each["process_type"]: each["quantity"] for each in scale} == {"web": 1, "worker": 0}
     assert (await boat.ssh("ps:scale", "works", "worker=1")).status == 0
+    # Nobody asks a worker anything, so it is given no port.
+    given = await boat.ssh("enter", "works", "worker.1", "--", "sh", "-c", "'echo I am $DYNO at ${PORT-nothing}.'")
+    assert given.out == "I am worker.1 at .\n"
     app.write(apps.with_procfile("two", web, "worker: sh -c 'echo no queue; sleep 0.3; exit 5'"))
     pushed = await boat.git_push(app)
     assert pushed.status == 1
