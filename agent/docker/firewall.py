@@ -100,6 +100,12 @@ def resolvers_of(resolv_conf: str) -> list[str]:
     return found
 
 
+def name_servers() -> list[str]:
+    """Return the name servers that containers of this machine ask, each once."""
+    found = [resolver for path in RESOLV_CONFS if path.exists() for resolver in resolvers_of(path.read_text())]
+    return list(dict.fromkeys(found))
+
+
 def apply(pool: str, *, build_bridge: str = "") -> None:
     """Put the rules in place, and no others. Repeating is harmless; while it does, the rules of before hold.
 
@@ -108,7 +114,7 @@ def apply(pool: str, *, build_bridge: str = "") -> None:
     """
     # Docker makes this chain when it starts, and uses one that is already there.
     _succeeds([*IPTABLES, "-N", "DOCKER-USER"])
-    _run(["iptables-restore", "--noflush", "--wait", "10"], document=restore_document(pool, resolvers=_resolvers()))
+    _run(["iptables-restore", "--noflush", "--wait", "10"], document=restore_document(pool, resolvers=name_servers()))
     wanted = sources(pool, build_bridge=build_bridge)
     for parent in PARENTS:
         for source in _sources_now(parent, pool=pool):
@@ -150,14 +156,9 @@ def missing(pool: str, *, build_bridge: str = "") -> str | None:
             if not _succeeds(jump("-C", parent, pool=pool, source=source)):
                 return f"the firewall rule in {parent} for {source[1]} is missing"
     listed = _run([*IPTABLES, "-S", chain(pool)]).splitlines()
-    if sum(line.startswith("-A") for line in listed) != len(rules(pool, resolvers=_resolvers())):
+    if sum(line.startswith("-A") for line in listed) != len(rules(pool, resolvers=name_servers())):
         return f"the firewall chain {chain(pool)} is not as it should be"
     return None
-
-
-def _resolvers() -> list[str]:
-    found = [resolver for path in RESOLV_CONFS if path.exists() for resolver in resolvers_of(path.read_text())]
-    return list(dict.fromkeys(found))
 
 
 def _sources_now(parent: str, *, pool: str) -> list[list[str]]:

@@ -87,6 +87,15 @@ def test_name_servers_are_read_and_loopback_ones_left_out() -> None:
     assert firewall.resolvers_of(conf) == ["10.0.0.2"]
 
 
+def test_name_servers_behind_a_local_one_are_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    stub, behind, absent = tmp_path / "stub", tmp_path / "behind", tmp_path / "absent"
+    stub.write_text("nameserver 127.0.0.53\n")
+    # As on a cloud whose metadata service is its name server too.
+    behind.write_text(f"nameserver {METADATA}\nnameserver 10.0.0.2\nnameserver {METADATA}\n")
+    monkeypatch.setattr(firewall, "RESOLV_CONFS", (stub, behind, absent))
+    assert firewall.name_servers() == [METADATA, "10.0.0.2"]
+
+
 @pytest.mark.parametrize("pool", ["nonsense", "10.213.0.1/16", "10.213.0.0/16; reboot", "fd00::/8"])
 def test_a_pool_that_is_none_is_refused(pool: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert firewall.main(["apply", "--pool", pool]) == 1

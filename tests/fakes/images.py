@@ -61,7 +61,10 @@ class FakeImages:
 
 
 class FakeBuilder:
-    """Fulfils ``ImageBuilder``: an image is the hash of its Dockerfile; ``RUN false`` fails; it can be held."""
+    """Fulfils ``ImageBuilder``: an image is the hash of its Dockerfile; ``RUN false`` fails; it can be held.
+
+    ``HEALTHCHECK 200`` is one that needs 200 s to come to a result.
+    """
 
     name = "Dockerfile"
     looks_for = "a Dockerfile"
