@@ -170,7 +170,7 @@ async def test_a_container_is_named_labelled_and_confined_as_the_docs_say(boat: 
     assert host["RestartPolicy"]["Name"] == "on-failure" and not host["AutoRemove"]
     assert not host["Privileged"] and not host["PortBindings"] and not detail["Mounts"]
     assert (await boat.ssh("config:set", "looked-at", "PORT=7000")).status == 0
-    assert await boat.must("enter", "looked-at", "web.1", "printenv", "PORT") == "7000\n"
+    assert await boat.must("enter", "looked-at", "web.1", "--", "sh", "-c", "'echo $PORT'") == "7000\n"
     assert (await boat.http("looked-at.localhost")).text == "version one\n"
 
 
