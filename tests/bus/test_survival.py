@@ -6,21 +6,38 @@ import asyncio
 import contextlib
 import functools
 import logging
+import re
 import sqlite3
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import pytest
+import structlog
 
 from agent.bus.durable import Bus
 from agent.bus.subscriptions import routes_for
 from agent.errors import Retry
+from agent.ports.world import Stop
 from agent.state.database import Database
 from agent.state.sql import InlineSql, Opener, Rows, Sql, Value
 from agent.vault import Vault
-from proto.events import AppCreated
+from proto.events import AppCreated, DeployAccepted
 from proto.names import AppId
-from tests.bus.conftest import ALL, BLOG, SHOP, Greeter, Mourner, Reopen, Scaler, Start, accepted, created, emit, scaled
+from tests.bus.conftest import (
+    ALL,
+    BLOG,
+    SHOP,
+    Builder,
+    Greeter,
+    Mourner,
+    Reopen,
+    Scaler,
+    Start,
+    accepted,
+    created,
+    emit,
+    scaled,
+)
 from tests.fakes.world import FakeClock
 
 STEPS_AT_ONCE = 10
@@ -356,14 +373,21 @@ async def test_each_line_of_a_handlers_log_says_what_it_works_on(
 ) -> None:
     logging.getLogger().setLevel(logging.INFO)
 
-    async def fail(event: AppCreated) -> None:
+    async def fail(event: DeployAccepted, stop: Stop) -> None:
+        structlog.get_logger("agent.builders").info("build.begun")
         raise OSError("no such luck")
 
-    bus = start(Greeter(fail))
-    await emit(database, created(BLOG, 0))
+    bus = start(Builder(fail))
+    [event_id] = await emit(database, accepted(BLOG, "d7"))
     await bus.settle()
-    written = capsys.readouterr().out
-    assert "handler.failed" in written
-    assert "greeter.greet" in written
-    assert BLOG in written
+    written = re.sub(r"\x1b\[[0-9;]*m", "", capsys.readouterr().out)
+    for name in ("build.begun", "handler.failed"):
+        [line] = [line for line in written.splitlines() if re.search(rf"\] {name}\s", line)]
+        facts = dict(re.findall(r"(\w+)=(\S+)", line))
+        assert facts.items() >= {
+            ("app", BLOG),
+            ("deploy", "d7"),
+            ("handler", "builder.build"),
+            ("event_id", str(event_id)),
+        }
     assert "no such luck" in written
