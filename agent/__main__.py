@@ -35,6 +35,7 @@ def main() -> None:
 
 def _perform(arguments: argparse.Namespace) -> int:
     settings = load(_file(arguments.config), os.environ)
+    bootstrap.check(settings)
     if arguments.command == "check":
         return Exit.OK
     configure(format=settings.logs.format, level=settings.logs.level)

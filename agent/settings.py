@@ -7,6 +7,7 @@ error in a limit is worse than an agent that says why it does not run.
 
 from __future__ import annotations
 
+import re
 import tomllib
 from collections.abc import Mapping
 from ipaddress import IPv4Network
@@ -20,11 +21,13 @@ from agent.errors import Misconfigured
 Port = Annotated[int, msgspec.Meta(ge=0, le=65_535)]
 """A TCP port; 0 lets the system choose."""
 Count = Annotated[int, msgspec.Meta(ge=1)]
-Seconds = Annotated[float, msgspec.Meta(gt=0)]
 Interface = Annotated[str, msgspec.Meta(pattern=r"^(|[A-Za-z0-9_.][A-Za-z0-9_.-]{0,14})\Z")]
 """A network interface, or none: up to 15 bytes for the kernel, and no final +, which iptables reads as a wildcard."""
+Seconds = Annotated[float, msgspec.Meta(gt=0, le=31_536_000)]
+"""Up to a year: TOML knows ``inf``, and no timer does."""
 
 PREFIX = "PUSHBOAT_"
+_UNKNOWN = re.compile("Object contains unknown field `(.*)`")
 NOT_SETTINGS = frozenset(
     f"PUSHBOAT_{name}" for name in ("CONFIG", "HOST", "PORT", "KEY", "APP", "HTTP", "DOMAIN", "TZ")
 )
@@ -205,10 +208,20 @@ def load(path: Path | None, environment: Mapping[str, str]) -> Settings:
         settings = msgspec.convert(tables, Settings)
     except msgspec.ValidationError as error:
         raise Misconfigured(
-            "settings.invalid", f"A setting is wrong: {error}.", "See docs/settings.md for names, units and ranges."
+            "settings.invalid", _told(str(error)), "See docs/settings.md for names, units and ranges."
         ) from error
     _check_pool(settings.network.pool)
     return settings
+
+
+def _told(error: str) -> str:
+    """Return msgspec's words, ``Expected `int`, got `str` - at `$.ssh.port```, as an operator would put them."""
+    what, _, where = error.partition(" - at ")
+    place = where.strip("`").removeprefix("$.")
+    if unknown := _UNKNOWN.fullmatch(what):
+        name = unknown[1]
+        return f"{place}.{name} is not a setting." if place else f"[{name}] is no table of settings."
+    return f"The setting {place} is wrong: {what[:1].lower()}{what[1:]}."
 
 
 def _read(path: Path) -> dict[str, Any]:

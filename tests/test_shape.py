@@ -40,6 +40,17 @@ MAKES_CODE = re.compile(r"(?:^|[\s;&|(`])(?:eval|(?:ba|da|z)?sh\s+-[a-z]*c)\b|\b
 SQL = re.compile(
     r"\s*(SELECT\s.+\sFROM\s|INSERT\s+INTO\s|UPDATE\s+\w+\s+SET\s|DELETE\s+FROM\s|CREATE\s+TABLE|PRAGMA\s+\w)"
 )
+CORE = ("agent/bus", "agent/handlers", "agent/lifecycle", "agent/commands", "agent/manifests", "agent/ports")
+"""What decides. The database beside it has an executor that is injected, and its own file."""
+WORLDLY_MODULES = {
+    *("os", "io", "pathlib", "shutil", "tempfile", "glob", "fcntl", "signal", "resource"),
+    *("time", "random", "secrets", "uuid", "threading", "multiprocessing", "concurrent"),
+    *("socket", "subprocess", "http", "urllib", "ssl", "aiohttp", "aiodocker", "asyncssh", "sqlite3", "aiosqlite"),
+}
+WORLDLY_CALLS = re.compile(
+    r"open|input|print|(?:\w+\.)*(?:datetime|date)\.(?:now|utcnow|today)"
+    r"|asyncio\.(?:to_thread|create_subprocess_\w+|open_\w+|start_server|run|new_event_loop)"
+)
 SOURCE_OF_EVENT = re.compile(r"Source: ``([a-z_.]+)``")
 
 
@@ -230,6 +241,23 @@ def test_sql_is_written_in_agent_state_only() -> None:
         and SQL.match(node.value)
     ]
     assert found == []
+
+
+def test_the_core_touches_the_world_through_ports_only() -> None:
+    """So that all of it runs under a virtual clock; what it may do beside is wait, on whatever loop it is given."""
+    guilty = []
+    for path in inside(*CORE):
+        for node in ast.walk(tree(path)):
+            imported = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            if isinstance(node, ast.ImportFrom) and not node.level:
+                imported = [node.module or ""]
+            if WORLDLY_MODULES.intersection(module.partition(".")[0] for module in imported):
+                guilty.append(where(path, node))
+            if isinstance(node, ast.Call) and WORLDLY_CALLS.fullmatch(dotted(node.func)):
+                guilty.append(where(path, node))
+            if isinstance(node, ast.Attribute) and node.attr == "time" and isinstance(node.value, ast.Call):
+                guilty.append(where(path, node))
+    assert guilty == []
 
 
 def test_what_decides_never_says_any() -> None:

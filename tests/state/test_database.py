@@ -66,6 +66,13 @@ async def test_the_writer_syncs_and_readers_neither_write_nor_checkpoint(open_da
             await database.read.outbox.done([("greeter.greet", BLOG, 1)])
 
 
+async def test_every_table_is_strict(database: Database, path: Path) -> None:
+    with contextlib.closing(sqlite3.connect(path)) as file:
+        tables = file.execute("SELECT name, strict FROM pragma_table_list WHERE name NOT LIKE 'sqlite%'").fetchall()
+    assert len(tables) > 10
+    assert [name for name, is_strict in tables if not is_strict] == []
+
+
 async def test_a_read_after_a_commit_sees_it(database: Database) -> None:
     for number in range(1, 200):
         await fill(database, str(number))
