@@ -26,6 +26,13 @@ KEEP_ALIVE = 1.0
 DEADLINE = 30.0
 """Seconds a real process may take for what it does in milliseconds on an idle machine."""
 
+HANDSHAKE = {
+    "Connection": "Upgrade",
+    "Upgrade": "websocket",
+    "Sec-WebSocket-Version": "13",
+    "Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ==",
+}
+
 
 class Answer(msgspec.Struct):
     status: int
@@ -51,8 +58,8 @@ class Client:
         self.writer = writer
 
     @classmethod
-    async def connect(cls, port: int) -> Self:
-        return cls(*await asyncio.open_connection("127.0.0.1", port))
+    async def connect(cls, port: int, *, source: str = "127.0.0.1") -> Self:
+        return cls(*await asyncio.open_connection("127.0.0.1", port, local_addr=(source, 0)))
 
     async def ask(self, host: str, path: str = "/", *, method: str = "GET", headers: Mapping[str, str] = {}) -> Answer:
         await self.send(host, path, method=method, headers=headers)
@@ -145,6 +152,13 @@ def route(name: str, *apps: App | Upstream, domains: tuple[str, ...] = (), balan
 
 def table(*routes: Route) -> dict[AppId, Route]:
     return {route.app: route for route in routes}
+
+
+async def echoes(client: Client) -> bool:
+    """Tell whether a websocket to an `App` is whole in both directions."""
+    client.writer.write(b"ping")
+    async with asyncio.timeout(DEADLINE):
+        return await client.reader.readexactly(4) == b"ping"
 
 
 async def eventually(is_true: Callable[[], Awaitable[bool]]) -> None:

@@ -289,11 +289,11 @@ async def test_a_stored_process_id_that_another_process_has_now_is_left_alone() 
 
 
 async def test_folders_and_sockets_are_closed_to_others() -> None:
-    async with running_front() as front:
+    async with running_front(user="") as front:
         modes = {path.name: path.stat().st_mode & 0o777 for path in front.layout.sockets.iterdir()}
 
         assert front.layout.sockets.stat().st_mode & 0o777 == 0o700
-        assert modes == {"master.sock": 0o600, "admin.sock": 0o600}
+        assert modes == {"master.sock": 0o600, "admin.sock": 0o600, "handover.sock": 0o600}
 
 
 async def test_a_lost_folder_is_made_anew_from_the_table() -> None:

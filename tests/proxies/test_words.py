@@ -50,6 +50,7 @@ SHOW_PROC = """\
 SHOW_SERVERS_STATE = """\
 1
 # be_id be_name srv_id srv_name srv_addr srv_op_state srv_admin_state srv_uweight srv_iweight srv_time_since_last_change
+3 handover 1 current - 2 0 1 1 4 1 0 2 0 0 0 0 - 0 - 0 0 - - 0
 4 slot0001 1 r1 127.0.0.1 2 0 1 1 0 1 0 0 0 0 0 0 - 19001 - 0 0 - - 0
 4 slot0001 2 r2 127.0.0.2 2 8 1 1 0 1 0 0 0 0 0 0 - 19002 - 0 0 - - 0
 5 slot0002 1 r3 127.0.0.3 0 1 1 1 0 1 0 0 0 0 0 0 - 19003 - 0 0 - - 0
@@ -88,6 +89,7 @@ def test_an_old_worker_was_replaced_when_the_next_one_started() -> None:
 def test_servers_are_read() -> None:
     servers = parse_servers(SHOW_SERVERS_STATE)
 
+    assert [name for _, name in servers] == ["r1", "r2", "r3", "r4"]
     assert servers["slot0001", "r1"] == Server(host="127.0.0.1", port=19001, is_serving=True, is_withdrawn=False)
     assert servers["slot0001", "r2"].is_withdrawn
     assert servers["slot0002", "r3"].is_withdrawn

@@ -4,6 +4,10 @@ The file has two parts. The *frame* (global, defaults, frontend, the names and b
 a reload; its digest stands in ``description``, so that a running HAProxy can be asked which frame it has. The *servers*
 change at run time; the same function writes them here and in ``add server``, since a server added at run time ignores
 ``default-server``.
+
+A worker that was replaced can no longer be told of new replicas, but its clients may still ask. From the moment it is
+told to stop (HAProxy's ``stopping``) it passes every further request on, as it came, to the current worker by a socket
+of the two: whoever asks, and however late, is served by the routes of now.
 """
 
 from __future__ import annotations
@@ -25,6 +29,9 @@ from proto.names import AppId
 
 FRAME: Final = "pushboat-frame"
 """Marks the digest in ``description``."""
+
+HANDOVER: Final = "handover"
+"""The backend that is the current worker, for those it replaced."""
 
 _DIGEST = "@DIGEST@"
 _KEPT_ALIVE = "pool-max-conn -1 pool-purge-delay 200ms"
@@ -73,6 +80,11 @@ class Layout(msgspec.Struct, frozen=True):
         return self.sockets / "admin.sock"
 
     @property
+    def handover_socket(self) -> Path:
+        """Where the current worker takes requests from those it replaced, if they may enter the folder."""
+        return self.sockets / "handover.sock"
+
+    @property
     def identity(self) -> Path:
         """Process id, start time and boot of the master, once it was started without systemd."""
         return self.folder / "haproxy.process"
@@ -111,6 +123,7 @@ def render_config(options: Options, layout: Layout, slots: Sequence[Slot]) -> st
         *_defaults(options, layout),
         *_frontend(options, layout),
         *_own_backends(layout),
+        *_handover(options, layout),
     ]
     digest = hashlib.sha256("\n".join((*frame, *(f"{s.name} {s.balance}" for s in slots))).encode()).hexdigest()[:32]
     lines = [line.replace(_DIGEST, digest) for line in frame]
@@ -215,6 +228,10 @@ def _frontend(options: Options, layout: Layout) -> list[str]:
     return [
         "frontend http",
         *(f"    bind {bind}" for bind in options.binds),
+        f"    bind {_handover_address(options, layout)} mode 600 accept-proxy",
+        # As it came: the current worker applies the rules below, and knows the client by the PROXY protocol.
+        f"    http-request set-var(txn.backend) str({HANDOVER}) if {{ stopping }}",
+        "    http-request allow if { var(txn.backend) -m found }",
         "    http-request set-var(txn.host) req.hdr(host),host_only,lower,rtrim(.)",
         f"    http-request set-var(txn.backend) var(txn.host),map_str({layout.exact_map})",
         "    http-request set-var(txn.backend)"
@@ -250,7 +267,8 @@ def _headers(trusted: Sequence[str]) -> list[str]:
         "    http-request set-var(txn.id) uuid() if !{ var(txn.id) -m found }",
         "    http-request set-header X-Request-Id %[var(txn.id)]",
         "    http-request set-header X-Request-Start t=%[date(0,ms)]",
-        "    http-after-response set-header X-Request-Id %[var(txn.id)]",
+        # A replaced worker leaves the one that the current worker gave.
+        "    http-after-response set-header X-Request-Id %[var(txn.id)] if { var(txn.id) -m found }",
     ]
     return rules
 
@@ -262,6 +280,21 @@ def _own_backends(layout: Layout) -> list[str]:
         f"backend {NO_RELEASE}",
         f"    http-request return status 503 errorfile {layout.pages / NO_RELEASE}.http",
     ]
+
+
+def _handover(options: Options, layout: Layout) -> list[str]:
+    # A connection for each request: a kept one might lead to a worker that was replaced meanwhile.
+    return [
+        f"backend {HANDOVER}",
+        f"    server current {_handover_address(options, layout)} send-proxy-v2 pool-max-conn 0",
+    ]
+
+
+def _handover_address(options: Options, layout: Layout) -> str:
+    if not options.user:
+        return f"unix@{layout.handover_socket}"
+    # Workers that gave up root's rights cannot enter the folder, so it is a name of this network namespace.
+    return f"abns@pushboat-{hashlib.sha256(bytes(layout.folder)).hexdigest()[:32]}"
 
 
 def _backend(slot: Slot) -> list[str]:
