@@ -213,6 +213,10 @@ async def test_a_proxy_that_stays_silent_fails_the_deploy_before_it_switches(blo
     await blog.settle()
     found = await blog.deploy(deploy)
     assert (found.status, found.stage) == ("failed", "switch")
+    said = blog.transcripts.lines[deploy.id]
+    told = said.index(" !     The proxy does not answer.")
+    assert "Waiting up to 30 s for it. Should that not do, the deploy fails" in said[told + 1]
+    assert sum("does not answer" in line for line in said) == 1
     blog.proxy.is_available = True
     blog.bus.resurvey()
     await blog.settle()
