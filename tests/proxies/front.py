@@ -96,12 +96,13 @@ class Front:
     def another_agent(self) -> HaproxyProxy:
         """Return the object that an agent started anew would make."""
         settings: dict[str, object] = {
+            "binds": [f"127.0.0.1:{self.port}"],
             "is_supervised": True,
             "keep_alive_seconds": KEEP_ALIVE,
             "request_seconds": KEEP_ALIVE,
             "spare_backends": 5,
         } | self.options
-        return HaproxyProxy(self.folder, binds=[f"127.0.0.1:{self.port}"], **settings)  # type: ignore[arg-type]
+        return HaproxyProxy(self.folder, **settings)  # type: ignore[arg-type]
 
     async def ask(self, host: str, path: str = "/", *, method: str = "GET", headers: Mapping[str, str] = {}) -> Answer:
         client = await Client.connect(self.port)
@@ -126,10 +127,10 @@ class Front:
 
 
 @asynccontextmanager
-async def running_front(**options: object) -> AsyncIterator[Front]:
-    """Run HAProxy on a free port, in a folder whose path is short enough for sockets."""
+async def running_front(*, port: int = 0, **options: object) -> AsyncIterator[Front]:
+    """Run HAProxy on a free port, unless told which, in a folder whose path is short enough for sockets."""
     folder = Path(tempfile.mkdtemp(prefix="pushboat-proxy-"))
-    front = Front(folder, free_port(), **options)
+    front = Front(folder, port or free_port(), **options)
     try:
         await front.proxy.start()
         yield front

@@ -16,10 +16,21 @@ from agent.errors import Misconfigured, Unavailable
 from agent.proxies.haproxy import HaproxyProxy, shutdown
 from agent.proxies.haproxy import files as haproxy_files
 from agent.proxies.haproxy.process import identify, recall
+from scripts.house.addresses import free_port
 from tests.proxies.apps import running_app
 from tests.proxies.front import Client, Front, eventually, route, running_front, table
 
 pytestmark = pytest.mark.real
+
+GUARDED = """#!{python}
+import ctypes, errno, os, sys
+# PR_SET_MDWE, PR_MDWE_REFUSE_EXEC_GAIN (prctl(2), Linux 6.3): as MemoryDenyWriteExecute= in a unit, also for what is
+# executed. An older kernel has no such order; HAProxy is started unguarded there.
+libc = ctypes.CDLL(None, use_errno=True)
+if libc.prctl(65, 1, 0, 0, 0) and ctypes.get_errno() != errno.EINVAL:
+    sys.exit("prctl failed")
+os.execv("/usr/sbin/haproxy", sys.argv)
+"""
 
 
 async def serves(front: Front, host: str, name: str) -> bool:
@@ -234,6 +245,15 @@ async def test_a_taken_port_stops_the_start_and_tells_who_has_it() -> None:
         assert not await shutdown(folder)
 
 
+async def test_all_addresses_of_ipv4_and_of_ipv6_are_listened_on_at_one_port() -> None:
+    port = free_port()
+    binds = [f"0.0.0.0:{port}", f"[::]:{port}"]
+    async with running_front(port=port, binds=binds) as front, running_app("r1") as app:
+        await front.proxy.apply(table(route("blog", app)))
+
+        assert (await front.ask("blog.test")).app == "r1"
+
+
 async def test_a_missing_program_stops_the_start_and_is_a_problem(tmp_path: Path) -> None:
     proxy = HaproxyProxy(tmp_path, binds=["127.0.0.1:1"], is_supervised=True, binary="/nonexistent/haproxy")
 
@@ -241,6 +261,18 @@ async def test_a_missing_program_stops_the_start_and_is_a_problem(tmp_path: Path
         await proxy.start()
 
     assert "not installed" in (await proxy.problems())[0][0]
+
+
+async def test_haproxy_starts_and_reloads_where_no_memory_may_become_code(tmp_path: Path) -> None:
+    guarded = tmp_path / "haproxy"
+    guarded.write_text(GUARDED.format(python=sys.executable))
+    guarded.chmod(0o755)
+    async with running_front(binary=str(guarded), trusted=["127.0.0.2"]) as front, running_app("r1") as app:
+        await front.proxy.apply(table(route("blog", app)))
+        await front.proxy.apply(table(route("blog", app, balance="leastconn")))
+
+        assert await front.reloads() == 1
+        assert (await front.ask("blog.test")).app == "r1"
 
 
 async def test_without_supervision_the_agent_starts_with_haproxy_down_and_never_starts_it() -> None:

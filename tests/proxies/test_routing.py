@@ -137,6 +137,32 @@ async def test_what_a_trusted_proxy_says_is_believed_and_its_address_added() -> 
     assert len(plain.sent["x-request-id"]) == 36
 
 
+@pytest.mark.parametrize(
+    ("told", "is_believed"),
+    [
+        ("4f7a0c1e-1b7d-4c55", True),
+        ("root.1_a~b", True),
+        ("x" * 128, True),
+        ("x" * 129, False),
+        ("a b", False),
+        ("a%20b", False),
+        ("a,b\tc", False),
+        ('a"b', False),
+        ("\u00e9", False),
+        ("", False),
+    ],
+)
+async def test_a_request_id_is_taken_over_only_if_it_is_plain_and_short(told: str, is_believed: bool) -> None:
+    async with running_front(trusted=["127.0.0.0/8"]) as front, running_app("r1") as app:
+        await front.proxy.apply(table(route("blog", app)))
+
+        answer = await front.ask("blog.test", headers={"X-Request-Id": told})
+
+    assert answer.headers["x-request-id"] == answer.sent["x-request-id"]
+    assert (answer.sent["x-request-id"] == told) is is_believed
+    assert is_believed or len(answer.sent["x-request-id"]) == 36
+
+
 async def test_an_event_reaches_the_visitor_before_the_response_ends() -> None:
     async with running_front() as front, running_app("r1") as app:
         await front.proxy.apply(table(route("blog", app)))

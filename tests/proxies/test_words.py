@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import msgspec
@@ -119,6 +120,31 @@ def test_the_same_words_make_the_line_of_the_file_and_the_order_at_run_time() ->
 
 def test_an_ipv6_replica_is_written_in_brackets() -> None:
     assert server_words(Upstream("r1", "fd00::1", 80)).startswith("r1 [fd00::1]:80 ")
+
+
+@pytest.mark.parametrize(
+    ("binds", "lines"),
+    [
+        (["[::]:80"], ["[::]:80"]),
+        (["0.0.0.0:80", "[::]:80"], ["0.0.0.0:80", "[::]:80 v6only"]),
+        (["[::]:443", "127.0.0.1:80", "[::1]:80"], ["[::]:443", "127.0.0.1:80", "[::1]:80"]),
+    ],
+)
+def test_all_addresses_of_ipv6_leave_ipv4s_port_to_its_own_line(binds: list[str], lines: list[str]) -> None:
+    text = render_config(Options(binds=parse_binds(binds)), LAYOUT, ())
+
+    assert [line.removeprefix("    bind ") for line in text.splitlines() if line.startswith("    bind ")] == [
+        *lines,
+        "unix@/srv/proxy/sockets/handover.sock mode 600 accept-proxy",
+    ]
+
+
+def test_no_pattern_is_used_that_haproxy_would_compile_to_machine_code() -> None:
+    text = render_config(
+        Options(binds=parse_binds(["*:80"]), trusted=("10.0.0.0/8",)), LAYOUT, (Slot(name="slot0001"),)
+    )
+
+    assert not {"reg", "rsub", "map_reg", "map_regm", "regsub"} & set(re.split(r"[^a-z_]+", text))
 
 
 def test_servers_and_apps_do_not_change_the_frame_and_balance_does() -> None:

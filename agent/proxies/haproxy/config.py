@@ -33,6 +33,9 @@ FRAME: Final = "pushboat-frame"
 HANDOVER: Final = "handover"
 """The backend that is the current worker, for those it replaced."""
 
+MAX_REQUEST_ID: Final = 128
+"""Characters of an X-Request-Id that is taken over from a trusted proxy."""
+
 _DIGEST = "@DIGEST@"
 _KEPT_ALIVE = "pool-max-conn -1 pool-purge-delay 200ms"
 """Idle connections to replicas: no limit on their number, and none idle for more than about 2 s, since Node closes its
@@ -227,7 +230,7 @@ def _defaults(options: Options, layout: Layout) -> list[str]:
 def _frontend(options: Options, layout: Layout) -> list[str]:
     return [
         "frontend http",
-        *(f"    bind {bind}" for bind in options.binds),
+        *(f"    bind {_bind_words(bind, options.binds)}" for bind in options.binds),
         f"    bind {_handover_address(options, layout)} mode 600 accept-proxy",
         # As it came: the current worker applies the rules below, and knows the client by the PROXY protocol.
         f"    http-request set-var(txn.backend) str({HANDOVER}) if {{ stopping }}",
@@ -242,12 +245,19 @@ def _frontend(options: Options, layout: Layout) -> list[str]:
     ]
 
 
+def _bind_words(bind: Bind, binds: Sequence[Bind]) -> str:
+    """Return an address to listen on. ``[::]`` would take IPv4's port as well, where that has a line of its own."""
+    is_shared = bind.host == "::" and any(":" not in other.host and other.port == bind.port for other in binds)
+    return f"{bind} v6only" if is_shared else str(bind)
+
+
 def _headers(trusted: Sequence[str]) -> list[str]:
     """Return the rules that tell the app who asks. A peer that is not trusted cannot tell it anything else."""
     unless = " unless is_trusted" if trusted else ""
     rules = [f"    acl is_trusted src {network}" for network in trusted]
     rules += [
-        f"    http-request del-header ^x-forwarded- -m reg{unless}",
+        # No pattern that would have to be compiled: HAProxy makes machine code of those, which its unit forbids.
+        f"    http-request del-header x-forwarded- -m beg{unless}",
         f"    http-request del-header forwarded{unless}",
         f"    http-request del-header x-real-ip{unless}",
         f"    http-request del-header x-request-id{unless}",
@@ -262,8 +272,12 @@ def _headers(trusted: Sequence[str]) -> list[str]:
         "    http-request set-header X-Forwarded-Port %[dst_port] unless has_port",
         "    http-request set-header X-Forwarded-Proto http unless has_proto",
         "    http-request set-header X-Forwarded-Host %[req.hdr(host)] unless { req.hdr(x-forwarded-host) -m found }",
-        "    http-request set-var(txn.id) req.hdr(x-request-id)"
-        " if { req.hdr(x-request-id) -m reg '^[A-Za-z0-9._:-]{1,128}$' }",
+        # An id is letters, digits and -._~, which an encoding for URLs leaves as they are.
+        "    http-request set-var(txn.told) req.hdr(x-request-id)",
+        "    http-request set-var(txn.told_encoded) var(txn.told),url_enc",
+        f"    acl is_id_short var(txn.told),length 1:{MAX_REQUEST_ID}",
+        "    acl is_id_plain var(txn.told),strcmp(txn.told_encoded) 0",
+        "    http-request set-var(txn.id) var(txn.told) if is_id_short is_id_plain",
         "    http-request set-var(txn.id) uuid() if !{ var(txn.id) -m found }",
         "    http-request set-header X-Request-Id %[var(txn.id)]",
         "    http-request set-header X-Request-Start t=%[date(0,ms)]",
