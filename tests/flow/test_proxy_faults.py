@@ -54,6 +54,22 @@ async def test_a_proxy_killed_during_a_deploy_comes_back_and_the_deploy_goes_liv
     assert (await boat.page("killed.localhost", "version two")).status == 200
 
 
+async def test_new_apps_deploys_scales_and_config_changes_need_no_reload(boat: Rig) -> None:
+    master = Master(boat.data / "proxy" / "sockets" / "master.sock")
+    before = await master.processes()
+    for name in ("fresh", "fresher"):
+        app = boat.checkout(name, apps.page("one"))
+        assert (await boat.git_push(app)).status == 0
+        app.write({"index.html": "version two\n"})
+        assert (await boat.git_push(app)).status == 0
+        await boat.must("config:set", name, "A=1")
+        await boat.must("ps:scale", name, "web=2")
+        await boat.must("domains:add", name, f"*.{name}.example.com")
+        assert (await boat.page(f"www.{name}.example.com", "version two")).status == 200
+    after = await master.processes()
+    assert (after.master, after.reloads, after.current.pid) == (before.master, before.reloads, before.current.pid)
+
+
 async def test_a_proxy_that_hangs_fails_the_deploy_before_it_switches(boat: Rig) -> None:
     app = boat.checkout("hangs", apps.page("one"))
     assert (await boat.git_push(app)).status == 0

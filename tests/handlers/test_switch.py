@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from agent.lifecycle import apps
+from agent.lifecycle.properties import set_property
 from proto.names import ProcessType
 from tests.fakes.core import Core, core
 from tests.fakes.world import FakeClock
@@ -59,6 +60,43 @@ async def test_a_busy_replica_is_waited_for_and_a_restart_of_the_agent_does_not_
     assert blog.scheduler.stopped == [(old, 30.0)]
     assert [row.release for row in await blog.database.read.replicas.of_app(app.id)] == [2]
     assert blog.clock.now() >= (row.drain_until or 0)
+
+
+async def test_the_deadline_of_a_drain_can_be_set_for_an_app(blog: Core) -> None:
+    app = await blog.create()
+    async with blog.database.transaction() as tx:
+        await set_property(tx, app=app.id, name="checks.wait-to-retire", value="7")
+    await blog.push(app, ONE)
+    await blog.settle()
+    (old,) = (status.replica for status in blog.scheduler.running(app.id))
+    blog.proxy.sessions[old] = 1
+    await blog.push(app, TWO, commit="d" * 40)
+    await blog.settle(within=5)
+    assert old in blog.scheduler.containers
+    await blog.settle(within=5)
+    assert old not in blog.scheduler.containers
+
+
+async def test_a_deploy_is_live_only_when_its_route_serves(blog: Core) -> None:
+    app = await blog.create()
+    await blog.push(app, ONE)
+    await blog.settle()
+    blog.proxy.is_available = False
+    deploy = await blog.push(app, TWO, commit="d" * 40)
+    await blog.settle(within=10)
+
+    async def told() -> list[str]:
+        return [event.type for event in await blog.database.read.outbox.events(app=app.id, limit=100)]
+
+    assert (await blog.deploy(deploy)).status == "switching"
+    assert (await told()).count("deploy.live") == 1
+    row = await blog.database.read.apps.get(app.id)
+    assert row is not None and row.live_release == 1
+    blog.proxy.is_available = True
+    await blog.settle()
+    assert (await told()).count("deploy.live") == 2
+    (serving,) = blog.proxy.upstreams(app.id)
+    assert serving.port == 8081
 
 
 async def test_an_old_replica_is_stopped_then_its_log_ends_then_it_is_removed(blog: Core) -> None:

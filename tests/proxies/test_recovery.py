@@ -32,6 +32,14 @@ if libc.prctl(65, 1, 0, 0, 0) and ctypes.get_errno() != errno.EINVAL:
 os.execv("/usr/sbin/haproxy", sys.argv)
 """
 
+PICKY = """#!/bin/sh
+if [ "$1" = -c ] && [ -e {flag} ]; then
+  echo "[ALERT] (1) : too new"
+  exit 1
+fi
+exec /usr/sbin/haproxy "$@"
+"""
+
 
 async def serves(front: Front, host: str, name: str) -> bool:
     try:
@@ -273,6 +281,26 @@ async def test_haproxy_starts_and_reloads_where_no_memory_may_become_code(tmp_pa
 
         assert await front.reloads() == 1
         assert (await front.ask("blog.test")).app == "r1"
+
+
+async def test_a_file_that_haproxy_refuses_is_never_put_in_its_place(tmp_path: Path) -> None:
+    flag = tmp_path / "refuse"
+    picky = tmp_path / "haproxy"
+    picky.write_text(PICKY.format(flag=flag))
+    picky.chmod(0o755)
+    async with running_front(binary=str(picky)) as front, running_app("r1") as one, running_app("r2") as two:
+        await front.proxy.apply(table(route("blog", one)))
+        good = front.layout.config.read_text()
+        flag.touch()
+
+        with pytest.raises(Unavailable, match="it refuses its configuration: too new"):
+            await front.proxy.apply(table(route("blog", two, balance="leastconn")))
+
+        assert front.layout.config.read_text() == good
+        assert (await front.ask("blog.test")).app == "r1"
+        flag.unlink()
+        await front.proxy.apply(table(route("blog", two, balance="leastconn")))
+        assert (await front.ask("blog.test")).app == "r2"
 
 
 async def test_without_supervision_the_agent_starts_with_haproxy_down_and_never_starts_it() -> None:
