@@ -102,7 +102,11 @@ def _checks(on: Ground) -> Checks:
 
 def _proxy(on: Ground) -> ProxyReconciler:
     return ProxyReconciler(
-        on.database, proxy=on.adapters.proxy, clock=on.clock, drain_seconds=on.settings.replicas.drain_seconds
+        on.database,
+        proxy=on.adapters.proxy,
+        transcripts=on.adapters.transcripts,
+        clock=on.clock,
+        drain_seconds=on.settings.replicas.drain_seconds,
     )
 
 

@@ -13,8 +13,9 @@ from collections.abc import Iterable, Mapping, Sequence
 import structlog
 
 from agent.bus.subscriptions import reconciles, surveys
-from agent.errors import Unavailable
+from agent.errors import Retry, Unavailable
 from agent.lifecycle import deploys, domains, replicas
+from agent.ports.logs import Transcripts
 from agent.ports.proxy import Balance, Proxy, Route, RouteRefused, Upstream
 from agent.ports.world import Clock
 from agent.state.apps import App
@@ -37,12 +38,17 @@ from proto.events import (
     ReplicasDraining,
     ReplicasReady,
 )
-from proto.names import SERVER, WEB, AppId
+from proto.names import SERVER, WEB, AppId, DeployId
 
 log = structlog.get_logger(__name__)
 
 SWITCH_PATIENCE_SECONDS = 30.0
 """How long a deploy waits for a proxy that does not answer before it fails, unswitched."""
+SILENCE_SECONDS = 3.0
+"""How long the proxy may take over a switch before the deploy's watchers are told what they wait for. A reload with a
+thousand apps takes less than a second."""
+AGAIN_SECONDS = 1.0
+"""Before a proxy that did not answer is asked again for the sake of a deploy."""
 
 
 class ProxyReconciler:
@@ -53,17 +59,21 @@ class ProxyReconciler:
         database: Database,
         *,
         proxy: Proxy,
+        transcripts: Transcripts,
         clock: Clock,
         drain_seconds: float,
     ) -> None:
         self._database = database
         self._proxy = proxy
+        self._transcripts = transcripts
         self._clock = clock
         self._drain_seconds = drain_seconds
         self._began_at = clock.now()
         self._table: dict[AppId, Route] = {}
         self._turn = asyncio.Lock()
         self._is_loaded = False
+        self._told: dict[AppId, DeployId] = {}
+        """Deploys whose watchers know that the proxy is waited for."""
 
     @reconciles(
         AppCreated,
@@ -84,8 +94,15 @@ class ProxyReconciler:
         limit=64,
     )
     async def route(self, app: AppId) -> float | None:
-        """Serve the app's route as it should be now, and make the deploy live that switches to it."""
+        """Serve the app's route as it should be now, and make the deploy live that switches to it.
+
+        Raises:
+            Unavailable: the proxy does not answer.
+            Retry: the same, while a deploy waits for it.
+        """
         switching = await self._update(app)
+        silence = f"The proxy has not answered for {SILENCE_SECONDS:.0f} s."
+        telling = asyncio.get_running_loop().call_later(SILENCE_SECONDS, self._tell, switching, silence)
         try:
             # No await between the copy and the call: tables reach the proxy in the order in which they were made.
             await self._proxy.apply(dict(self._table))
@@ -97,11 +114,16 @@ class ProxyReconciler:
             else:
                 await self._make_live(switching)
         except Unavailable as error:
-            if switching and self._has_waited(switching):
+            if switching is None:
+                raise
+            self._tell(switching, error.message)
+            if self._has_waited(switching):
                 await self._fail(switching, error.message)
-            raise
+            raise Retry(error.message, after=AGAIN_SECONDS) from error
         else:
             await self._make_live(switching)
+        finally:
+            telling.cancel()
         return None
 
     @surveys
@@ -123,6 +145,19 @@ class ProxyReconciler:
             else:
                 self._table.pop(app, None)
             return await _to_switch(tables, app)
+
+    def _tell(self, switching: Deploy | None, reason: str) -> None:
+        """Say once what a deploy waits for and what comes of it."""
+        if switching is None or self._told.get(switching.app) == switching.id:
+            return
+        self._told[switching.app] = switching.id
+        self._transcripts.say(switching.app, switching.id, f" !     {reason}")
+        self._transcripts.say(
+            switching.app,
+            switching.id,
+            f"       Waiting up to {SWITCH_PATIENCE_SECONDS:.0f} s for it. Should that not do, the deploy fails, and"
+            " what serves now goes on serving.",
+        )
 
     def _has_waited(self, switching: Deploy) -> bool:
         """Tell whether the proxy had its time, of which that before this agent's start does not count."""

@@ -24,7 +24,8 @@ async def set_values(tx: Transaction, *, app: AppId, values: Mapping[str, str], 
     """Set config in the draft; with `replace`, also unset what `values` does not name. Return the keys that changed.
 
     Raises:
-        UserError: ``config.invalid-key``, ``config.invalid-value`` or ``config.too-large``.
+        UserError: ``config.invalid-key``, ``config.invalid-value``, ``config.too-large`` or
+            ``config.rollback-under-way``.
     """
     for number, (key, value) in enumerate(values.items(), 1):
         _refuse_invalid(key, value, number=number)
@@ -40,7 +41,11 @@ async def set_values(tx: Transaction, *, app: AppId, values: Mapping[str, str], 
 
 
 async def unset(tx: Transaction, *, app: AppId, keys: Sequence[str]) -> list[str]:
-    """Unset config in the draft. Return the keys that were there."""
+    """Unset config in the draft. Return the keys that were there.
+
+    Raises:
+        UserError: ``config.rollback-under-way``.
+    """
     old = await tx.configs.get(app)
     return await _store(tx, app=app, old=old, new={key: value for key, value in old.items() if key not in keys})
 
@@ -48,9 +53,22 @@ async def unset(tx: Transaction, *, app: AppId, keys: Sequence[str]) -> list[str
 async def _store(tx: Transaction, *, app: AppId, old: Mapping[str, str], new: Mapping[str, str]) -> list[str]:
     changed = sorted(key for key in old.keys() | new.keys() if old.get(key) != new.get(key))
     if changed:
+        await _refuse_during_rollback(tx, app)
         await tx.configs.put(app, new)
         await tx.emit(DraftChanged(app=app, keys=tuple(changed)))
     return changed
+
+
+async def _refuse_during_rollback(tx: Transaction, app: AppId) -> None:
+    """Keep a value from being acknowledged that the end of a rollback would undo: it replaces the draft."""
+    row = await tx.apps.get(app)
+    for deploy in await tx.deploys.under_way(app):
+        if row and deploy.kind == "rollback" and not deploy.is_code_only:
+            raise UserError(
+                "config.rollback-under-way",
+                f"A rollback to v{deploy.from_release} is under way, and will set the config to what it was then.",
+                f"Try again when it is over, or end it first: deploys:cancel {row.name} {deploy.id}",
+            )
 
 
 def _refuse_invalid(key: str, value: str, *, number: int) -> None:

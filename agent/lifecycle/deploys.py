@@ -30,7 +30,7 @@ from proto.events import (
     ReplicasReady,
     Stage,
 )
-from proto.names import WEB, AppId, DeployId
+from proto.names import SERVER, WEB, AppId, DeployId
 
 BEFORE_RELEASE = ("accepted", "building", "built")
 """Statuses in which a deploy has not taken its copy of the config yet."""
@@ -163,7 +163,7 @@ async def live(tx: Transaction, *, deploy: Deploy, drain_seconds: float) -> bool
     await tx.apps.set_live(deploy.app, release=version)
     await tx.apps.set_stopped(deploy.app, is_stopped=False)
     if deploy.kind == "rollback" and not deploy.is_code_only:
-        await tx.configs.put(deploy.app, await tx.configs.get(deploy.app, release=version))
+        await tx.configs.put(deploy.app, await _draft_of(tx, deploy.app, release=version))
     await tx.emit(DeployLive(app=deploy.app, deploy=deploy.id, release=version))
     older = [replica for replica in await tx.replicas.of_app(deploy.app) if replica.release != version]
     await replicas.drain(tx, app=deploy.app, surplus=older, until=tx.now + drain_seconds)
@@ -209,6 +209,13 @@ async def push_outcome(tables: Tables, *, app: App, commit: str) -> Deploy | Lit
 
 async def _was_deployed(tables: Tables, *, app: App, commit: str) -> bool:
     return any(deploy.commit_id == commit for deploy in await tables.deploys.of_app(app.id, limit=1000))
+
+
+async def _draft_of(tx: Transaction, app: AppId, *, release: int) -> dict[str, str]:
+    """Return the app's own part of a release's config: what the server's config gives anyhow stays the server's."""
+    own, server = await tx.configs.get(app), await tx.configs.get(SERVER)
+    config = await tx.configs.get(app, release=release)
+    return {key: value for key, value in config.items() if key in own or server.get(key) != value}
 
 
 async def _base(tx: Transaction, *, app: AppId, kind: Kind, from_release: int | None) -> Release:

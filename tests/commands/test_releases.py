@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 from proto.wire import Exit
 from tests.commands.desk import DOCKERFILE, Desk
 
@@ -20,6 +22,76 @@ async def test_a_rollback_of_the_code_keeps_the_config(desk: Desk) -> None:
     await desk.meanwhile("config:set blog NEW=1")
     assert (await desk.meanwhile("releases:rollback blog v1 --code-only")).status == 0
     assert (await desk.give("config:keys blog")).out == "NEW\n"
+
+
+async def test_a_rollback_leaves_the_servers_config_to_the_server(desk: Desk) -> None:
+    await desk.give("config:set --global ZONE=here")
+    await desk.deployed("blog")
+    await desk.meanwhile("config:set blog NEW=1")
+    answer = await desk.meanwhile("releases:rollback blog v1")
+    assert "Config keys that go: NEW\n" in answer.out
+    assert (await desk.give("config:keys blog")).out == ""
+    await desk.give("config:set --global ZONE=there")
+    await desk.meanwhile("ps:restart blog")
+    live = (await desk.give("releases:diff blog v3 v4 --values")).out
+    assert "- config ZONE: here\n+ config ZONE: there" in live
+
+
+async def test_config_is_not_changed_while_a_rollback_is_about_to_set_it(desk: Desk) -> None:
+    app, _ = await desk.deployed("blog")
+    await desk.meanwhile("config:set blog NEW=1")
+    rollback = await desk.core.accept(app, kind="rollback", from_release=1)
+    for line in ("config:set blog A=1", "config:set --no-restart blog A=1", "config:unset blog NEW"):
+        answer = await desk.give(line)
+        assert answer.status == Exit.FAILED
+        assert "A rollback to v1 is under way" in answer.err and rollback.id in answer.err
+    await desk.core.settle()
+    assert (await desk.core.deploy(rollback)).status == "live"
+    assert (await desk.meanwhile("config:set blog A=1")).status == 0
+    assert (await desk.give("config:keys blog")).out == "A\n"
+
+
+async def test_a_rollback_of_the_code_lets_config_be_changed(desk: Desk) -> None:
+    app, _ = await desk.deployed("blog")
+    await desk.core.accept(app, kind="rollback", from_release=1, is_code_only=True)
+    assert (await desk.give("config:set --no-restart blog A=1")).status == 0
+    await desk.core.settle()
+    assert (await desk.give("config:keys blog")).out == "A\n"
+
+
+async def test_a_release_tells_what_it_is_made_of_who_made_it_when_and_why(desk: Desk) -> None:
+    await desk.deployed("blog")
+    await desk.meanwhile("config:set blog TOKEN=s3cret")
+    first, second = [(await desk.give(f"releases:info blog v{n} --format json")).json() for n in (1, 2)]
+    assert (first["version"], second["version"]) == (1, 2)
+    assert first["image"].startswith("sha256:") and first["image"] == second["image"]
+    assert first["commit"] == second["commit"] == "c" * 40
+    assert first["processes"] == {"web": "serve", "worker": "work"}
+    assert (first["by"], first["config_keys"], second["config_keys"]) == ("ada", [], ["TOKEN"])
+    assert first["why"] and second["why"] and first["live_at"] and second["created_at"] >= first["created_at"]
+    # What comes after it changes nothing about it.
+    await desk.meanwhile("config:set blog TOKEN=other")
+    again = (await desk.give("releases:info blog v2 --format json")).json()
+    assert {**again, "is_live": True} == second
+    assert "+ config TOKEN: s3cret" in (await desk.give("releases:diff blog v1 v2 --values")).out
+
+
+async def test_config_is_on_disk_in_no_release_in_the_clear(desk: Desk, tmp_path: Path) -> None:
+    app, _ = await desk.deployed("blog")
+    await desk.meanwhile("config:set blog TOKEN=quite-a-secret")
+    assert await desk.database.read.configs.get(app.id, release=2) == {"TOKEN": "quite-a-secret"}
+    stored = b"".join(path.read_bytes() for path in tmp_path.iterdir())
+    assert app.id.encode() in stored and b"quite-a-secret" not in stored
+
+
+async def test_an_image_that_is_gone_cannot_be_rolled_back_to(desk: Desk) -> None:
+    app, _ = await desk.deployed("blog")
+    for number in range(5):
+        await desk.core.push(app, {"Dockerfile": f"FROM scratch\nEXPOSE {9000 + number}\n"}, commit=f"{number}" * 40)
+        await desk.core.settle()
+    answer = await desk.give("releases:rollback blog v1")
+    assert answer.status == Exit.FAILED
+    assert "The image of v1 is no longer kept" in answer.err and "c" * 40 in answer.err
 
 
 async def test_a_diff_masks_values_unless_asked(desk: Desk) -> None:

@@ -157,7 +157,7 @@ class Core:
                 stop_seconds=30.0,
                 clock=clock,
             ),
-            ProxyReconciler(database, proxy=proxy, drain_seconds=60.0, clock=clock),
+            ProxyReconciler(database, proxy=proxy, transcripts=transcripts, drain_seconds=60.0, clock=clock),
             Retirer(
                 database, scheduler=scheduler, proxy=proxy, keeper=reach(self.logs), stop_seconds=30.0, clock=clock
             ),

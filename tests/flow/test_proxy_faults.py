@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import signal
 from collections.abc import Iterator
@@ -10,6 +11,7 @@ from contextlib import contextmanager
 
 import pytest
 
+from agent.proxies.haproxy.control import Master
 from tests.flow import apps
 from tests.support.rig import Rig
 
@@ -17,8 +19,6 @@ pytestmark = [pytest.mark.real, pytest.mark.asyncio(loop_scope="module")]
 
 DRIFT_SECONDS = 60.0
 """Until a hand's work is undone. The proxy is looked at every 30 s."""
-ANSWER_SECONDS = 10.0
-"""For one order to HAProxy; milliseconds are usual."""
 
 
 @contextmanager
@@ -34,16 +34,11 @@ def frozen(boat: Rig) -> Iterator[None]:
             os.kill(pid, signal.SIGCONT)
 
 
-async def by_hand(boat: Rig, order: str) -> str:
-    """Give HAProxy's worker an order behind the agent's back; return its answer."""
-    reader, writer = await asyncio.open_unix_connection(boat.data / "proxy" / "sockets" / "master.sock")
-    try:
-        async with asyncio.timeout(ANSWER_SECONDS):
-            writer.write(f"@1 {order}\n".encode())
-            writer.write_eof()
-            return (await reader.read()).decode()
-    finally:
-        writer.close()
+async def by_hand(boat: Rig, order: str) -> None:
+    """Give HAProxy's worker an order behind the agent's back."""
+    master = Master(boat.data / "proxy" / "sockets" / "master.sock")
+    async with master.worker((await master.processes()).current.pid) as worker:
+        await worker.order(order)
 
 
 async def test_a_proxy_killed_during_a_deploy_comes_back_and_the_deploy_goes_live(boat: Rig) -> None:
@@ -59,14 +54,40 @@ async def test_a_proxy_killed_during_a_deploy_comes_back_and_the_deploy_goes_liv
     assert (await boat.page("killed.localhost", "version two")).status == 200
 
 
+async def test_new_apps_deploys_scales_and_config_changes_need_no_reload(boat: Rig) -> None:
+    master = Master(boat.data / "proxy" / "sockets" / "master.sock")
+    before = await master.processes()
+    for name in ("fresh", "fresher"):
+        app = boat.checkout(name, apps.page("one"))
+        assert (await boat.git_push(app)).status == 0
+        app.write({"index.html": "version two\n"})
+        assert (await boat.git_push(app)).status == 0
+        await boat.must("config:set", name, "A=1")
+        await boat.must("ps:scale", name, "web=2")
+        await boat.must("domains:add", name, f"*.{name}.example.com")
+        assert (await boat.page(f"www.{name}.example.com", "version two")).status == 200
+    after = await master.processes()
+    assert (after.master, after.reloads, after.current.pid) == (before.master, before.reloads, before.current.pid)
+
+
 async def test_a_proxy_that_hangs_fails_the_deploy_before_it_switches(boat: Rig) -> None:
     app = boat.checkout("hangs", apps.page("one"))
     assert (await boat.git_push(app)).status == 0
     app.write({"index.html": "version two\n"})
+    await app.commit()
     with frozen(boat):
-        pushed = await boat.git_push(app)
-    assert pushed.status == 1
-    assert "The deploy failed (switch): " in pushed.err and "v1 goes on serving" in pushed.err
+        push = await boat.spawn("git", "push", boat.boat.remote("hangs"), "main", folder=app.folder)
+        assert push.stderr is not None
+        said = ""
+        async with asyncio.timeout(60):
+            while "the deploy fails, and what serves now goes on serving" not in said:
+                said += (await push.stderr.readline()).decode()
+            # The pusher knows what he waits for while there is still something to wait for.
+            assert " !     The proxy has not answered for 3 s.\n" in said
+            assert json.loads(await boat.must("deploys", "hangs", "--format", "json"))[0]["status"] == "switching"
+            said += (await push.stderr.read()).decode()
+            assert await push.wait() == 1
+    assert "The deploy failed (switch): " in said and "v1 goes on serving" in said
     assert (await boat.http("hangs.localhost")).text == "version one\n"
     # The same commit again, now that it answers.
     assert (await boat.git_push(app)).status == 0

@@ -31,6 +31,42 @@ async def test_a_rollback_brings_back_code_and_config_and_names_the_keys_that_go
     assert "COLOUR" in diff and "blue" not in diff
 
 
+async def test_a_rollback_of_the_code_keeps_the_config(boat: Rig) -> None:
+    write = 'echo "VERSION $COLOUR" > /www/index.html; exec httpd -f -p $PORT -h /www'
+    app = boat.checkout("coded", apps.shell(write.replace("VERSION", "one")))
+    assert (await boat.git_push(app)).status == 0
+    app.write(apps.shell(write.replace("VERSION", "two")))
+    assert (await boat.git_push(app)).status == 0
+    await boat.must("config:set", "coded", "COLOUR=blue")
+    assert (await boat.http("coded.localhost")).text == "two blue\n"
+    rolled = await boat.ssh("releases:rollback", "coded", "v1", "--code-only")
+    assert rolled.status == 0, rolled.err
+    assert (await boat.http("coded.localhost")).text == "one blue\n"
+
+
+async def test_a_draft_reaches_no_replica_before_it_is_released(boat: Rig) -> None:
+    app = boat.checkout("drafted", apps.shell('echo "$COLOUR" > /www/index.html; exec httpd -f -p $PORT -h /www'))
+    await boat.must("apps:create", "drafted")
+    await boat.must("config:set", "drafted", "COLOUR=blue")
+    assert (await boat.git_push(app)).status == 0
+    await boat.must("config:set", "--no-restart", "drafted", "COLOUR=red")
+    # Healed, scaled and started again with the agent: each time from what was released.
+    (container,) = await boat.replicas("drafted")
+    assert (await boat.docker("rm", "--force", container)).status == 0
+    assert (await boat.page("drafted.localhost", "blue")).status == 200
+    await boat.must("ps:scale", "drafted", "web=2")
+    assert {(await boat.http("drafted.localhost")).text for _ in range(4)} == {"blue\n"}
+    await boat.stop_agent()
+    for container in await boat.replicas("drafted"):
+        assert (await boat.docker("rm", "--force", container)).status == 0
+    await boat.start_agent()
+    assert (await boat.page("drafted.localhost", "blue")).status == 200
+    releases = json.loads(await boat.must("releases", "drafted", "--format", "json"))
+    assert [release["version"] for release in releases] == [1]
+    await boat.must("ps:restart", "drafted")
+    assert (await boat.page("drafted.localhost", "red")).status == 200
+
+
 async def test_config_reaches_the_app_and_is_never_echoed(boat: Rig) -> None:
     app = boat.checkout("configured", apps.shell('echo "$SECRET" > /www/index.html; exec httpd -f -p $PORT -h /www'))
     assert (await boat.ssh("apps:create", "configured")).status == 0

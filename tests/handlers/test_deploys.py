@@ -132,6 +132,27 @@ async def test_config_that_was_set_but_not_released_is_used_by_no_replica(blog: 
     assert not any("COLOUR" in blog.scheduler.wishes[status.replica].env for status in running)
 
 
+async def test_what_heals_and_boots_again_uses_the_live_releases_config_and_not_the_draft(blog: Core) -> None:
+    app = await blog.create()
+    async with blog.database.transaction() as tx:
+        await config.set_values(tx, app=app.id, values={"COLOUR": "blue"})
+    await blog.push(app, HELLO)
+    await blog.settle()
+    async with blog.database.transaction() as tx:
+        await config.set_values(tx, app=app.id, values={"COLOUR": "red", "DRAFT": "1"})
+    (before,) = blog.scheduler.running(app.id)
+    # Removed by hand, then all gone with a new agent, as after a reboot.
+    for again in (blog.bus.resurvey, blog.new_bus):
+        blog.scheduler.vanish(before.replica)
+        again()
+        await blog.settle()
+        (before,) = blog.scheduler.running(app.id)
+        wish = blog.scheduler.wishes[before.replica]
+        assert before.release == 1
+        assert wish.env["COLOUR"] == "blue" and "DRAFT" not in wish.env
+    assert (await blog.database.read.configs.get(app.id))["COLOUR"] == "red"
+
+
 async def test_a_rollback_brings_back_image_and_config(blog: Core) -> None:
     app = await blog.create()
     await blog.push(app, HELLO)
@@ -213,6 +234,10 @@ async def test_a_proxy_that_stays_silent_fails_the_deploy_before_it_switches(blo
     await blog.settle()
     found = await blog.deploy(deploy)
     assert (found.status, found.stage) == ("failed", "switch")
+    said = blog.transcripts.lines[deploy.id]
+    told = said.index(" !     The proxy does not answer.")
+    assert "Waiting up to 30 s for it. Should that not do, the deploy fails" in said[told + 1]
+    assert sum("does not answer" in line for line in said) == 1
     blog.proxy.is_available = True
     blog.bus.resurvey()
     await blog.settle()

@@ -30,6 +30,17 @@ def test_a_unit_is_exposed_no_more_than_its_work_demands(unit: str, most: float)
     assert float(level[1]) <= most
 
 
+@pytest.mark.parametrize(
+    ("unit", "lines"),
+    [
+        ("pushboat.service", {"Restart=always", "RestartPreventExitStatus=78", "WatchdogSec=30s"}),
+        ("pushboat-proxy.service", {"Restart=always", "RestartSec=100ms", "StartLimitIntervalSec=0"}),
+    ],
+)
+def test_what_ends_is_brought_back(unit: str, lines: set[str]) -> None:
+    assert lines <= set((UNITS / unit).read_text().splitlines())
+
+
 def test_systemd_finds_nothing_to_complain_about(tmp_path: Path) -> None:
     for source in UNITS.glob("pushboat*.*"):
         if source.suffix != ".toml":

@@ -26,6 +26,13 @@ KEEP_ALIVE = 1.0
 DEADLINE = 30.0
 """Seconds a real process may take for what it does in milliseconds on an idle machine."""
 
+HANDSHAKE = {
+    "Connection": "Upgrade",
+    "Upgrade": "websocket",
+    "Sec-WebSocket-Version": "13",
+    "Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ==",
+}
+
 
 class Answer(msgspec.Struct):
     status: int
@@ -51,8 +58,8 @@ class Client:
         self.writer = writer
 
     @classmethod
-    async def connect(cls, port: int) -> Self:
-        return cls(*await asyncio.open_connection("127.0.0.1", port))
+    async def connect(cls, port: int, *, source: str = "127.0.0.1") -> Self:
+        return cls(*await asyncio.open_connection("127.0.0.1", port, local_addr=(source, 0)))
 
     async def ask(self, host: str, path: str = "/", *, method: str = "GET", headers: Mapping[str, str] = {}) -> Answer:
         await self.send(host, path, method=method, headers=headers)
@@ -89,12 +96,13 @@ class Front:
     def another_agent(self) -> HaproxyProxy:
         """Return the object that an agent started anew would make."""
         settings: dict[str, object] = {
+            "binds": [f"127.0.0.1:{self.port}"],
             "is_supervised": True,
             "keep_alive_seconds": KEEP_ALIVE,
             "request_seconds": KEEP_ALIVE,
             "spare_backends": 5,
         } | self.options
-        return HaproxyProxy(self.folder, binds=[f"127.0.0.1:{self.port}"], **settings)  # type: ignore[arg-type]
+        return HaproxyProxy(self.folder, **settings)  # type: ignore[arg-type]
 
     async def ask(self, host: str, path: str = "/", *, method: str = "GET", headers: Mapping[str, str] = {}) -> Answer:
         client = await Client.connect(self.port)
@@ -119,10 +127,10 @@ class Front:
 
 
 @asynccontextmanager
-async def running_front(**options: object) -> AsyncIterator[Front]:
-    """Run HAProxy on a free port, in a folder whose path is short enough for sockets."""
+async def running_front(*, port: int = 0, **options: object) -> AsyncIterator[Front]:
+    """Run HAProxy on a free port, unless told which, in a folder whose path is short enough for sockets."""
     folder = Path(tempfile.mkdtemp(prefix="pushboat-proxy-"))
-    front = Front(folder, free_port(), **options)
+    front = Front(folder, port or free_port(), **options)
     try:
         await front.proxy.start()
         yield front
@@ -145,6 +153,13 @@ def route(name: str, *apps: App | Upstream, domains: tuple[str, ...] = (), balan
 
 def table(*routes: Route) -> dict[AppId, Route]:
     return {route.app: route for route in routes}
+
+
+async def echoes(client: Client) -> bool:
+    """Tell whether a websocket to an `App` is whole in both directions."""
+    client.writer.write(b"ping")
+    async with asyncio.timeout(DEADLINE):
+        return await client.reader.readexactly(4) == b"ping"
 
 
 async def eventually(is_true: Callable[[], Awaitable[bool]]) -> None:

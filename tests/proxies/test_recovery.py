@@ -16,10 +16,29 @@ from agent.errors import Misconfigured, Unavailable
 from agent.proxies.haproxy import HaproxyProxy, shutdown
 from agent.proxies.haproxy import files as haproxy_files
 from agent.proxies.haproxy.process import identify, recall
+from scripts.house.addresses import free_port
 from tests.proxies.apps import running_app
 from tests.proxies.front import Client, Front, eventually, route, running_front, table
 
 pytestmark = pytest.mark.real
+
+GUARDED = """#!{python}
+import ctypes, errno, os, sys
+# PR_SET_MDWE, PR_MDWE_REFUSE_EXEC_GAIN (prctl(2), Linux 6.3): as MemoryDenyWriteExecute= in a unit, also for what is
+# executed. An older kernel has no such order; HAProxy is started unguarded there.
+libc = ctypes.CDLL(None, use_errno=True)
+if libc.prctl(65, 1, 0, 0, 0) and ctypes.get_errno() != errno.EINVAL:
+    sys.exit("prctl failed")
+os.execv("/usr/sbin/haproxy", sys.argv)
+"""
+
+PICKY = """#!/bin/sh
+if [ "$1" = -c ] && [ -e {flag} ]; then
+  echo "[ALERT] (1) : too new"
+  exit 1
+fi
+exec /usr/sbin/haproxy "$@"
+"""
 
 
 async def serves(front: Front, host: str, name: str) -> bool:
@@ -234,6 +253,15 @@ async def test_a_taken_port_stops_the_start_and_tells_who_has_it() -> None:
         assert not await shutdown(folder)
 
 
+async def test_all_addresses_of_ipv4_and_of_ipv6_are_listened_on_at_one_port() -> None:
+    port = free_port()
+    binds = [f"0.0.0.0:{port}", f"[::]:{port}"]
+    async with running_front(port=port, binds=binds) as front, running_app("r1") as app:
+        await front.proxy.apply(table(route("blog", app)))
+
+        assert (await front.ask("blog.test")).app == "r1"
+
+
 async def test_a_missing_program_stops_the_start_and_is_a_problem(tmp_path: Path) -> None:
     proxy = HaproxyProxy(tmp_path, binds=["127.0.0.1:1"], is_supervised=True, binary="/nonexistent/haproxy")
 
@@ -241,6 +269,38 @@ async def test_a_missing_program_stops_the_start_and_is_a_problem(tmp_path: Path
         await proxy.start()
 
     assert "not installed" in (await proxy.problems())[0][0]
+
+
+async def test_haproxy_starts_and_reloads_where_no_memory_may_become_code(tmp_path: Path) -> None:
+    guarded = tmp_path / "haproxy"
+    guarded.write_text(GUARDED.format(python=sys.executable))
+    guarded.chmod(0o755)
+    async with running_front(binary=str(guarded), trusted=["127.0.0.2"]) as front, running_app("r1") as app:
+        await front.proxy.apply(table(route("blog", app)))
+        await front.proxy.apply(table(route("blog", app, balance="leastconn")))
+
+        assert await front.reloads() == 1
+        assert (await front.ask("blog.test")).app == "r1"
+
+
+async def test_a_file_that_haproxy_refuses_is_never_put_in_its_place(tmp_path: Path) -> None:
+    flag = tmp_path / "refuse"
+    picky = tmp_path / "haproxy"
+    picky.write_text(PICKY.format(flag=flag))
+    picky.chmod(0o755)
+    async with running_front(binary=str(picky)) as front, running_app("r1") as one, running_app("r2") as two:
+        await front.proxy.apply(table(route("blog", one)))
+        good = front.layout.config.read_text()
+        flag.touch()
+
+        with pytest.raises(Unavailable, match="it refuses its configuration: too new"):
+            await front.proxy.apply(table(route("blog", two, balance="leastconn")))
+
+        assert front.layout.config.read_text() == good
+        assert (await front.ask("blog.test")).app == "r1"
+        flag.unlink()
+        await front.proxy.apply(table(route("blog", two, balance="leastconn")))
+        assert (await front.ask("blog.test")).app == "r2"
 
 
 async def test_without_supervision_the_agent_starts_with_haproxy_down_and_never_starts_it() -> None:
@@ -289,11 +349,11 @@ async def test_a_stored_process_id_that_another_process_has_now_is_left_alone() 
 
 
 async def test_folders_and_sockets_are_closed_to_others() -> None:
-    async with running_front() as front:
+    async with running_front(user="") as front:
         modes = {path.name: path.stat().st_mode & 0o777 for path in front.layout.sockets.iterdir()}
 
         assert front.layout.sockets.stat().st_mode & 0o777 == 0o700
-        assert modes == {"master.sock": 0o600, "admin.sock": 0o600}
+        assert modes == {"master.sock": 0o600, "admin.sock": 0o600, "handover.sock": 0o600}
 
 
 async def test_a_lost_folder_is_made_anew_from_the_table() -> None:

@@ -7,8 +7,9 @@ import asyncio
 import msgspec
 import pytest
 
+from agent.ports.proxy import Upstream
 from tests.proxies.apps import running_app
-from tests.proxies.front import Client, route, running_front, table
+from tests.proxies.front import DEADLINE, Client, route, running_front, table
 
 pytestmark = pytest.mark.real
 
@@ -91,6 +92,47 @@ async def test_requests_go_round_all_ready_replicas_also_from_one_connection() -
         assert sorted(answer.app for answer in answers) == ["r1"] * 3 + ["r2"] * 3
 
 
+async def test_least_connections_passes_busy_replicas_over() -> None:
+    async with running_front() as front, running_app("r1") as one, running_app("r2") as two:
+        await front.proxy.apply(table(route("blog", one, two, balance="leastconn")))
+        busy = await Client.connect(front.port)
+        await busy.send("blog.test", "/wait")
+        async with asyncio.timeout(DEADLINE):
+            while not (one.waiting.is_set() or two.waiting.is_set()):
+                await asyncio.sleep(0)
+        idle = "r2" if one.waiting.is_set() else "r1"
+
+        assert {(await front.ask("blog.test")).app for _ in range(6)} == {idle}
+        busy.close()
+
+
+async def test_an_app_that_breaks_off_its_answer_gets_a_page_that_says_so() -> None:
+    async def hang_up(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-")
+        writer.close()
+
+    async with running_front() as front, await asyncio.start_server(hang_up, "127.0.0.1", 0) as app:
+        where = Upstream("r1", "127.0.0.1", app.sockets[0].getsockname()[1])
+        await front.proxy.apply(table(route("blog", where)))
+
+        answer = await front.ask("blog.test")
+
+    assert answer.status == 502
+    assert b"The app broke off its answer" in answer.body
+
+
+async def test_who_drips_a_request_is_hung_up_on() -> None:
+    async with running_front() as front, running_app("r1") as app:
+        await front.proxy.apply(table(route("blog", app)))
+        client = await Client.connect(front.port)
+        client.writer.write(b"GET / HTTP/1.1\r\nHost: blog.test\r\n")
+
+        async with asyncio.timeout(DEADLINE):
+            assert (await client.reader.read()).startswith(b"HTTP/1.1 408 ")
+        assert app.requests == 0
+
+
 async def test_what_a_stranger_says_of_himself_is_replaced() -> None:
     lies = {
         "X-Forwarded-For": "1.2.3.4",
@@ -135,6 +177,32 @@ async def test_what_a_trusted_proxy_says_is_believed_and_its_address_added() -> 
     assert answer.sent["x-request-id"] == "abc-1"
     assert plain.sent["x-forwarded-proto"] == "http"
     assert len(plain.sent["x-request-id"]) == 36
+
+
+@pytest.mark.parametrize(
+    ("told", "is_believed"),
+    [
+        ("4f7a0c1e-1b7d-4c55", True),
+        ("root.1_a~b", True),
+        ("x" * 128, True),
+        ("x" * 129, False),
+        ("a b", False),
+        ("a%20b", False),
+        ("a,b\tc", False),
+        ('a"b', False),
+        ("\u00e9", False),
+        ("", False),
+    ],
+)
+async def test_a_request_id_is_taken_over_only_if_it_is_plain_and_short(told: str, is_believed: bool) -> None:
+    async with running_front(trusted=["127.0.0.0/8"]) as front, running_app("r1") as app:
+        await front.proxy.apply(table(route("blog", app)))
+
+        answer = await front.ask("blog.test", headers={"X-Request-Id": told})
+
+    assert answer.headers["x-request-id"] == answer.sent["x-request-id"]
+    assert (answer.sent["x-request-id"] == told) is is_believed
+    assert is_believed or len(answer.sent["x-request-id"]) == 36
 
 
 async def test_an_event_reaches_the_visitor_before_the_response_ends() -> None:

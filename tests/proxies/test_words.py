@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import msgspec
@@ -50,6 +51,7 @@ SHOW_PROC = """\
 SHOW_SERVERS_STATE = """\
 1
 # be_id be_name srv_id srv_name srv_addr srv_op_state srv_admin_state srv_uweight srv_iweight srv_time_since_last_change
+3 handover 1 current - 2 0 1 1 4 1 0 2 0 0 0 0 - 0 - 0 0 - - 0
 4 slot0001 1 r1 127.0.0.1 2 0 1 1 0 1 0 0 0 0 0 0 - 19001 - 0 0 - - 0
 4 slot0001 2 r2 127.0.0.2 2 8 1 1 0 1 0 0 0 0 0 0 - 19002 - 0 0 - - 0
 5 slot0002 1 r3 127.0.0.3 0 1 1 1 0 1 0 0 0 0 0 0 - 19003 - 0 0 - - 0
@@ -88,6 +90,7 @@ def test_an_old_worker_was_replaced_when_the_next_one_started() -> None:
 def test_servers_are_read() -> None:
     servers = parse_servers(SHOW_SERVERS_STATE)
 
+    assert [name for _, name in servers] == ["r1", "r2", "r3", "r4"]
     assert servers["slot0001", "r1"] == Server(host="127.0.0.1", port=19001, is_serving=True, is_withdrawn=False)
     assert servers["slot0001", "r2"].is_withdrawn
     assert servers["slot0002", "r3"].is_withdrawn
@@ -117,6 +120,31 @@ def test_the_same_words_make_the_line_of_the_file_and_the_order_at_run_time() ->
 
 def test_an_ipv6_replica_is_written_in_brackets() -> None:
     assert server_words(Upstream("r1", "fd00::1", 80)).startswith("r1 [fd00::1]:80 ")
+
+
+@pytest.mark.parametrize(
+    ("binds", "lines"),
+    [
+        (["[::]:80"], ["[::]:80"]),
+        (["0.0.0.0:80", "[::]:80"], ["0.0.0.0:80", "[::]:80 v6only"]),
+        (["[::]:443", "127.0.0.1:80", "[::1]:80"], ["[::]:443", "127.0.0.1:80", "[::1]:80"]),
+    ],
+)
+def test_all_addresses_of_ipv6_leave_ipv4s_port_to_its_own_line(binds: list[str], lines: list[str]) -> None:
+    text = render_config(Options(binds=parse_binds(binds)), LAYOUT, ())
+
+    assert [line.removeprefix("    bind ") for line in text.splitlines() if line.startswith("    bind ")] == [
+        *lines,
+        "unix@/srv/proxy/sockets/handover.sock mode 600 accept-proxy",
+    ]
+
+
+def test_no_pattern_is_used_that_haproxy_would_compile_to_machine_code() -> None:
+    text = render_config(
+        Options(binds=parse_binds(["*:80"]), trusted=("10.0.0.0/8",)), LAYOUT, (Slot(name="slot0001"),)
+    )
+
+    assert not {"reg", "rsub", "map_reg", "map_regm", "regsub"} & set(re.split(r"[^a-z_]+", text))
 
 
 def test_servers_and_apps_do_not_change_the_frame_and_balance_does() -> None:

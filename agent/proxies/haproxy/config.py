@@ -4,6 +4,10 @@ The file has two parts. The *frame* (global, defaults, frontend, the names and b
 a reload; its digest stands in ``description``, so that a running HAProxy can be asked which frame it has. The *servers*
 change at run time; the same function writes them here and in ``add server``, since a server added at run time ignores
 ``default-server``.
+
+A worker that was replaced can no longer be told of new replicas, but its clients may still ask. From the moment it is
+told to stop (HAProxy's ``stopping``) it passes every further request on, as it came, to the current worker by a socket
+of the two: whoever asks, and however late, is served by the routes of now.
 """
 
 from __future__ import annotations
@@ -25,6 +29,12 @@ from proto.names import AppId
 
 FRAME: Final = "pushboat-frame"
 """Marks the digest in ``description``."""
+
+HANDOVER: Final = "handover"
+"""The backend that is the current worker, for those it replaced."""
+
+MAX_REQUEST_ID: Final = 128
+"""Characters of an X-Request-Id that is taken over from a trusted proxy."""
 
 _DIGEST = "@DIGEST@"
 _KEPT_ALIVE = "pool-max-conn -1 pool-purge-delay 200ms"
@@ -73,6 +83,11 @@ class Layout(msgspec.Struct, frozen=True):
         return self.sockets / "admin.sock"
 
     @property
+    def handover_socket(self) -> Path:
+        """Where the current worker takes requests from those it replaced, if they may enter the folder."""
+        return self.sockets / "handover.sock"
+
+    @property
     def identity(self) -> Path:
         """Process id, start time and boot of the master, once it was started without systemd."""
         return self.folder / "haproxy.process"
@@ -111,6 +126,7 @@ def render_config(options: Options, layout: Layout, slots: Sequence[Slot]) -> st
         *_defaults(options, layout),
         *_frontend(options, layout),
         *_own_backends(layout),
+        *_handover(options, layout),
     ]
     digest = hashlib.sha256("\n".join((*frame, *(f"{s.name} {s.balance}" for s in slots))).encode()).hexdigest()[:32]
     lines = [line.replace(_DIGEST, digest) for line in frame]
@@ -214,7 +230,11 @@ def _defaults(options: Options, layout: Layout) -> list[str]:
 def _frontend(options: Options, layout: Layout) -> list[str]:
     return [
         "frontend http",
-        *(f"    bind {bind}" for bind in options.binds),
+        *(f"    bind {_bind_words(bind, options.binds)}" for bind in options.binds),
+        f"    bind {_handover_address(options, layout)} mode 600 accept-proxy",
+        # As it came: the current worker applies the rules below, and knows the client by the PROXY protocol.
+        f"    http-request set-var(txn.backend) str({HANDOVER}) if {{ stopping }}",
+        "    http-request allow if { var(txn.backend) -m found }",
         "    http-request set-var(txn.host) req.hdr(host),host_only,lower,rtrim(.)",
         f"    http-request set-var(txn.backend) var(txn.host),map_str({layout.exact_map})",
         "    http-request set-var(txn.backend)"
@@ -225,12 +245,19 @@ def _frontend(options: Options, layout: Layout) -> list[str]:
     ]
 
 
+def _bind_words(bind: Bind, binds: Sequence[Bind]) -> str:
+    """Return an address to listen on. ``[::]`` would take IPv4's port as well, where that has a line of its own."""
+    is_shared = bind.host == "::" and any(":" not in other.host and other.port == bind.port for other in binds)
+    return f"{bind} v6only" if is_shared else str(bind)
+
+
 def _headers(trusted: Sequence[str]) -> list[str]:
     """Return the rules that tell the app who asks. A peer that is not trusted cannot tell it anything else."""
     unless = " unless is_trusted" if trusted else ""
     rules = [f"    acl is_trusted src {network}" for network in trusted]
     rules += [
-        f"    http-request del-header ^x-forwarded- -m reg{unless}",
+        # No pattern that would have to be compiled: HAProxy makes machine code of those, which its unit forbids.
+        f"    http-request del-header x-forwarded- -m beg{unless}",
         f"    http-request del-header forwarded{unless}",
         f"    http-request del-header x-real-ip{unless}",
         f"    http-request del-header x-request-id{unless}",
@@ -245,12 +272,17 @@ def _headers(trusted: Sequence[str]) -> list[str]:
         "    http-request set-header X-Forwarded-Port %[dst_port] unless has_port",
         "    http-request set-header X-Forwarded-Proto http unless has_proto",
         "    http-request set-header X-Forwarded-Host %[req.hdr(host)] unless { req.hdr(x-forwarded-host) -m found }",
-        "    http-request set-var(txn.id) req.hdr(x-request-id)"
-        " if { req.hdr(x-request-id) -m reg '^[A-Za-z0-9._:-]{1,128}$' }",
+        # An id is letters, digits and -._~, which an encoding for URLs leaves as they are.
+        "    http-request set-var(txn.told) req.hdr(x-request-id)",
+        "    http-request set-var(txn.told_encoded) var(txn.told),url_enc",
+        f"    acl is_id_short var(txn.told),length 1:{MAX_REQUEST_ID}",
+        "    acl is_id_plain var(txn.told),strcmp(txn.told_encoded) 0",
+        "    http-request set-var(txn.id) var(txn.told) if is_id_short is_id_plain",
         "    http-request set-var(txn.id) uuid() if !{ var(txn.id) -m found }",
         "    http-request set-header X-Request-Id %[var(txn.id)]",
         "    http-request set-header X-Request-Start t=%[date(0,ms)]",
-        "    http-after-response set-header X-Request-Id %[var(txn.id)]",
+        # A replaced worker leaves the one that the current worker gave.
+        "    http-after-response set-header X-Request-Id %[var(txn.id)] if { var(txn.id) -m found }",
     ]
     return rules
 
@@ -262,6 +294,21 @@ def _own_backends(layout: Layout) -> list[str]:
         f"backend {NO_RELEASE}",
         f"    http-request return status 503 errorfile {layout.pages / NO_RELEASE}.http",
     ]
+
+
+def _handover(options: Options, layout: Layout) -> list[str]:
+    # A connection for each request: a kept one might lead to a worker that was replaced meanwhile.
+    return [
+        f"backend {HANDOVER}",
+        f"    server current {_handover_address(options, layout)} send-proxy-v2 pool-max-conn 0",
+    ]
+
+
+def _handover_address(options: Options, layout: Layout) -> str:
+    if not options.user:
+        return f"unix@{layout.handover_socket}"
+    # Workers that gave up root's rights cannot enter the folder, so it is a name of this network namespace.
+    return f"abns@pushboat-{hashlib.sha256(bytes(layout.folder)).hexdigest()[:32]}"
 
 
 def _backend(slot: Slot) -> list[str]:

@@ -1,8 +1,10 @@
 """When a replica that was taken out of the table may be stopped.
 
-After a reload the old worker goes on with its connections *and its old servers*: it refuses to change them. A client
-that was idle on it sends its next request there. So it takes three things: no session on any worker, the current one
-gives the replica nothing new, and every old worker that knows it was replaced longer ago than an idle client may wait.
+After a reload the old worker goes on with its connections *and its old servers*: it refuses to change them. What is in
+flight there ends where it began; what comes later it hands over to the current worker (see `config`). So it takes three
+things: no session on any worker, the current one gives the replica nothing new, and every old worker that knows it was
+replaced longer ago than an idle client may wait. The last one is for workers of an older Pushboat, which did not hand
+over yet; it costs nothing but time.
 """
 
 from __future__ import annotations

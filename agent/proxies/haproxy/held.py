@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import msgspec
 
 from agent.ports.proxy import Upstream
-from agent.proxies.haproxy.config import server_words
+from agent.proxies.haproxy.config import HANDOVER, server_words
 from agent.proxies.haproxy.control import lines_of
 from agent.proxies.haproxy.plan import Maps
 from agent.proxies.haproxy.slots import Slot
@@ -44,10 +44,12 @@ class Held(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def parse_servers(answer: str) -> dict[Key, Server]:
-    """Return what ``show servers state`` tells."""
+    """Return what ``show servers state`` tells of replicas."""
     servers: dict[Key, Server] = {}
     for line in lines_of(answer):
         words = line.split()
+        if words[1] == HANDOVER:
+            continue
         operation, admin, weight = int(words[5]), int(words[6]), int(words[7])
         servers[words[1], words[3]] = Server(
             host=words[4],

@@ -65,26 +65,27 @@ class HaproxyProxy:
         request_seconds: float = 15.0,
         spare_backends: int = 200,
         binary: str = BINARY,
+        user: str = USER,
     ) -> None:
         """Take the settings; nothing is touched before `start`.
 
         `folder`: everything of HAProxy's is below it. `binds`, `trusted`: see `binds`. `is_supervised`: no systemd, so
         that this object starts HAProxy and brings it back. `keep_alive_seconds`: how long an idle client connection
         lives; `request_seconds`: how long a request head may take; `is_drained` waits the longer of both after a
-        reload. `spare_backends`: new apps until the next reload.
+        reload. `spare_backends`: new apps until the next reload. `user`: whom the workers become, where HAProxy is
+        started as root and that account exists.
 
         Raises:
             Misconfigured: an address, a network or the folder's path cannot be used.
         """
         self._layout = Layout(_usable(folder.absolute()))
-        user = USER if os.geteuid() == 0 and _exists(USER) else ""
         self._options = Options(
             binds=parse_binds(binds),
             trusted=parse_networks(trusted),
             max_connections=max_connections,
             keep_alive_seconds=keep_alive_seconds,
             request_seconds=request_seconds,
-            user=user,
+            user=user if os.geteuid() == 0 and _exists(user) else "",
         )
         self._spares = spare_backends
         self._binary = binary
@@ -283,7 +284,7 @@ def _frame_parts(plan: Plan) -> list[tuple[str, str]]:
 
 def _usable(folder: Path) -> Path:
     """Return the folder if its path can stand in HAProxy's file and orders, and its sockets' paths are short enough."""
-    longest = Layout(folder).master_socket
+    longest = Layout(folder).handover_socket
     if not _PLAIN_PATH.fullmatch(str(folder)) or len(bytes(longest)) > MAX_SOCKET_PATH:
         raise Misconfigured(
             "proxy.folder-invalid",
