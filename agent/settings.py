@@ -71,7 +71,7 @@ class GitSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     max_files: Count = 100_000
     """Files of one commit."""
     max_depth: Count = 100
-    """Folders within folders."""
+    """Folders within folders, above one file."""
     max_path_bytes: Count = 4_096
     """PATH_MAX of Linux."""
     max_file_bytes: Count = 1 << 30
