@@ -10,6 +10,7 @@ from agent.commands.command import ServerFacts, World
 from agent.commands.dispatcher import Dispatcher
 from agent.commands.services import Services
 from agent.commands.watching import DeployWatcher
+from agent.git.pack import LARGEST_FOLDER, LARGEST_OBJECT, PackLimits
 from agent.git.receive import PushLimits
 from agent.machine import Machine
 from agent.settings import Settings
@@ -60,6 +61,10 @@ def make_shell(
             max_bytes=settings.git.max_push_bytes,
             max_refs=settings.git.max_refs,
             max_list_bytes=settings.git.max_list_bytes,
+            pack=PackLimits(
+                object_bytes=max(LARGEST_OBJECT, settings.git.max_file_bytes),
+                folder_entries=max(LARGEST_FOLDER, settings.git.max_files),
+            ),
         ),
         creates_apps=settings.git.creates_apps,
     )

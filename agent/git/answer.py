@@ -10,7 +10,9 @@ from __future__ import annotations
 import re
 
 _LENGTH = re.compile(rb"[0-9a-f]{4}")
+_VERDICT = b"\1"
 _FOR_PEOPLE = (b"\2", b"\3")
+_REFUSED = re.compile(rb"[0-9a-f]{4}ng refs/")
 _HEAD = 4
 
 
@@ -21,6 +23,8 @@ class HeldAnswer:
         self._rest = bytearray()
         self._is_greeting = True
         self._held = bytearray()
+        self._verdict = bytearray()
+        """What is held, without the packets of side-band around it."""
 
     def feed(self, data: bytes) -> bytes:
         """Take what git said; return what may pass now."""
@@ -37,8 +41,14 @@ class HeldAnswer:
                 passed += packet
             else:
                 self._held += packet
+                self._verdict += packet.removeprefix(packet[:_HEAD] + _VERDICT)
         del self._rest[:position]
         return bytes(passed)
+
+    @property
+    def is_refusal(self) -> bool:
+        """Whether what is held refuses a ref. Complete once git has ended."""
+        return _REFUSED.search(self._verdict) is not None
 
     def release(self) -> bytes:
         """Return what was held back, and forget it."""

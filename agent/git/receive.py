@@ -25,6 +25,7 @@ from agent.errors import Unavailable, UserError
 from agent.git.answer import HeldAnswer
 from agent.git.command_list import MAX_LIST_BYTES, MAX_REFS, CommandList, CommandListReader
 from agent.git.environment import MAX_PUSH_BYTES, environment, receive_pack, upload_pack
+from agent.git.pack import PackLimits, PackReader
 from agent.git.putting_back import put_back
 from agent.ports.session import Terminal
 
@@ -41,6 +42,9 @@ DRAIN_BYTES = 256 << 20
 """How much of a refused push is read and thrown away, so that the client gets to read why."""
 
 _CHUNK = 256 * 1024
+_LOOKED_AT_ONCE = 16 * 1024
+"""Bytes of a pack that are looked through in passing; more of them in a thread, so that nobody waits for it."""
+
 _QUARANTINE = "tmp_objdir-incoming-*"
 
 Judge = Callable[[CommandList], None]
@@ -58,6 +62,8 @@ class PushLimits(msgspec.Struct, frozen=True, kw_only=True):
     max_refs: int = MAX_REFS
     max_list_bytes: int = MAX_LIST_BYTES
     """Of the list of its refs."""
+    pack: PackLimits = PackLimits()
+    """What its objects may unfold to."""
 
 
 class Received(msgspec.Struct, frozen=True):
@@ -67,6 +73,8 @@ class Received(msgspec.Struct, frozen=True):
     """`None` if the client left before it had said what it wants."""
     status: int
     """Git's own exit status. 0 also if single refs were refused: the client was told."""
+    is_refused: bool = False
+    """Whether git refused refs, some or all."""
 
 
 async def receive(
@@ -87,14 +95,13 @@ async def receive(
             commands = await _read_commands(terminal, limits)
             if commands is not None:
                 await _check(commands, judge, terminal)
-                await git.feed(commands.raw)
+                await git.feed(commands.raw[: commands.size])
                 if commands.has_pack:
-                    await _forward(git, commands, terminal, limits.max_bytes)
+                    await _forward(git, commands, terminal, limits)
             status = await git.finish(seconds=FINISH_SECONDS)
             if commands is not None and status == 0:
                 await _settle(git_dir, commands, settle, terminal)
-            await git.answer()
-            return Received(commands, status)
+            return Received(commands, status, is_refused=await git.answer())
     finally:
         await asyncio.shield(asyncio.to_thread(_remove_quarantine, git_dir))
 
@@ -108,7 +115,7 @@ async def upload(git_dir: Path, terminal: Terminal, *, protocol: str) -> int:
     """
     command = upload_pack(git_dir)
     async with _serving(command, terminal, protocol=protocol, outlives_client=False, is_held=False) as git:
-        await git.forward(limit=None)
+        await git.forward()
         return await git.finish(seconds=None)
 
 
@@ -158,9 +165,12 @@ class _Serving:
             return False
         return True
 
-    async def forward(self, *, limit: int | None, already: int = 0) -> None:
-        """Pass on what the client sends until it ends, leaves, or git has ended."""
-        feeding = asyncio.create_task(self._feed_all(limit, already))
+    async def forward(self, *, first: bytes = b"", look: Callable[[bytes], Awaitable[None]] | None = None) -> None:
+        """Pass on `first` and what the client sends after it, until it ends, leaves, or git has ended.
+
+        `look` sees each piece before git does, and raises what must end it.
+        """
+        feeding = asyncio.create_task(self._feed_all(first, look))
         ending = asyncio.create_task(self._process.wait())
         try:
             await asyncio.wait((feeding, ending), return_when=asyncio.FIRST_COMPLETED)
@@ -185,10 +195,14 @@ class _Serving:
         except TimeoutError as error:
             raise Unavailable("git.slow", f"Git did not finish within {seconds:.0f} s.", "Push again.") from error
 
-    async def answer(self) -> None:
-        """Give the client what was held back of git's answer."""
-        if self._held is not None and (data := self._held.release()):
+    async def answer(self) -> bool:
+        """Give the client what was held back of git's answer; tell whether that refuses anything."""
+        if self._held is None:
+            return False
+        is_refusal = self._held.is_refusal
+        if data := self._held.release():
             await self._say(data, self._terminal.write)
+        return is_refusal
 
     async def end(self) -> None:
         """Kill git and its children if they still run, and wait until nothing is left. Repeating is harmless."""
@@ -203,14 +217,14 @@ class _Serving:
                 pass
         await self._process.wait()
 
-    async def _feed_all(self, limit: int | None, already: int) -> None:
-        count = already
-        while data := await _read(self._terminal):
-            count += len(data)
-            if limit is not None and count > limit:
-                raise _too_large(limit)
+    async def _feed_all(self, first: bytes, look: Callable[[bytes], Awaitable[None]] | None) -> None:
+        data = first or await _read(self._terminal)
+        while data:
+            if look is not None:
+                await look(data)
             if not await self.feed(data):
                 return
+            data = await _read(self._terminal)
         self._stdin.close()
 
     async def _copy(self, output: asyncio.StreamReader, write: Callable[[bytes], Awaitable[None]]) -> None:
@@ -282,9 +296,22 @@ async def _check(commands: CommandList, judge: Judge, terminal: Terminal) -> Non
         raise
 
 
-async def _forward(git: _Serving, commands: CommandList, terminal: Terminal, max_bytes: int) -> None:
+async def _forward(git: _Serving, commands: CommandList, terminal: Terminal, limits: PushLimits) -> None:
+    reader = PackReader(limits.pack)
+    count = 0
+
+    async def look(data: bytes) -> None:
+        nonlocal count
+        count += len(data)
+        if count > limits.max_bytes:
+            raise _too_large(limits.max_bytes)
+        if len(data) < _LOOKED_AT_ONCE:
+            reader.feed(data)
+        else:
+            await asyncio.to_thread(reader.feed, data)
+
     try:
-        await git.forward(limit=max_bytes, already=len(commands.raw) - commands.size)
+        await git.forward(first=commands.raw[commands.size :], look=look)
     except UserError as error:
         # Git must have said its last word before we speak in its place.
         await git.end()

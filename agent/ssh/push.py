@@ -181,6 +181,8 @@ class _Push:
                 return None, received.status or Exit.FAILED
             for tell in self._news:
                 await tell()
+            if self._deploy is None and received.is_refused:
+                return None, Exit.FAILED
             return self._deploy, Exit.OK
         finally:
             if target.app is None and self._deploy is None:

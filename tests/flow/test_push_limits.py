@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import re
@@ -14,6 +15,7 @@ import pytest
 import pytest_asyncio
 
 from tests.flow import apps
+from tests.support import bombs
 from tests.support.rig import Checkout, Done, Rig, rig
 
 pytestmark = [pytest.mark.real, pytest.mark.asyncio(loop_scope="module")]
@@ -36,6 +38,14 @@ async def strict() -> AsyncIterator[Rig]:
     """A Pushboat with small limits."""
     with tempfile.TemporaryDirectory(prefix="pb-") as name:
         async with rig(Path(name), git=LIMITS) as r:
+            yield r
+
+
+@pytest_asyncio.fixture(loop_scope="module", scope="module")
+async def roomy() -> AsyncIterator[Rig]:
+    """A Pushboat that takes large packs of small trees."""
+    with tempfile.TemporaryDirectory(prefix="pb-") as name:
+        async with rig(Path(name), git={**LIMITS, "max_push_bytes": 1 << 30}) as r:
             yield r
 
 
@@ -201,3 +211,59 @@ async def test_a_new_app_whose_first_pack_is_a_byte_too_large_is_not_made(strict
     refused = await push(strict, checkout, MAIN, app="first-pack")
     assert refused.status == 1 and "This push is larger than" in refused.err
     assert (await strict.ssh("apps:exists", "first-pack")).status == 20
+
+
+def zeros(size: int) -> bytes:
+    blob = bombs.zeros(size)
+    tree = bombs.tree(("100644", "zeros", blob[0]))
+    commit = bombs.commit(tree[0])
+    return bombs.push(commit[0], [blob, tree, commit])
+
+
+def deep(levels: int) -> bytes:
+    objects = [bombs.small(bombs.BLOB, b"x")]
+    objects.append(bombs.tree(("100644", "d", objects[-1][0])))
+    for _ in range(levels):
+        objects.append(bombs.tree(("40000", "d", objects[-1][0])))
+    objects.append(bombs.commit(objects[-1][0]))
+    return bombs.push(objects[-1][0], objects)
+
+
+def wide(files: int) -> bytes:
+    blob = bombs.small(bombs.BLOB, b"x")
+    tree = bombs.tree(*(("100644", f"{number:07}", blob[0]) for number in range(files)))
+    commit = bombs.commit(tree[0])
+    return bombs.push(commit[0], [blob, tree, commit])
+
+
+def folded(levels: int) -> bytes:
+    objects = [bombs.small(bombs.BLOB, b"x")]
+    mode = "100644"
+    for _ in range(levels):
+        objects.append(bombs.tree(*((mode, f"{number}", objects[-1][0]) for number in range(10))))
+        mode = "40000"
+    objects.append(bombs.commit(objects[-1][0]))
+    return bombs.push(objects[-1][0], objects)
+
+
+BOMBS: dict[str, tuple[Callable[[int], bytes], int, str]] = {
+    "a gigabyte of zeros": (zeros, 1 << 30, "larger than 256 MiB"),
+    "some zeros": (zeros, 8 << 20, "zeros is larger than 195.312 KiB"),
+    "deep": (deep, 5_000, "more than 4 folders deep"),
+    "too deep for git": (deep, 100_000, "missing necessary objects"),
+    "a million files": (wide, 1_000_000, "more than 100,000 files"),
+    "some files": (wide, 1_000, "more than 20 files and folders"),
+    "ten thousand files of a few bytes": (folded, 4, "more than 20 files and folders"),
+}
+
+
+@pytest.mark.parametrize("kind", BOMBS)
+async def test_a_bomb_is_refused_and_nothing_of_it_is_left(roomy: Rig, kind: str) -> None:
+    make, size, said = BOMBS[kind]
+    before = json.loads(await roomy.must("apps:list", "--format", "json"))
+    sent = await asyncio.to_thread(make, size)
+    refused = await roomy.ssh("git-receive-pack 'bomb'", stdin=sent)
+    assert refused.status == 1, refused
+    assert said in refused.err + refused.out and "ok refs/" not in refused.out
+    assert json.loads(await roomy.must("apps:list", "--format", "json")) == before
+    assert len(list((roomy.data / "repos").iterdir())) == len(before)

@@ -123,7 +123,7 @@ async def test_a_tag_alone_creates_no_app(house: House) -> None:
     clone = house.clone()
     clone.run("tag", "v1")
     pushed = await clone.push("v1")
-    assert "No branch arrived, so blog was not created" in pushed.err
+    assert "No branch was stored, so blog was not created" in pushed.err
     assert await house.database.read.apps.all() == []
     assert list((house.folder / "repos").iterdir()) == []
 
