@@ -155,17 +155,18 @@ class Context:
             await self.screen.line(line)
 
     async def confirm(self, what: str, *, name: str) -> None:
-        """Make sure that somebody means it: by ``--force``, or by typing the name.
+        """Make sure that somebody means it: by ``--force``, or by typing the name. Scripts are not talked to.
 
         Raises:
             UserError: ``command.not-confirmed``.
         """
         if self.options.force:
             return
-        await self.screen.trouble(
-            f"This destroys the {what} {name}, and it cannot be undone.", f'To go on, type "{name}".'
-        )
-        await self.screen.prompt("> ")
+        if not self.options.as_json:
+            await self.screen.trouble(
+                f"This destroys the {what} {name}, and it cannot be undone.", f'To go on, type "{name}".'
+            )
+            await self.screen.prompt("> ")
         if (await read_line(self.session)).strip() != name:
             raise UserError(
                 "command.not-confirmed",

@@ -147,8 +147,15 @@ async def test_a_question_that_is_answered_late_does_not_change_who_signed(
     assert seen == "mallory: whoami"
 
 
-async def test_nobody_gets_in_while_a_key_is_looked_up(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The race: a session is asked for, and a login without a key, while the server waits for its database."""
+SESSION = (MSG_CHANNEL_OPEN, String("session"), UInt32(0), UInt32(1 << 20), UInt32(1 << 15))
+WITHOUT_KEY = (MSG_USERAUTH_REQUEST, String("root"), String("ssh-connection"), String("none"))
+
+
+@pytest.mark.parametrize("then", [[SESSION], [WITHOUT_KEY], [WITHOUT_KEY, SESSION]])
+async def test_nobody_gets_in_while_a_key_is_looked_up(
+    house: House, monkeypatch: pytest.MonkeyPatch, then: Packets
+) -> None:
+    """The race: a session is asked for, or a login without a key, while the server waits for its database."""
     admin = asyncssh.generate_private_key("ssh-ed25519")
     await house.add_key("admin", admin)
     asked, answer = asyncio.Event(), asyncio.Event()
@@ -160,9 +167,7 @@ async def test_nobody_gets_in_while_a_key_is_looked_up(house: House, monkeypatch
         return await find(fingerprint)
 
     monkeypatch.setattr(house.listener, "_find_user", find_slowly)
-    without = (MSG_USERAUTH_REQUEST, String("root"), String("ssh-connection"), String("none"))
-    session = (MSG_CHANNEL_OPEN, String("session"), UInt32(0), UInt32(1 << 20), UInt32(1 << 15))
-    packets: Packets = [question(admin), session, without, session]
+    packets = [question(admin), *then]
     login = asyncio.create_task(whoami(house, client_factory=lambda: Hasty([forge(admin)], packets), client_keys=None))
     await eventually(lambda: asked.is_set() or login.done(), what="the key is looked up, or the client sent away")
     answer.set()
