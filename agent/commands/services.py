@@ -24,7 +24,10 @@ _LINE = re.compile(
     r"git[- ](?P<service>receive-pack|upload-pack|upload-archive|lfs-[a-z-]{1,40})(?P<words>( .*)?)", re.DOTALL
 )
 _URL = "ssh://HOST:PORT/APP, for example ssh://example.com:2222/blog"
+_MAX_WORDS = 4_096
+"""Characters that are looked at: a name has 63, and shlex reads one at a time."""
 _ARCHIVE = "git-upload-archive"
+_LFS = "git-lfs-"
 
 
 class Service(Protocol):
@@ -124,15 +127,13 @@ def named_app(words: str) -> AppName:
         ) from error
 
 
-_MAX_WORDS = 4_096
-"""Characters that are looked at: a name has 63, and shlex reads one at a time."""
-
-
 def _unserved(service: str) -> UserError:
     if service == _ARCHIVE:
         return UserError("git.service", "Pushboat makes no archives.", "Clone the repository: git clone")
-    return UserError(
-        "git.service",
-        "Pushboat does not store files of Git LFS.",
-        "Put the files into the repository itself: git lfs migrate export",
-    )
+    if service.startswith(_LFS):
+        return UserError(
+            "git.service",
+            "Pushboat does not store files of Git LFS.",
+            "Put the files into the repository itself: git lfs migrate export",
+        )
+    return UserError("git.service", f"There is no {service} here.", "Ask who runs this server.")

@@ -39,8 +39,8 @@ async def test_200_kilobytes_of_arguments_are_taken_or_refused_with_a_sentence(b
     await boat.must("config:set", "wide", *words)
     for name, value in values.items():
         assert (await boat.must("config:get", "wide", name)) == f"{value}\n"
-    told(await boat.ssh("apps:create", "x" * 100_000, "y" * 100_000), "is too much")
-    told(await boat.ssh("apps:create", "x" * 100_000), "app")
+    told(await boat.ssh("apps:create", "x" * 100_000, "y" * 100_000), "cannot be the name of an app")
+    told(await boat.ssh("apps:create", "x" * 100_000), "cannot be the name of an app")
     told(await boat.ssh("x" * 100_000, "y" * 100_000), "There is no command")
     told(await boat.ssh("config:set", "nobody", *words), "There is no app called nobody", status=20)
     told(await boat.ssh("git-receive-pack", "x" * 100_000, "y" * 100_000), "no name of an app")
