@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import shlex
@@ -207,6 +208,31 @@ async def test_a_key_is_not_added_behind_a_running_agents_back(boat: Rig) -> Non
     refused = await boat.run("env", f"PYTHONPATH={house.ROOT}", *agent, stdin=public)
     assert refused.status == 1 and "The agent runs, and only it may write" in refused.err, refused
     assert "pushboat ssh-keys:add late" in refused.err
+
+
+async def test_removing_a_key_ends_what_it_has_open_and_lets_nobody_in(boat: Rig, tmp_path: Path) -> None:
+    key = tmp_path / "bob"
+    house.make_key(key, comment="bob")
+    await boat.must("ssh-keys:add", "bob", stdin=key.with_suffix(".pub").read_bytes())
+    watching = await boat.spawn(*boat.boat.ssh_command(["events", "-t"], key))
+    assert watching.stdout is not None
+    try:
+        async with asyncio.timeout(30):
+            # An event after the watcher has come: it may take some to be seen by it.
+            seen = asyncio.ensure_future(watching.stdout.readline())
+            number = 0
+            while not seen.done():
+                await boat.must("apps:create", f"seen-{number}")
+                number += 1
+            assert await seen
+            await boat.must("ssh-keys:remove", "bob")
+            assert await watching.wait() != 0
+    finally:
+        if watching.returncode is None:
+            watching.kill()
+            await watching.wait()
+    refused = await boat.run(*boat.boat.ssh_command(["version"], key))
+    assert refused.status == 255 and "Permission denied" in refused.err
 
 
 async def test_all_that_left_no_traceback_in_the_agents_log(boat: Rig) -> None:

@@ -291,6 +291,7 @@ async def test_a_corrupt_tree_is_refused_by_git(house: House) -> None:
     pushed = await clone.push(f"{commit}:refs/heads/main")
     assert pushed.status == 1 and "hasDotgit" in pushed.err
     assert await house.database.read.apps.all() == []
+    assert await house.records() == [("ann", "git-receive-pack", None, 1)]
     assert leftovers(house) == []
 
 
