@@ -231,7 +231,20 @@ async def test_removing_a_key_ends_what_it_has_open_and_lets_nobody_in(boat: Rig
         if watching.returncode is None:
             watching.kill()
             await watching.wait()
-    refused = await boat.run(*boat.boat.ssh_command(["version"], key))
+    alone = (
+        "-F",
+        "none",
+        "-i",
+        str(key),
+        "-o",
+        "IdentitiesOnly=yes",
+        "-o",
+        "IdentityAgent=none",
+        "-o",
+        "BatchMode=yes",
+    )
+    known = ("-o", f"UserKnownHostsFile={boat.boat.known_hosts}", "-p", str(boat.ports[0]))
+    refused = await boat.run("ssh", *alone, *known, "127.0.0.1", "version")
     assert refused.status == 255 and "Permission denied" in refused.err
 
 
