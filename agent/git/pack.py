@@ -14,8 +14,8 @@ import zlib
 
 import msgspec
 
-from agent.errors import UserError
 from agent.archives.caps import in_units
+from agent.errors import UserError
 
 LARGEST_OBJECT = 256 << 20
 """Bytes that git unpacks in a moment. Below it a file that is too large is found in the tree, by its name."""

@@ -231,18 +231,7 @@ async def test_removing_a_key_ends_what_it_has_open_and_lets_nobody_in(boat: Rig
         if watching.returncode is None:
             watching.kill()
             await watching.wait()
-    alone = (
-        "-F",
-        "none",
-        "-i",
-        str(key),
-        "-o",
-        "IdentitiesOnly=yes",
-        "-o",
-        "IdentityAgent=none",
-        "-o",
-        "BatchMode=yes",
-    )
+    alone = ("-F", "none", "-i", str(key), *("-o", "IdentitiesOnly=yes"), *("-o", "IdentityAgent=none"))
     known = ("-o", f"UserKnownHostsFile={boat.boat.known_hosts}", "-p", str(boat.ports[0]))
     refused = await boat.run("ssh", *alone, *known, "127.0.0.1", "version")
     assert refused.status == 255 and "Permission denied" in refused.err
