@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import io
+import tarfile
+
 import msgspec
 import pytest
 
@@ -15,6 +18,16 @@ FOLLOWING = ("logs", "deploys:output")
 """One JSON value a line."""
 FOR_PEOPLE = ("help", "enter", "run")
 """Help is text, and what runs in a container answers for itself."""
+
+
+def archive() -> bytes:
+    """Return a tar with one file."""
+    file = io.BytesIO()
+    with tarfile.open(fileobj=file, mode="w") as made:
+        info = tarfile.TarInfo("Dockerfile")
+        info.size = len(b"FROM scratch\n")
+        made.addfile(info, io.BytesIO(b"FROM scratch\n"))
+    return file.getvalue()
 
 
 def words_for(entry: Entry) -> list[str]:
@@ -34,7 +47,7 @@ async def test_every_answer_is_json(desk: Desk, entry: Entry) -> None:
     if entry.name in FOR_PEOPLE:
         return
     await desk.deployed("blog")
-    stdin = b'{"KEY": "value"}' if entry.name == "config:import" else b"blog\n"
+    stdin = {"config:import": b'{"KEY": "value"}', "git:from-archive": archive()}.get(entry.name, b"blog\n")
     line = " ".join([entry.name, "--format", "json", *([] if "--all" in words_for(entry) else words_for(entry))])
     answer = await desk.meanwhile(line, stdin)
     assert answer.status in (0, 1, 20, 75), answer
