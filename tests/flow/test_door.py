@@ -30,7 +30,8 @@ def told(done: Done, said: str, *, status: int = 1) -> None:
 
 
 async def names(boat: Rig) -> list[str]:
-    return sorted(app["name"] for app in json.loads(await boat.must("apps:list", "--format", "json")))
+    listed: list[str] = json.loads(await boat.must("apps:list", "--format", "json"))
+    return listed
 
 
 async def test_200_kilobytes_of_arguments_are_taken_or_refused_with_a_sentence(boat: Rig) -> None:
@@ -44,7 +45,7 @@ async def test_200_kilobytes_of_arguments_are_taken_or_refused_with_a_sentence(b
     told(await boat.ssh("apps:create", "x" * 100_000), "cannot be the name of an app")
     told(await boat.ssh("x" * 100_000, "y" * 100_000), "There is no command")
     told(await boat.ssh("config:set", "nobody", *words), "There is no app called nobody", status=20)
-    told(await boat.ssh("git-receive-pack", "x" * 100_000, "y" * 100_000), "no name of an app")
+    told(await boat.ssh("git-receive-pack", "x" * 100_000, "y" * 100_000), "is not the name of an app")
     assert "x" * 200 not in boat.log and "A" * 200 not in boat.log
 
 
@@ -74,8 +75,8 @@ async def test_newlines_and_quotes_reach_the_apps_processes_as_they_were_set(boa
     assert (await boat.git_push(app)).status == 0
     await boat.must("config:set", "quotes", shlex.quote(f"ODD={value}"))
     assert (await boat.ssh("config:get", "quotes", "ODD")).raw == f"{value}\n".encode()
-    printed = await boat.ssh("run", "quotes", "--", "printenv", "ODD")
-    assert printed.raw == f"{value}\n".encode()
+    printed = await boat.ssh("run", "quotes", "--", "sh", "-c", shlex.quote('printf %s "$ODD"'))
+    assert printed.raw == value.encode(), printed
     assert value.splitlines()[0] not in boat.log
     told(await boat.ssh("config:set", "quotes", "'K\nEY=x'"), "is not a config key")
     told(await boat.ssh("config:set", "quotes", "'ODD=unfinished"), "is not closed")
@@ -97,7 +98,7 @@ async def test_an_empty_repository_creates_nothing_and_an_empty_commit_says_what
     assert pushed.status == 1 and "Dockerfile" in pushed.err
 
 
-HOSTILE_REFS = ["$(touch /tmp/x)", "`id`", "a;b", "-x", "--exec=id", "a'b", 'a"b', "a|b", "a\u202eb"]
+HOSTILE_REFS = ["$(touch${IFS}/tmp/x)", "`id`", "a;b", "-x", "--exec=id", "a'b", 'a"b', "a|b", "a\u202eb"]
 
 
 @pytest.mark.parametrize("name", HOSTILE_REFS)
@@ -178,7 +179,7 @@ async def test_neither_forwarded_agents_nor_variables_reach_anything(boat: Rig, 
     assert done.status == 0 and done.out.startswith("pushboat ")
     await boat.must("apps:create", "variables")
     git = await boat.run(*ssh, "git-upload-pack 'variables'", stdin=b"0000")
-    assert git.status == 0 and "capabilities" in git.out
+    assert (git.status, git.out) == (0, "0000"), "nothing was ever pushed"
     with pytest.raises(BlockingIOError):
         agent.accept()
     agent.close()
