@@ -69,10 +69,14 @@ class GitSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 
     max_push_bytes: Count = 1 << 30
     """Bytes of one pack as sent. 1 GiB holds any repository that should be deployed."""
+    max_refs: Count = 1_000
+    """Branches and tags of one push. A mirror of a large project has more, but is nothing to deploy."""
+    max_list_bytes: Count = 1 << 20
+    """Bytes of the list of them: 1,000 of the longest names, and some thousand edges of a shallow clone."""
     max_files: Count = 100_000
     """Files of one commit."""
     max_depth: Count = 100
-    """Folders within folders."""
+    """Folders within folders, above one file."""
     max_path_bytes: Count = 4_096
     """PATH_MAX of Linux."""
     max_file_bytes: Count = 1 << 30

@@ -13,7 +13,7 @@ class Caps(msgspec.Struct, frozen=True, kw_only=True):
     entries: int = 100_000
     """Files, symbolic links, submodules and folders."""
     depth: int = 100
-    """Parts of a path."""
+    """Folders above a file, or above a folder."""
     path_bytes: int = 4_096
     """Of a whole path: PATH_MAX of Linux."""
     blob_bytes: int = 1 << 30
@@ -43,7 +43,7 @@ class Tally:
         start = path[:80].decode("utf-8", "replace")
         if len(path) > self.caps.path_bytes:
             raise too_large(f"A path has more than {self.caps.path_bytes:,} bytes: {start}…")
-        if path.count(b"/") >= self.caps.depth:
+        if path.count(b"/") > self.caps.depth:
             raise too_large(f"A path is more than {self.caps.depth} folders deep: {start}…")
 
     def file(self, path: str, *, size: int) -> None:

@@ -8,10 +8,14 @@ from agent.bootstrap.adapters import Adapters
 from agent.commands.catalogue import every_command
 from agent.commands.command import ServerFacts, World
 from agent.commands.dispatcher import Dispatcher
+from agent.commands.services import Services
 from agent.commands.watching import DeployWatcher
 from agent.docker.build_network import BuildNetwork
+from agent.git.pack import LARGEST_FOLDER, LARGEST_OBJECT, PackLimits
+from agent.git.receive import PushLimits
 from agent.machine import Machine
 from agent.settings import Settings
+from agent.ssh.fetch import Fetches
 from agent.ssh.push import Pushes
 from agent.ssh.shell import Shell
 from agent.state.database import Database
@@ -55,10 +59,19 @@ def make_shell(
         adapters.repos,
         DeployWatcher(database, transcripts=adapters.transcripts, server=facts),
         ids=ids,
-        max_bytes=settings.git.max_push_bytes,
+        limits=PushLimits(
+            max_bytes=settings.git.max_push_bytes,
+            max_refs=settings.git.max_refs,
+            max_list_bytes=settings.git.max_list_bytes,
+            pack=PackLimits(
+                object_bytes=max(LARGEST_OBJECT, settings.git.max_file_bytes),
+                folder_entries=max(LARGEST_FOLDER, settings.git.max_files),
+            ),
+        ),
         creates_apps=settings.git.creates_apps,
     )
-    return Shell(Dispatcher(every_command(), world=world), pushes, ids=ids)
+    services = Services((pushes, Fetches(database, adapters.repos)), database=database)
+    return Shell(Dispatcher(every_command(), world=world, services=services), ids=ids)
 
 
 def _listens(settings: Settings) -> list[tuple[str, int]]:

@@ -21,11 +21,12 @@ Parser, help, documentation and completion are derived from it. Modules that def
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import ClassVar, Literal, Protocol
+from typing import ClassVar, Protocol
 
 import msgspec
 
 from agent.commands.replies import Reply
+from agent.commands.requests import Permission
 from agent.commands.screen import Screen, read_line
 from agent.errors import UserError
 from agent.ports.images import Images
@@ -38,9 +39,6 @@ from agent.ports.world import Clock, Ids
 from agent.state import apps
 from agent.state.database import Database
 from proto.names import SERVER, AppId
-
-Permission = Literal["read", "change", "admin"]
-"""``read``: looks. ``change``: changes apps. ``admin``: changes the server, or who may use it."""
 
 
 class Doctor(Protocol):
@@ -160,17 +158,18 @@ class Context:
             await self.screen.line(line)
 
     async def confirm(self, what: str, *, name: str) -> None:
-        """Make sure that somebody means it: by ``--force``, or by typing the name.
+        """Make sure that somebody means it: by ``--force``, or by typing the name. Scripts are not talked to.
 
         Raises:
             UserError: ``command.not-confirmed``.
         """
         if self.options.force:
             return
-        await self.screen.trouble(
-            f"This destroys the {what} {name}, and it cannot be undone.", f'To go on, type "{name}".'
-        )
-        await self.screen.prompt("> ")
+        if not self.options.as_json:
+            await self.screen.trouble(
+                f"This destroys the {what} {name}, and it cannot be undone.", f'To go on, type "{name}".'
+            )
+            await self.screen.prompt("> ")
         if (await read_line(self.session)).strip() != name:
             raise UserError(
                 "command.not-confirmed",

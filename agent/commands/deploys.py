@@ -119,7 +119,8 @@ class DeploysShow(Command, frozen=True, kw_only=True):
 class DeploysOutput(Command, frozen=True, kw_only=True):
     """Print what a deploy said, and follow it if it is under way.
 
-    Ends with status 1 if the deploy did not go live. Leaving does nothing to the deploy.
+    Ends with status 1 if the deploy did not go live. Leaving does nothing to the deploy. In JSON each line is an object
+    of its own, and the last one tells the outcome.
     """
 
     name = "deploys:output"
@@ -132,7 +133,8 @@ class DeploysOutput(Command, frozen=True, kw_only=True):
     async def run(self, ctx: Context) -> Reply:
         """Read its transcript to the end."""
         deploy = await find_deploy(ctx, self.deploy)
-        return Ended(status=await watcher_of(ctx).watch(deploy.id, ctx.session))
+        watcher = watcher_of(ctx)
+        return Ended(status=await watcher.watch(deploy.id, ctx.session, as_json=ctx.options.as_json))
 
 
 class DeploysCancel(Command, frozen=True, kw_only=True):

@@ -1,4 +1,4 @@
-"""One command line: split, parsed, allowed or refused, run, answered, recorded.
+"""One command line: split, parsed, allowed or refused, run, answered, recorded. Git's own lines too.
 
 Nothing that a person can type leads to a traceback in front of him: expected trouble becomes a sentence and a hint,
 a bug a line with an id whose traceback is in the agent's log, a reader who has gone an exit status.
@@ -8,17 +8,18 @@ from __future__ import annotations
 
 import structlog
 
-from agent.commands.command import Command, Context, World
+from agent.commands.command import Context, World
 from agent.commands.helping import Guide
 from agent.commands.parsing import Format, HelpWanted, Invocation, parse
 from agent.commands.registry import Registry
 from agent.commands.replies import Raw, Reply, as_json
+from agent.commands.requests import asking
 from agent.commands.screen import Screen
+from agent.commands.services import Services, git_line
 from agent.commands.words import split
-from agent.errors import Unavailable, UserError
+from agent.errors import UserError
 from agent.lifecycle.apps import find
-from agent.ports.session import Session, User
-from agent.state.apps import App
+from agent.ports.session import Session
 from proto.wire import Exit, Failure, FailureEnvelope
 
 log = structlog.get_logger(__name__)
@@ -28,11 +29,12 @@ LINKED_APP = "PUSHBOAT_APP"
 
 
 class Dispatcher:
-    """Runs what people ask for. Every command of every session goes through `run`."""
+    """Runs what people ask for. Every line of every session goes through `run`, those that git sends included."""
 
-    def __init__(self, registry: Registry, *, world: World) -> None:
+    def __init__(self, registry: Registry, *, world: World, services: Services) -> None:
         self._registry = registry
         self._world = world
+        self._services = services
         self._guide = Guide(registry)
 
     async def run(self, line: str, session: Session) -> int:
@@ -46,29 +48,26 @@ class Dispatcher:
             return await self._answer_trouble(error, session, format)
 
     async def _attempt(self, line: str, session: Session, format: Format) -> int:
+        if asked := git_line(line):
+            return await self._services.serve(asked, session)
         linked_app = session.environment.get(LINKED_APP, "")
         try:
             invocation = parse(split(line), registry=self._registry, linked_app=linked_app, format=format)
         except HelpWanted as wanted:
             await Screen(session).lines(self._guide.help(wanted.topic))
             return Exit.OK
-        app = await find(self._world.database.read, invocation.app) if invocation.app is not None else None
-        authorise(session.user, invocation.entry.command, app)
-        context = Context(self._world, guide=self._guide, session=session, options=invocation.options, app=app)
-        status = int(Exit.BUG)
-        try:
+        return await self._run(invocation, session)
+
+    async def _run(self, invocation: Invocation, session: Session) -> int:
+        database, command = self._world.database, invocation.entry.command
+        async with asking(database, user=session.user, asked=command) as request:
+            app = await find(database.read, invocation.app) if invocation.app is not None else None
+            request.authorise(app)
+            context = Context(self._world, guide=self._guide, session=session, options=invocation.options, app=app)
             reply = await invocation.command.run(context)
             await _render(reply, context)
-            status = reply.status
-        except UserError as error:
-            status = int(error.status)
-            raise
-        except ConnectionError:
-            status = int(Exit.FAILED)
-            raise
-        finally:
-            await self._record(invocation, session.user, app, status)
-        return status
+            request.status = reply.status
+        return request.status
 
     async def _answer_trouble(self, error: Exception, session: Session, format: Format) -> int:
         if not isinstance(error, UserError):
@@ -91,39 +90,6 @@ class Dispatcher:
         except ConnectionError:
             log.debug("command.reader-gone")
         return error.status
-
-    async def _record(self, invocation: Invocation, user: User, app: App | None, status: int) -> None:
-        """Log every command, and store those that change something: names only, since values may be secret."""
-        name = invocation.entry.name
-        log.info("command.ended", command=name, app=app and app.name, user=user.name, status=status)
-        if invocation.entry.command.permission == "read":
-            return
-        try:
-            async with self._world.database.transaction() as tx:
-                await tx.invocations.add(
-                    at=tx.now,
-                    user=user.name,
-                    fingerprint=user.fingerprint,
-                    command=name,
-                    app=app.id if app else None,
-                    status=status,
-                )
-        except Unavailable as error:
-            # What the command did is stored, or was refused for the same reason; its answer stands.
-            log.error("command.not-recorded", command=name, reason=error.message)
-
-
-def authorise(user: User, command: type[Command], app: App | None) -> None:
-    """Return if `user` may give `command` about `app`.
-
-    Every key may do everything so far; whoever has no fingerprint and is not root on this machine has no key.
-
-    Raises:
-        UserError: ``command.denied``.
-    """
-    if command.permission in ("read", "change", "admin") and (user.is_local or user.fingerprint):
-        return
-    raise UserError("command.denied", f"You may not use {command.name}.", "Ask who runs this server.")
 
 
 async def _render(reply: Reply, context: Context) -> None:

@@ -11,6 +11,7 @@ import msgspec
 
 from agent.commands.arguments import Signature, quoted, signature_of
 from agent.commands.command import Command
+from agent.commands.requests import is_declared
 from agent.errors import UserError
 
 
@@ -90,7 +91,7 @@ class Registry:
 
     def _add(self, command: type[Command]) -> None:
         name = getattr(command, "name", "")
-        if not name or getattr(command, "permission", "") not in ("read", "change", "admin"):
+        if not is_declared(command):
             raise TypeError(f"{command.__name__} must say its name and its permission")
         if not command.__doc__ or command.__doc__.startswith(f"{command.__name__}("):
             raise TypeError(f"{command.__name__} has no docstring, which is its help")

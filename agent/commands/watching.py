@@ -12,7 +12,7 @@ import contextlib
 from collections.abc import AsyncGenerator, Iterator, Sequence
 
 from agent.commands.command import ServerFacts
-from agent.commands.replies import HEADING, INDENT, WARNING
+from agent.commands.replies import HEADING, INDENT, WARNING, as_json
 from agent.commands.screen import Screen
 from agent.commands.urls import in_urls
 from agent.commands.waiting import unless_gone
@@ -37,14 +37,25 @@ class DeployWatcher:
         self._transcripts = transcripts
         self._server = server
 
-    async def watch(self, deploy: DeployId, terminal: Terminal, *, to_stderr: bool = False, quiet: bool = False) -> int:
+    async def watch(
+        self,
+        deploy: DeployId,
+        terminal: Terminal,
+        *,
+        to_stderr: bool = False,
+        quiet: bool = False,
+        as_json: bool = False,
+    ) -> int:
         """Write what the deploy says until it has its outcome, and then that; return 0 if it went live, else 1.
 
-        Ends with 1 when the other end has left; the deploy goes on. `quiet`: nothing but a bad outcome.
+        Ends with 1 when the other end has left; the deploy goes on. `quiet`: nothing but a bad outcome. `as_json`: an
+        object a line.
         """
         row = await self._database.read.deploys.get(deploy)
         if row is None:
             return 1
+        if as_json:
+            return await unless_gone(terminal, self._show_as_json(row, Screen(terminal)))
         return await unless_gone(terminal, self._show(row, Screen(terminal), to_stderr=to_stderr, quiet=quiet))
 
     async def wait(self, deploy: DeployId, terminal: Terminal) -> Deploy | None:
@@ -70,6 +81,14 @@ class DeployWatcher:
         if ended and not (quiet and is_live):
             await screen.lines(await self.outcome(ended), to_stderr=to_stderr)
         return 0 if is_live else 1
+
+    async def _show_as_json(self, row: Deploy, screen: Screen) -> int:
+        async with contextlib.aclosing(_batches(self._lines(row))) as batches:
+            async for batch in batches:
+                await screen.lines(as_json({"line": line}) for line in batch)
+        ended = await self._database.read.deploys.get(row.id) or row
+        await screen.line(as_json({"status": ended.status, "stage": ended.stage, "reason": ended.reason}))
+        return 0 if ended.status == "live" else 1
 
     async def _read_through(self, row: Deploy) -> int:
         async with contextlib.aclosing(self._lines(row)) as lines:

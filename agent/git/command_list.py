@@ -14,11 +14,11 @@ import msgspec
 from agent.errors import UserError
 from agent.git.refs import HEADS, is_accepted_ref
 
-MAX_COMMANDS = 1_000
+MAX_REFS = 1_000
 """Refs in one push. A mirror of a large project has more, but is nothing to deploy."""
 
-MAX_BYTES = 1 << 20
-"""Of the whole list: `MAX_COMMANDS` of the longest names, and some thousand shallow lines."""
+MAX_LIST_BYTES = 1 << 20
+"""Of the whole list: `MAX_REFS` of the longest names, and some thousand shallow lines."""
 
 NOTHING = "0" * 40
 """The object id that stands for "no such ref"."""
@@ -57,6 +57,8 @@ class CommandList(msgspec.Struct, frozen=True):
     capabilities: frozenset[str]
     raw: bytes
     """The list as it came, its flush included, and what came after it."""
+    size: int
+    """Bytes of the list alone. The rest of `raw` is the beginning of the pack."""
     problem: UserError | None = None
     """Why the push must not go on: ``push.too-many-refs`` or ``push.ref-name``."""
 
@@ -84,7 +86,9 @@ class CommandList(msgspec.Struct, frozen=True):
 class CommandListReader:
     """Collects the list from the bytes of a client, however they are cut."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, max_refs: int = MAX_REFS, max_bytes: int = MAX_LIST_BYTES) -> None:
+        self._max_refs = max_refs
+        self._max_bytes = max_bytes
         self._raw = bytearray()
         self._position = 0
         self._updates: list[RefUpdate] = []
@@ -100,7 +104,7 @@ class CommandListReader:
         """Take what came; return the list once it is whole. What is wrong with its refs is in its ``problem``.
 
         Raises:
-            UserError: ``push.garbled`` or ``push.too-many-refs``; this is no list, or one without an end.
+            UserError: ``push.garbled`` or ``push.list-too-long``; this is no list, or one without an end.
         """
         self._raw += data
         while len(self._raw) - self._position >= 4:
@@ -108,16 +112,18 @@ class CommandListReader:
             if not _LENGTH.fullmatch(head):
                 raise _garbled()
             length = int(head, 16)
+            end = self._position + max(length, 4)
+            if end > self._max_bytes:
+                raise _too_long(self._max_bytes)
             if length == 0:
-                return CommandList(tuple(self._updates), self._capabilities, bytes(self._raw), self._problem)
+                raw = bytes(self._raw)
+                return CommandList(tuple(self._updates), self._capabilities, raw, end, self._problem)
             if length <= 4:
                 raise _garbled()
-            if len(self._raw) - self._position < length:
+            if len(self._raw) < end:
                 break
-            self._take(bytes(self._raw[self._position + 4 : self._position + length]))
-            self._position += length
-        if self._position > MAX_BYTES:
-            raise UserError("push.too-many-refs", "The list of what is pushed is too long.", "Push fewer refs at once.")
+            self._take(bytes(self._raw[self._position + 4 : end]))
+            self._position = end
         return None
 
     def _take(self, line: bytes) -> None:
@@ -130,13 +136,13 @@ class CommandListReader:
         if match is None or (nul and self._updates):
             raise _garbled()
         old, new, ref = (part.decode("utf-8", "replace") for part in match.groups())
-        if len(self._updates) < MAX_COMMANDS:
+        if len(self._updates) < self._max_refs:
             self._updates.append(RefUpdate(old, new, ref))
             self._problem = self._problem or _problem_of(ref)
         else:
             self._problem = UserError(
                 "push.too-many-refs",
-                f"This pushes more than {MAX_COMMANDS:,} refs at once.",
+                f"This pushes more than {self._max_refs:,} refs at once.",
                 "Push the branch that is to be deployed: git push REMOTE main",
             )
 
@@ -153,6 +159,14 @@ def _problem_of(ref: str) -> UserError | None:
 
 def _packet(data: bytes) -> bytes:
     return b"%04x" % (len(data) + 4) + data
+
+
+def _too_long(limit: int) -> UserError:
+    return UserError(
+        "push.list-too-long",
+        f"The list of what is pushed has more than {limit:,} bytes.",
+        "Push fewer refs at once, or from a clone with more of its history.",
+    )
 
 
 def _garbled() -> UserError:

@@ -2,7 +2,9 @@
 
 A push is held up after git's greeting until the client's list of refs is whole and somebody has judged it. What comes
 after goes to git as it is, counted. When the client leaves, git's input is closed and git itself decides: a whole pack
-is taken, half of one is thrown away. Whatever happens, no git process and no quarantine folder is left behind.
+is taken, half of one is thrown away. What git answers is held back until somebody has settled what the push leads to;
+if that fails, the refs are put back, and the client is told so in git's place. Whatever happens, no git process and no
+quarantine folder is left behind.
 """
 
 from __future__ import annotations
@@ -18,9 +20,13 @@ from pathlib import Path
 import msgspec
 import structlog
 
+from agent.archives.caps import in_units
 from agent.errors import Unavailable, UserError
-from agent.git.command_list import CommandList, CommandListReader
+from agent.git.answer import HeldAnswer
+from agent.git.command_list import MAX_LIST_BYTES, MAX_REFS, CommandList, CommandListReader
 from agent.git.environment import MAX_PUSH_BYTES, environment, receive_pack, upload_pack
+from agent.git.pack import PackLimits, PackReader
+from agent.git.putting_back import put_back
 from agent.ports.session import Terminal
 
 log = structlog.get_logger(__name__)
@@ -36,10 +42,28 @@ DRAIN_BYTES = 256 << 20
 """How much of a refused push is read and thrown away, so that the client gets to read why."""
 
 _CHUNK = 256 * 1024
+_LOOKED_AT_ONCE = 16 * 1024
+"""Bytes of a pack that are looked through in passing; more of them in a thread, so that nobody waits for it."""
+
 _QUARANTINE = "tmp_objdir-incoming-*"
 
 Judge = Callable[[CommandList], None]
-"""Raises `UserError` if the push must not go on."""
+"""Raises `UserError` if the push must not go on. Called before git sees a byte of it."""
+
+Settle = Callable[[CommandList], Awaitable[None]]
+"""Does what the push leads to, or raises `UserError`. Called when git has stored it and before the client knows."""
+
+
+class PushLimits(msgspec.Struct, frozen=True, kw_only=True):
+    """How large one push may be."""
+
+    max_bytes: int = MAX_PUSH_BYTES
+    """Of its pack, as sent."""
+    max_refs: int = MAX_REFS
+    max_list_bytes: int = MAX_LIST_BYTES
+    """Of the list of its refs."""
+    pack: PackLimits = PackLimits()
+    """What its objects may unfold to."""
 
 
 class Received(msgspec.Struct, frozen=True):
@@ -49,30 +73,35 @@ class Received(msgspec.Struct, frozen=True):
     """`None` if the client left before it had said what it wants."""
     status: int
     """Git's own exit status. 0 also if single refs were refused: the client was told."""
+    is_refused: bool = False
+    """Whether git refused refs, some or all."""
 
 
 async def receive(
-    git_dir: Path, terminal: Terminal, *, protocol: str, judge: Judge, max_bytes: int = MAX_PUSH_BYTES
+    git_dir: Path, terminal: Terminal, *, protocol: str, judge: Judge, settle: Settle, limits: PushLimits
 ) -> Received:
     """Serve one ``git push`` into `git_dir`; return once git has ended and the client has all that git said.
 
     `protocol`: the client's ``GIT_PROTOCOL``. At most one push to a repository at a time: leftovers are removed.
 
     Raises:
-        UserError: what `judge` raised (the client was told ref by ref, git saw nothing), ``push.too-large``,
-            ``push.stalled`` or ``push.garbled``. Nothing was stored.
+        UserError: what `judge` or `settle` raised (the client was told ref by ref), ``push.too-large``,
+            ``push.stalled``, ``push.list-too-long`` or ``push.garbled``. Every ref is what it was before.
         Unavailable: ``git.missing``.
     """
     try:
-        command = receive_pack(git_dir, max_bytes=max_bytes)
-        async with _serving(command, terminal, protocol=protocol, outlives_client=True) as git:
-            commands = await _read_commands(terminal)
+        command = receive_pack(git_dir, max_bytes=limits.max_bytes)
+        async with _serving(command, terminal, protocol=protocol, outlives_client=True, is_held=True) as git:
+            commands = await _read_commands(terminal, limits)
             if commands is not None:
                 await _check(commands, judge, terminal)
-                await git.feed(commands.raw)
+                await git.feed(commands.raw[: commands.size])
                 if commands.has_pack:
-                    await _forward(git, commands, terminal, max_bytes)
-            return Received(commands, await git.finish(seconds=FINISH_SECONDS))
+                    await _forward(git, commands, terminal, limits)
+            status = await git.finish(seconds=FINISH_SECONDS)
+            if commands is not None and status == 0:
+                await _settle(git_dir, commands, settle, terminal)
+            return Received(commands, status, is_refused=await git.answer())
     finally:
         await asyncio.shield(asyncio.to_thread(_remove_quarantine, git_dir))
 
@@ -84,8 +113,9 @@ async def upload(git_dir: Path, terminal: Terminal, *, protocol: str) -> int:
         UserError: ``push.stalled``, the client said nothing for `STALL_SECONDS`.
         Unavailable: ``git.missing``.
     """
-    async with _serving(upload_pack(git_dir), terminal, protocol=protocol, outlives_client=False) as git:
-        await git.forward(limit=None)
+    command = upload_pack(git_dir)
+    async with _serving(command, terminal, protocol=protocol, outlives_client=False, is_held=False) as git:
+        await git.forward()
         return await git.finish(seconds=None)
 
 
@@ -108,15 +138,19 @@ def sweep_incoming(folder: Path, *, apps: Collection[str]) -> list[str]:
 class _Serving:
     """A running git between a client's streams."""
 
-    def __init__(self, process: asyncio.subprocess.Process, terminal: Terminal, *, outlives_client: bool) -> None:
+    def __init__(
+        self, process: asyncio.subprocess.Process, terminal: Terminal, *, outlives_client: bool, is_held: bool
+    ) -> None:
         assert process.stdin is not None and process.stdout is not None and process.stderr is not None
         self._process = process
         self._terminal = terminal
         self._outlives_client = outlives_client
+        self._is_heard = True
+        self._held = HeldAnswer() if is_held else None
         self._stdin = process.stdin
         self._outputs = (process.stdout, process.stderr)
         self._copying = (
-            asyncio.create_task(self._copy(process.stdout, terminal.write)),
+            asyncio.create_task(self._copy(process.stdout, self._pass_on)),
             asyncio.create_task(self._copy(process.stderr, terminal.write_error)),
         )
 
@@ -131,9 +165,12 @@ class _Serving:
             return False
         return True
 
-    async def forward(self, *, limit: int | None, already: int = 0) -> None:
-        """Pass on what the client sends until it ends, leaves, or git has ended."""
-        feeding = asyncio.create_task(self._feed_all(limit, already))
+    async def forward(self, *, first: bytes = b"", look: Callable[[bytes], Awaitable[None]] | None = None) -> None:
+        """Pass on `first` and what the client sends after it, until it ends, leaves, or git has ended.
+
+        `look` sees each piece before git does, and raises what must end it.
+        """
+        feeding = asyncio.create_task(self._feed_all(first, look))
         ending = asyncio.create_task(self._process.wait())
         try:
             await asyncio.wait((feeding, ending), return_when=asyncio.FIRST_COMPLETED)
@@ -145,7 +182,7 @@ class _Serving:
             await asyncio.wait((feeding, ending))
 
     async def finish(self, *, seconds: float | None) -> int:
-        """Close git's input, wait for its end, and return its exit status once the client has all it said.
+        """Close git's input, wait for its end, and return its exit status once the client has all that is not held.
 
         Raises:
             Unavailable: ``git.slow``, it took more than `seconds`.
@@ -157,6 +194,15 @@ class _Serving:
                 return await self._process.wait()
         except TimeoutError as error:
             raise Unavailable("git.slow", f"Git did not finish within {seconds:.0f} s.", "Push again.") from error
+
+    async def answer(self) -> bool:
+        """Give the client what was held back of git's answer; tell whether that refuses anything."""
+        if self._held is None:
+            return False
+        is_refusal = self._held.is_refusal
+        if data := self._held.release():
+            await self._say(data, self._terminal.write)
+        return is_refusal
 
     async def end(self) -> None:
         """Kill git and its children if they still run, and wait until nothing is left. Repeating is harmless."""
@@ -171,27 +217,33 @@ class _Serving:
                 pass
         await self._process.wait()
 
-    async def _feed_all(self, limit: int | None, already: int) -> None:
-        count = already
-        while data := await _read(self._terminal):
-            count += len(data)
-            if limit is not None and count > limit:
-                raise _too_large(limit)
+    async def _feed_all(self, first: bytes, look: Callable[[bytes], Awaitable[None]] | None) -> None:
+        data = first or await _read(self._terminal)
+        while data:
+            if look is not None:
+                await look(data)
             if not await self.feed(data):
                 return
+            data = await _read(self._terminal)
         self._stdin.close()
 
     async def _copy(self, output: asyncio.StreamReader, write: Callable[[bytes], Awaitable[None]]) -> None:
-        is_heard = True
         while data := await output.read(_CHUNK):
-            try:
-                if is_heard:
-                    await write(data)
-            except ConnectionError:
-                # A push goes on to its end with nobody listening; packing for nobody is a waste.
-                is_heard = False
-                if not self._outlives_client:
-                    self._kill()
+            await self._say(data, write)
+
+    async def _pass_on(self, data: bytes) -> None:
+        if passed := data if self._held is None else self._held.feed(data):
+            await self._terminal.write(passed)
+
+    async def _say(self, data: bytes, write: Callable[[bytes], Awaitable[None]]) -> None:
+        try:
+            if self._is_heard:
+                await write(data)
+        except ConnectionError:
+            # A push goes on to its end with nobody listening; packing for nobody is a waste.
+            self._is_heard = False
+            if not self._outlives_client:
+                self._kill()
 
     def _kill(self) -> None:
         if self._process.returncode is None:
@@ -201,7 +253,7 @@ class _Serving:
 
 @asynccontextmanager
 async def _serving(
-    command: Sequence[str], terminal: Terminal, *, protocol: str, outlives_client: bool
+    command: Sequence[str], terminal: Terminal, *, protocol: str, outlives_client: bool, is_held: bool
 ) -> AsyncIterator[_Serving]:
     try:
         process = await asyncio.create_subprocess_exec(
@@ -215,16 +267,16 @@ async def _serving(
         )
     except FileNotFoundError as error:
         raise Unavailable("git.missing", "There is no git on this machine.", "Install it: apt install git") from error
-    git = _Serving(process, terminal, outlives_client=outlives_client)
+    git = _Serving(process, terminal, outlives_client=outlives_client, is_held=is_held)
     try:
         yield git
     finally:
         await git.end()
 
 
-async def _read_commands(terminal: Terminal) -> CommandList | None:
+async def _read_commands(terminal: Terminal, limits: PushLimits) -> CommandList | None:
     """Return what the client wants, or `None` if it left without a word."""
-    reader = CommandListReader()
+    reader = CommandListReader(max_refs=limits.max_refs, max_bytes=limits.max_list_bytes)
     while data := await _read(terminal):
         if (commands := reader.feed(data)) is not None:
             return commands
@@ -244,13 +296,38 @@ async def _check(commands: CommandList, judge: Judge, terminal: Terminal) -> Non
         raise
 
 
-async def _forward(git: _Serving, commands: CommandList, terminal: Terminal, max_bytes: int) -> None:
+async def _forward(git: _Serving, commands: CommandList, terminal: Terminal, limits: PushLimits) -> None:
+    reader = PackReader(limits.pack)
+    count = 0
+
+    async def look(data: bytes) -> None:
+        nonlocal count
+        count += len(data)
+        if count > limits.max_bytes:
+            raise _too_large(limits.max_bytes)
+        if len(data) < _LOOKED_AT_ONCE:
+            reader.feed(data)
+        else:
+            await asyncio.to_thread(reader.feed, data)
+
     try:
-        await git.forward(limit=max_bytes, already=len(commands.raw))
+        await git.forward(first=commands.raw[commands.size :], look=look)
     except UserError as error:
         # Git must have said its last word before we speak in its place.
         await git.end()
         await _refuse(commands, error, terminal)
+        raise
+
+
+async def _settle(git_dir: Path, commands: CommandList, settle: Settle, terminal: Terminal) -> None:
+    """Do what the push leads to, or undo it and tell the client ref by ref."""
+    try:
+        await settle(commands)
+    except Exception as error:
+        await put_back(git_dir, commands.updates)
+        refusal = error if isinstance(error, UserError) else UserError("agent.bug", "Pushboat made a mistake.")
+        if answer := commands.refusal(f"refused: {refusal.code}"):
+            await terminal.write(answer)
         raise
 
 
@@ -292,10 +369,9 @@ def _remove_quarantine(git_dir: Path) -> list[str]:
 
 
 def _too_large(limit: int) -> UserError:
-    size = f"{limit / (1 << 30):g} GiB" if limit >= 1 << 30 else f"{limit / (1 << 20):g} MiB"
     return UserError(
         "push.too-large",
-        f"This push is larger than {size}.",
+        f"This push is larger than {in_units(limit)}.",
         "Take large files out of the history (git filter-repo), push one commit (git push from a clone of depth 1), "
         "or let the server take more: [git] max_push_bytes.",
     )

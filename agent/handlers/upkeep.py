@@ -22,8 +22,10 @@ FIRST_SECONDS = 300.0
 """After the start, so that it does not add to the work of a machine that has just booted."""
 KEPT_SECONDS = 90 * 86_400.0
 """How long events are kept that nobody is owed."""
+KEPT_RECORDS_SECONDS = 400 * 86_400.0
+"""How long it is known who asked for what: a year, and time to look back on it."""
 TRIMMED_AT_ONCE = 1_000
-"""Events per transaction, so that nobody waits for it."""
+"""Events, or records, per transaction, so that nobody waits for it."""
 
 _LAST = "upkeep.last-round"
 
@@ -55,6 +57,8 @@ class Upkeep:
         log.info("upkeep.backed-up", path=str(path))
         while await self._trim() == TRIMMED_AT_ONCE:
             pass
+        while await self._trim_records() == TRIMMED_AT_ONCE:
+            pass
         async with self._database.transaction() as tx:
             await tx.replicas.forget_cooled(now=tx.now)
         for app in await self._database.read.apps.all():
@@ -63,3 +67,7 @@ class Upkeep:
     async def _trim(self) -> int:
         async with self._database.transaction() as tx:
             return await tx.outbox.trim(before=tx.now - KEPT_SECONDS, limit=TRIMMED_AT_ONCE)
+
+    async def _trim_records(self) -> int:
+        async with self._database.transaction() as tx:
+            return await tx.invocations.trim(before=tx.now - KEPT_RECORDS_SECONDS, limit=TRIMMED_AT_ONCE)

@@ -3,24 +3,26 @@
 git shows what the server writes to standard error until the channel closes, and takes its exit status from it. So git
 itself is done early, and the deploy is shown after it: no hook scripts, no second connection.
 
-What deploys is decided by the branch's tip before and after, never by what the client says. An app that does not
-exist yet gets a repository first and its row only together with the deploy: whoever dies in between leaves an empty
-folder, which the next start removes.
+What deploys is decided by the branch's tip before and after, never by what the client says. git's own answer to the
+client is held back until the deploy is recorded: what the client is told was stored, was stored; what we refuse after
+all, a tree that breaks a cap, is put back and told as refused. An app that does not exist yet gets a repository first
+and its row only together with the deploy: whoever dies in between leaves an empty folder, which the next start removes.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
-from typing import Protocol
+from functools import partial
+from typing import ClassVar, Protocol
 
 import msgspec
 import structlog
 
+from agent.commands.requests import Permission, Request
 from agent.errors import UserError
 from agent.git.command_list import CommandList, RefUpdate
-from agent.git.environment import MAX_PUSH_BYTES
-from agent.git.receive import receive, upload
+from agent.git.receive import PushLimits, receive
 from agent.git.repos import GitRepos
 from agent.lifecycle import apps, deploys, properties
 from agent.ports.session import Session, Terminal
@@ -54,7 +56,10 @@ class Watcher(Protocol):
 
 
 class Pushes:
-    """Serves git, and deploys what arrives on the deploy branch."""
+    """Serves ``git push``, and deploys what arrives on the deploy branch. A `Service`."""
+
+    name: ClassVar[str] = "git-receive-pack"
+    permission: ClassVar[Permission] = "change"
 
     def __init__(
         self,
@@ -63,19 +68,19 @@ class Pushes:
         watcher: Watcher,
         *,
         ids: Ids,
-        max_bytes: int = MAX_PUSH_BYTES,
+        limits: PushLimits | None = None,
         creates_apps: bool = True,
     ) -> None:
-        """`max_bytes`: of one push. `creates_apps`: whether a push to an app that does not exist creates it."""
+        """`creates_apps`: whether a push to an app that does not exist creates it."""
         self._database = database
         self._repos = repos
         self._watcher = watcher
         self._ids = ids
-        self._max_bytes = max_bytes
+        self._limits = limits or PushLimits()
         self._creates_apps = creates_apps
         self._turns = Turns()
 
-    async def receive(self, name: AppName, session: Session) -> int:
+    async def serve(self, name: AppName, session: Session, request: Request) -> int:
         """Serve one ``git push`` and show the deploy it leads to; return the exit status for the pusher.
 
         The deploy belongs to the bus: it goes on when the pusher leaves.
@@ -85,24 +90,16 @@ class Pushes:
         """
         pusher = Pusher(session, name)
         async with self._turn(name, pusher) as target:
+            # Not before: the name may have gone to another app while this push waited for its turn.
+            request.authorise(target.app)
             with structlog.contextvars.bound_contextvars(app=target.id):
-                push = _Push(self._database, self._repos, target, session, pusher, self._ids)
-                deploy, status = await push.take(max_bytes=self._max_bytes)
+                push = _Push(self._database, self._repos, target, session, pusher, self._ids, request)
+                deploy, status = await push.take(self._limits)
         if deploy is None:
             return status
         # `git push -q` cannot be told from a push without a terminal (CI): both ask for quiet, and CI wants to see.
         await pusher.deploying(deploy)
         return await self._watcher.watch(deploy.id, session, to_stderr=True)
-
-    async def upload(self, name: AppName, session: Session) -> int:
-        """Serve one ``git fetch`` or ``git clone``; return git's exit status.
-
-        Raises:
-            UserError: ``app.not-found``.
-        """
-        app = await apps.find(self._database.read, name)
-        await self._repos.create(app.id)
-        return await upload(self._repos.path(app.id), session, protocol=_protocol(session))
 
     @asynccontextmanager
     async def _turn(self, name: AppName, pusher: Pusher) -> AsyncIterator[_Target]:
@@ -145,7 +142,14 @@ class _Push:
     """One push whose turn it is."""
 
     def __init__(
-        self, database: Database, repos: GitRepos, target: _Target, session: Session, pusher: Pusher, ids: Ids
+        self,
+        database: Database,
+        repos: GitRepos,
+        target: _Target,
+        session: Session,
+        pusher: Pusher,
+        ids: Ids,
+        request: Request,
     ) -> None:
         self._database = database
         self._repos = repos
@@ -153,44 +157,52 @@ class _Push:
         self._session = session
         self._pusher = pusher
         self._ids = ids
+        self._request = request
+        self._before: str | None = None
+        self._deploy: Deploy | None = None
+        self._news: list[Callable[[], Awaitable[None]]] = []
+        """What the pusher is to be told once nothing can go wrong any more."""
 
-    async def take(self, *, max_bytes: int) -> tuple[Deploy | None, int]:
+    async def take(self, limits: PushLimits) -> tuple[Deploy | None, int]:
         """Receive the push; return the deploy to be watched, or `None` and the exit status."""
         target = self._target
-        deploy = None
         await self._repos.create(target.id)
         try:
-            before = await self._repos.tip(target.id, target.branch) if target.branch else None
+            self._before = await self._repos.tip(target.id, target.branch) if target.branch else None
             received = await receive(
                 self._repos.path(target.id),
                 self._session,
-                protocol=_protocol(self._session),
+                protocol=self._session.environment.get("GIT_PROTOCOL", ""),
                 judge=lambda commands: _judge(commands, target),
-                max_bytes=max_bytes,
+                settle=self._settle,
+                limits=limits,
             )
             if received.commands is None or received.status != 0:
                 return None, received.status or Exit.FAILED
-            deploy = await self._accept(received.commands, before)
-            return deploy, Exit.OK
+            for tell in self._news:
+                await tell()
+            if self._deploy is None and received.is_refused:
+                return None, Exit.FAILED
+            return self._deploy, Exit.OK
         finally:
-            if target.app is None and deploy is None:
+            if target.app is None and self._deploy is None:
                 await self._repos.remove(target.id)
 
-    async def _accept(self, commands: CommandList, before: str | None) -> Deploy | None:
-        """Return the deploy that this push leads to, if any, recorded."""
+    async def _settle(self, commands: CommandList) -> None:
+        """Record the deploy that this push leads to, if any. The last thing that can refuse it."""
         await _refuse_if_changed(self._database.read, self._target)
         branch = self._target.branch or await self._first_branch(commands.updates)
         if branch is None:
             if commands.updates and self._target.app is None:
-                await self._pusher.no_branch()
-            return None
-        await self._pusher.not_deployed(await self._stored(commands.updates, but=branch), branch=branch)
+                self._news.append(self._pusher.no_branch)
+            return
         tip = await self._repos.tip(self._target.id, branch)
-        if tip is None:
-            return None
-        if not commands.updates:
-            return await self._accept_again(branch, tip)
-        return None if tip == before else await self._record(branch, tip)
+        others = await self._stored(commands.updates, but=branch)
+        self._news.append(partial(self._pusher.not_deployed, others, branch=branch))
+        if tip is not None and not commands.updates:
+            self._deploy = await self._accept_again(branch, tip)
+        elif tip is not None and tip != self._before:
+            self._deploy = await self._record(branch, tip)
 
     async def _accept_again(self, branch: str, tip: str) -> Deploy | None:
         """Say what "Everything up-to-date" leads to: a deploy under way, a new one, or nothing.
@@ -203,14 +215,19 @@ class _Push:
         if outcome == "nothing":
             return None
         if outcome == "deploy":
-            await self._pusher.deploys_again(branch)
+            self._news.append(partial(self._pusher.deploys_again, branch))
             return await self._record(branch, tip)
         return outcome
 
     async def _record(self, branch: str, tip: str) -> Deploy:
-        """Store the deploy, and with it the app and its deploy branch where this push makes them."""
+        """Store the deploy, and with it the app and its deploy branch where this push makes them.
+
+        Raises:
+            UserError: ``source.*``, the tree breaks a cap; or the app is another by now. Nothing is stored.
+        """
         target = self._target
         by = self._session.user.name
+        await self._repos.tree(target.id, tip).entries()
         await self._repos.sync(target.id)
         if target.branch is None:
             await self._repos.set_head(target.id, branch)
@@ -224,18 +241,11 @@ class _Push:
             accepted = await deploys.accept(
                 tx, deploy=deploy, app=target.id, kind="push", by=by, why=f"push of {branch}", commit=tip
             )
-            await tx.invocations.add(
-                at=tx.now,
-                user=by,
-                fingerprint=self._session.user.fingerprint,
-                command="git-receive-pack",
-                app=target.id,
-                status=Exit.OK,
-            )
+            await self._request.record(tx, app=target.id, status=Exit.OK)
         if target.app is None:
-            await self._pusher.created()
+            self._news.append(self._pusher.created)
         if target.branch is None:
-            await self._pusher.deploys_from(branch)
+            self._news.append(partial(self._pusher.deploys_from, branch))
         return accepted
 
     async def _stored(self, updates: Sequence[RefUpdate], *, but: str) -> list[str]:
@@ -291,7 +301,3 @@ async def _refuse_if_changed(tables: Tables, target: _Target) -> None:
         raise UserError(
             "app.destroyed", f"{target.name} was destroyed while you pushed.", "Push again to make it anew."
         )
-
-
-def _protocol(session: Session) -> str:
-    return session.environment.get("GIT_PROTOCOL", "")

@@ -50,10 +50,10 @@ class Pusher:
             )
 
     async def no_branch(self) -> None:
-        """A push to an app that does not exist brought no branch."""
+        """A push to an app that does not exist brought no branch, or none that git took."""
         await self._say(
-            f"-----> No branch arrived, so {self._name} was not created",
-            "       Push one: git push <remote> main",
+            f"-----> No branch was stored, so {self._name} was not created",
+            "       Push one that git takes: git push <remote> main",
         )
 
     async def deploying(self, deploy: Deploy) -> None:

@@ -78,6 +78,18 @@ class Invocations:
             (at, user, fingerprint, command, app, status),
         )
 
+    async def trim(self, *, before: float, limit: int = 1_000) -> int:
+        """Forget up to `limit` records older than `before` (Unix seconds), the oldest first; return how many."""
+        gone = await self._sql.run(
+            """
+            DELETE FROM invocations
+            WHERE id IN (SELECT id FROM invocations ORDER BY id LIMIT ?)
+              AND at < ?
+            """,
+            (limit, before),
+        )
+        return gone.changed
+
     async def newest(self, limit: int) -> list[Invocation]:
         """Return the newest records, the newest first."""
         rows = await self._sql.run(

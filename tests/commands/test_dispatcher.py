@@ -11,13 +11,10 @@ from hypothesis import strategies as st
 
 from agent.commands.catalogue import every_command
 from agent.commands.command import Context
-from agent.commands.dispatcher import authorise
 from agent.commands.replies import Reply
 from agent.commands.server import Version
-from agent.errors import Unavailable, UserError
-from agent.ports.session import User
+from agent.errors import Unavailable
 from agent.state.keys import Invocations
-from proto.names import Fingerprint
 from proto.wire import Exit
 from tests.commands.desk import DOCKERFILE, Desk
 from tests.fakes.core import core
@@ -108,12 +105,6 @@ async def test_commands_that_change_something_are_recorded_without_values(desk: 
         ("apps:create", 0, "ada"),
     ]
     assert "s3cret" not in repr(recorded)
-
-
-def test_whoever_has_no_key_may_do_nothing() -> None:
-    authorise(User("root", Fingerprint(""), is_local=True), Version, None)
-    with pytest.raises(UserError, match="may not use version"):
-        authorise(User("", Fingerprint("")), Version, None)
 
 
 async def test_on_a_terminal_lines_end_as_terminals_need_it(desk: Desk) -> None:

@@ -175,7 +175,7 @@ REFUSED: dict[str, tuple[Callable[[], bytes], str]] = {
     "a new line in a name": (lambda: tar(("a\nb", b"1")), "archive.unsafe"),
     "a name that git's check refuses": (lambda: tar(("GIT~1/x", b"1"), ("y", b"1")), "archive.refused"),
     "too many files": (lambda: tar(*((str(n), b"") for n in range(21))), "source.too-large"),
-    "too deep": (lambda: tar(("a/b/c/d/e/f", b"1")), "source.too-large"),
+    "too deep": (lambda: tar(("a/b/c/d/e/f/g", b"1")), "source.too-large"),
     "too long a path": (lambda: tar(("p" * 61, b"1")), "source.too-large"),
     "too large a file": (lambda: tar(("a", b"x" * 2_001)), "source.too-large"),
     "too much in all": (lambda: tar(*((str(n), b"x" * 1_999) for n in range(3))), "source.too-large"),

@@ -8,13 +8,17 @@ from pathlib import Path
 
 import pytest
 import uvloop
+from hypothesis import given
+from hypothesis import strategies as st
 
 from agent.errors import UserError
 from agent.git import receive as receiving
+from agent.git.answer import HeldAnswer
 from agent.git.command_list import CommandList
-from agent.git.receive import Received, receive
+from agent.git.receive import PushLimits, Received, Settle, receive
 from agent.git.repos import GitRepos
 from proto.names import AppId
+from tests.support.git_client import Client
 
 APP = AppId("aaaaaaaaaaaa")
 NOTHING, SOMETHING = "0" * 40, "1" * 40
@@ -70,12 +74,17 @@ class FakeTerminal:
         await asyncio.get_running_loop().create_future()
 
 
+async def nothing_to_settle(commands: CommandList) -> None:
+    """Let every push stand."""
+
+
 def push(
     factory: Callable[[], asyncio.AbstractEventLoop],
     folder: Path,
     terminal: FakeTerminal,
     *,
     judge: Callable[[CommandList], None] = lambda commands: None,
+    settle: Settle = nothing_to_settle,
     max_bytes: int = 1 << 30,
 ) -> Received:
     """Serve one push on a loop of that kind; no quarantine and no process may be left."""
@@ -84,7 +93,8 @@ def push(
         repos = GitRepos(folder)
         await repos.create(APP)
         async with asyncio.timeout(20):
-            return await receive(repos.path(APP), terminal, protocol="", judge=judge, max_bytes=max_bytes)
+            limits = PushLimits(max_bytes=max_bytes)
+            return await receive(repos.path(APP), terminal, protocol="", judge=judge, settle=settle, limits=limits)
 
     try:
         with asyncio.Runner(loop_factory=factory) as runner:
@@ -140,6 +150,73 @@ def test_what_is_judged_never_reaches_git(factory: Callable[[], asyncio.Abstract
 
 
 @pytest.mark.parametrize("factory", LOOPS)
+@pytest.mark.parametrize("is_banded", [True, False], ids=["side-band", "plain"])
+def test_what_is_refused_after_git_took_it_is_put_back_and_told_as_refused(
+    factory: Callable[[], asyncio.AbstractEventLoop], tmp_path: Path, is_banded: bool
+) -> None:
+    client = Client(tmp_path / "client.git")
+    old, new = client.commit({"a": "1"}), client.commit({"a": "2"})
+    repos = GitRepos(tmp_path / "repos")
+    asyncio.run(repos.create(APP))
+    client.git("push", "-q", str(repos.path(APP)), f"{old}:refs/heads/main", f"{old}:refs/heads/gone")
+    names = [f"refs/heads/{'x' * 100}{number}" for number in range(900)]
+    updates = [(old, new, "refs/heads/main"), (old, NOTHING, "refs/heads/gone")]
+    updates += [(NOTHING, new, name) for name in (*names, "refs/heads/gone/deeper", "refs/tags/v1")]
+    capabilities = "report-status side-band-64k" if is_banded else "report-status"
+    first, *others = [" ".join(update) for update in updates]
+    pack = client.git("pack-objects", "--stdout", "--revs", "-q", data=f"{new}\n".encode())
+    sent = packet(f"{first}\0 {capabilities}\n") + b"".join(packet(f"{line}\n") for line in others) + b"0000" + pack
+    moved: list[str | None] = []
+
+    async def settle(commands: CommandList) -> None:
+        moved.append(await repos.tip(APP, "main"))
+        raise UserError("no.way", "No.")
+
+    terminal = FakeTerminal(sent)
+    with pytest.raises(UserError, match=r"No\."):
+        push(factory, tmp_path / "repos", terminal, settle=settle)
+    assert moved == [new]
+    assert terminal.out.count(b"refused: no.way") == len(updates)
+    assert b"ok refs" not in terminal.out
+    assert asyncio.run(repos.branches(APP)) == ["gone", "main"]
+    assert asyncio.run(repos.tip(APP, "main")) == old
+
+
+@pytest.mark.parametrize("factory", LOOPS)
+def test_the_client_is_told_only_after_the_push_was_settled(
+    factory: Callable[[], asyncio.AbstractEventLoop], tmp_path: Path
+) -> None:
+    client = Client(tmp_path / "client.git")
+    commit = client.commit({"a": "1"})
+    pack = client.git("pack-objects", "--stdout", "--revs", "-q", data=f"{commit}\n".encode())
+    line = f"{NOTHING} {commit} refs/heads/main\0 report-status side-band-64k\n"
+    terminal = FakeTerminal(packet(line) + b"0000" + pack)
+    before: list[bytes] = []
+
+    async def settle(commands: CommandList) -> None:
+        before.append(bytes(terminal.out))
+
+    push(factory, tmp_path / "repos", terminal, settle=settle)
+    assert b"ok refs/heads/main" not in before[0] and b"unpack ok" not in before[0]
+    assert b"unpack ok" in terminal.out and b"ok refs/heads/main" in terminal.out
+
+
+@given(st.lists(st.integers(1, 40), max_size=40))
+def test_however_the_answer_is_cut_the_greeting_and_progress_pass_and_the_verdict_is_held(cuts: list[int]) -> None:
+    greeting = packet("version 1\n") + packet(f"{SOMETHING} refs/heads/main\0 report-status\n") + b"0000"
+    progress = [packet("\2Unpacking"), packet("\2."), packet("\3bad")]
+    verdict = [packet("\1unpack ok\n"), packet("\1ok refs/heads/main\n"), b"0000"]
+    said = greeting + progress[0] + verdict[0] + progress[1] + verdict[1] + progress[2] + verdict[2]
+    answer, passed, position = HeldAnswer(), b"", 0
+    for size in [*cuts, len(said)]:
+        passed += answer.feed(said[position : position + size])
+        position += size
+    assert passed == greeting + b"".join(progress)
+    assert answer.release() == b"".join(verdict)
+    assert answer.release() == b""
+
+
+@pytest.mark.parametrize("factory", LOOPS)
 def test_the_limit_counts_what_is_forwarded(factory: Callable[[], asyncio.AbstractEventLoop], tmp_path: Path) -> None:
     terminal = FakeTerminal(PUSH, b"PACK\0\0\0\2\0\0\0\5" + b"x" * 100_000, b"", stays=False)
     with pytest.raises(UserError, match="larger than"):
@@ -158,7 +235,15 @@ def test_a_push_that_is_cancelled_leaves_nothing(tmp_path: Path) -> None:
         repos = GitRepos(tmp_path)
         await repos.create(APP)
         terminal = FakeTerminal(PUSH, b"PACK\0\0\0\2\0\0\0\5", stays=True)
-        task = asyncio.create_task(receive(repos.path(APP), terminal, protocol="", judge=lambda commands: None))
+        serving = receive(
+            repos.path(APP),
+            terminal,
+            protocol="",
+            judge=lambda commands: None,
+            settle=nothing_to_settle,
+            limits=PushLimits(),
+        )
+        task = asyncio.create_task(serving)
         while not list((tmp_path / APP / "objects").glob("tmp_objdir-*")):
             assert not task.done()
             await asyncio.sleep(0.01)
@@ -175,7 +260,7 @@ def test_input_for_a_git_that_has_ended_is_dropped(
     factory: Callable[[], asyncio.AbstractEventLoop], tmp_path: Path
 ) -> None:
     async def serve() -> list[bool]:
-        serving = receiving._serving(["true"], FakeTerminal(), protocol="", outlives_client=True)
+        serving = receiving._serving(["true"], FakeTerminal(), protocol="", outlives_client=True, is_held=False)
         async with asyncio.timeout(20), serving as git:
             await git._process.wait()
             return [await git.feed(b"x" * 1_000_000) for _ in range(5)]

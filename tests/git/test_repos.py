@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import time
 from asyncio.subprocess import PIPE
@@ -166,6 +167,18 @@ async def test_what_was_pushed_can_be_cloned(repos: GitRepos, app: AppId, client
     )
     advertised, _ = await served.communicate(b"0000")
     assert f"{commit} refs/heads/main".encode() in advertised
+
+
+async def test_objects_and_refs_of_a_small_push_are_synced_by_git(
+    repos: GitRepos, app: AppId, client: Client, tmp_path: Path
+) -> None:
+    client.commit({"a": "1"})
+    pushed = client.push(repos.path(app), "main", traced=tmp_path / "trace")
+    assert pushed.returncode == 0, pushed.stderr
+    events = [json.loads(line) for line in (tmp_path / "trace").read_text().splitlines()]
+    flushes = [int(event["value"]) for event in events if event.get("key") == "fsync/hardware-flush"]
+    # A blob, a tree and a commit by the one that unpacks, the ref by receive-pack itself.
+    assert sum(flushes) >= 4, flushes
 
 
 async def test_sync_flushes_every_folder_that_names_something_new(

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from agent.handlers.upkeep import KEPT_SECONDS, Upkeep
+from agent.handlers.upkeep import KEPT_RECORDS_SECONDS, KEPT_SECONDS, TRIMMED_AT_ONCE, Upkeep
 from tests.fakes.core import core
 
 
@@ -16,3 +16,20 @@ async def test_a_round_backs_up_and_trims_what_is_old(tmp_path: Path) -> None:
         await Upkeep(c.database, repos=c.repos, clock=c.clock).round()
         assert [event.app for event in await c.database.read.outbox.events()] == [app.id]
     assert (tmp_path / "state.db.backup").stat().st_mode & 0o777 == 0o600
+
+
+async def test_who_asked_for_what_is_forgotten_after_more_than_a_year(tmp_path: Path) -> None:
+    async with core(tmp_path) as c:
+
+        async def record(user: str, count: int = 1) -> None:
+            async with c.database.transaction() as tx:
+                for _ in range(count):
+                    await tx.invocations.add(
+                        at=tx.now, user=user, fingerprint="SHA256:x", command="apps:create", app=None, status=0
+                    )
+
+        await record("old", TRIMMED_AT_ONCE + 1)
+        c.clock.advance(KEPT_RECORDS_SECONDS + 1)
+        await record("new")
+        await Upkeep(c.database, repos=c.repos, clock=c.clock).round()
+        assert [row.user for row in await c.database.read.invocations.newest(10)] == ["new"]

@@ -15,10 +15,14 @@ import asyncssh
 import msgspec
 import pytest
 
+from agent.commands.services import Services, git_line
+from agent.git.receive import PushLimits
 from agent.git.repos import GitRepos
+from agent.git.tree import Caps
 from agent.lifecycle import deploys, keys
 from agent.ports.session import Session, Terminal
 from agent.settings import SshSettings
+from agent.ssh.fetch import Fetches
 from agent.ssh.hostkey import ServerKeys, fingerprint_of, open_keys
 from agent.ssh.push import Pushes
 from agent.ssh.server import Listener, listen
@@ -36,12 +40,15 @@ SECONDS = 20.0
 
 @dataclass
 class FakeDispatcher:
-    """Runs what the test gave it for the first word of a line; answers with the line otherwise."""
+    """Runs what the test gave it for the first word of a line; answers with the line otherwise. Git is served."""
 
+    services: Services
     seen: list[str] = field(default_factory=list)
     commands: dict[str, Callable[[str, Session], object]] = field(default_factory=dict)
 
     async def run(self, line: str, session: Session) -> int:
+        if asked := git_line(line):
+            return await self.services.serve(asked, session)
         self.seen.append(line)
         command = self.commands.get(line.partition(" ")[0])
         if command is None:
@@ -95,6 +102,7 @@ class House:
     keys: ServerKeys
     ids: SeededIds
     listener: Listener
+    pushes: Pushes
     ann: Path
     """Private key file of a user."""
 
@@ -121,6 +129,11 @@ class House:
 
     async def deploys(self, name: str) -> list[Deploy]:
         return await self.database.read.deploys.of_app((await self.app(name)).id)
+
+    async def records(self) -> list[tuple[str, str, str | None, int]]:
+        """Return what was asked for: by whom, what, of which app, and how it ended. The oldest first."""
+        newest = await self.database.read.invocations.newest(1_000)
+        return [(row.user, row.command, row.app, row.status) for row in reversed(newest)]
 
     def repo(self, app: App) -> Path:
         return self.repos.path(app.id)
@@ -250,7 +263,14 @@ class Builder:
         self._folder = folder
         self._stack = stack
 
-    async def __call__(self, *, max_bytes: int = 1 << 30, creates_apps: bool = True, **settings: object) -> House:
+    async def __call__(
+        self,
+        *,
+        limits: PushLimits | None = None,
+        caps: Caps | None = None,
+        creates_apps: bool = True,
+        **settings: object,
+    ) -> House:
         vault = Vault.open(self._folder / "vault.key", may_create=True)
         database = await self._stack.enter_async_context(
             Database.open(self._folder / "pushboat.db", routes={}, clock=FakeClock(), vault=vault)
@@ -261,17 +281,18 @@ class Builder:
         key.write_private_key(str(ann))
         ann.chmod(0o600)
         ids = SeededIds()
-        repos = GitRepos(self._folder / "repos")
-        dispatcher, watcher = FakeDispatcher(), FakeWatcher(database)
-        pushes = Pushes(database, repos, watcher, ids=ids, max_bytes=max_bytes, creates_apps=creates_apps)
+        repos = GitRepos(self._folder / "repos", caps=caps)
+        watcher = FakeWatcher(database)
+        pushes = Pushes(database, repos, watcher, ids=ids, limits=limits, creates_apps=creates_apps)
+        dispatcher = FakeDispatcher(Services((pushes, Fetches(database, repos)), database=database))
         listener = await listen(
             SshSettings(host="127.0.0.1", port=0, **settings),  # type: ignore[arg-type]
             keys=own,
             database=database,
-            answer=Shell(dispatcher, pushes, ids=ids).serve,
+            answer=Shell(dispatcher, ids=ids).serve,
         )
         self._stack.push_async_callback(listener.close, grace=0.0)
-        house = House(self._folder, database, repos, dispatcher, watcher, own, ids, listener, ann)
+        house = House(self._folder, database, repos, dispatcher, watcher, own, ids, listener, pushes, ann)
         await house.add_key("ann", key)
         return house
 

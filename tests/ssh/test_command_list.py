@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.errors import UserError
-from agent.git.command_list import MAX_COMMANDS, NOTHING, CommandList, CommandListReader
+from agent.git.command_list import MAX_REFS, NOTHING, CommandList, CommandListReader
 
 OLD, NEW = "1" * 40, "2" * 40
 
@@ -89,18 +89,43 @@ def test_a_name_that_is_no_utf8_is_refused() -> None:
 
 
 def test_too_many_refs_are_counted_not_kept() -> None:
-    data = b"".join(command(f"refs/heads/b{number}") for number in range(MAX_COMMANDS + 5)) + b"0000"
+    data = b"".join(command(f"refs/heads/b{number}") for number in range(MAX_REFS + 5)) + b"0000"
     commands = whole(data)
     assert commands.problem is not None and commands.problem.code == "push.too-many-refs"
-    assert len(commands.updates) == MAX_COMMANDS
+    assert len(commands.updates) == MAX_REFS
 
 
 def test_a_list_without_an_end_is_refused() -> None:
     reader = CommandListReader()
     shallow = packet(f"shallow {OLD}\n") * 1_000
-    with pytest.raises(UserError, match="too long"):
+    with pytest.raises(UserError, match="more than 1,048,576 bytes"):
         for _ in range(100):
             reader.feed(shallow)
+
+
+def test_a_list_may_be_as_long_as_the_limit_and_not_a_byte_longer() -> None:
+    data = packet(f"shallow {OLD}\n") * 20 + command("refs/heads/main") + b"0000"
+    fits = CommandListReader(max_bytes=len(data)).feed(data + b"PACK" * 1_000)
+    assert fits is not None and fits.problem is None
+    assert (fits.size, len(fits.raw)) == (len(data), len(data) + 4_000)
+    for cut in (1, 4, len(data)):
+        reader = CommandListReader(max_bytes=len(data) - 1)
+        with pytest.raises(UserError) as refused:
+            for start in range(0, len(data), cut):
+                reader.feed(data[start : start + cut])
+        assert refused.value.code == "push.list-too-long"
+
+
+def test_as_many_refs_as_the_limit_and_not_one_more() -> None:
+    def problem(count: int) -> UserError | None:
+        data = b"".join(command(f"refs/heads/b{number}") for number in range(count)) + b"0000"
+        commands = CommandListReader(max_refs=3).feed(data)
+        assert commands is not None
+        return commands.problem
+
+    assert problem(3) is None
+    refused = problem(4)
+    assert refused is not None and refused.code == "push.too-many-refs" and "more than 3 refs" in refused.message
 
 
 def test_a_refusal_names_every_ref_in_the_form_that_the_client_asked_for() -> None:

@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 
 import asyncssh
 import pytest
+from asyncssh.constants import MSG_CHANNEL_OPEN, MSG_USERAUTH_REQUEST
+from asyncssh.packet import Boolean, String, UInt32
 
+from agent.ports.session import User
+from agent.ssh.gate import Gate
 from agent.ssh.hostkey import LOCAL_KEY, fingerprint_of
+from proto.names import Fingerprint
 from tests.ssh.conftest import Builder, House, eventually
+
+Packets = list[tuple[int, *tuple[bytes, ...]]]
 
 
 async def whoami(house: House, key: asyncssh.SSHKey | None = None, **options: object) -> str:
@@ -87,6 +95,115 @@ async def test_a_forged_signature_signs_nobody_in(house: House) -> None:
     forged = forge(admin)
     with pytest.raises(asyncssh.PermissionDenied):
         await whoami(house, client_factory=lambda: Probing([forged]), client_keys=None)
+
+
+def test_a_key_is_required_before_anything_can_wait() -> None:
+    """A slow or false begin_auth lets everybody in without a key; before asyncssh 2.24.1 a slow one raced as well."""
+    assert not inspect.iscoroutinefunction(Gate.begin_auth)
+    assert tuple(int(part) for part in asyncssh.__version__.split(".")) >= (2, 24, 1)
+
+
+class Hasty(Probing):
+    """Sends `packets` while the server still thinks about the key that was offered before."""
+
+    def __init__(self, keys: list[asyncssh.SSHKey | asyncssh.SSHKeyPair], packets: Packets) -> None:
+        super().__init__(keys)
+        self._packets = packets
+
+    def connection_made(self, conn: asyncssh.SSHClientConnection) -> None:
+        self._connection = conn
+
+    def public_key_auth_requested(self) -> asyncssh.SSHKey | asyncssh.SSHKeyPair | None:
+        for kind, *parts in self._packets:
+            self._connection.send_packet(kind, *parts)
+        self._packets = []
+        return super().public_key_auth_requested()
+
+
+def question(key: asyncssh.SSHKey) -> tuple[int, *tuple[bytes, ...]]:
+    """Return the packet that asks whether a key would do (RFC 4252, 7)."""
+    words = [String("root"), String("ssh-connection"), String("publickey"), Boolean(False)]
+    return (MSG_USERAUTH_REQUEST, *words, String(key.algorithm), String(key.public_data))
+
+
+async def test_a_question_that_is_answered_late_does_not_change_who_signed(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Asks for the admin's key and signs with another at once; the look-up of the admin's ends last."""
+    admin, mallory = (asyncssh.generate_private_key("ssh-ed25519") for _ in range(2))
+    slow = await house.add_key("admin", admin)
+    await house.add_key("mallory", mallory)
+    find, other = house.listener._find_user, asyncio.Event()
+
+    async def find_slowly(fingerprint: Fingerprint) -> User | None:
+        if fingerprint == slow:
+            await other.wait()
+        else:
+            asyncio.get_running_loop().call_soon(other.set)
+        return await find(fingerprint)
+
+    monkeypatch.setattr(house.listener, "_find_user", find_slowly)
+    seen = await whoami(house, client_factory=lambda: Hasty([mallory], [question(admin)]), client_keys=None)
+    assert seen == "mallory: whoami"
+
+
+SESSION = (MSG_CHANNEL_OPEN, String("session"), UInt32(0), UInt32(1 << 20), UInt32(1 << 15))
+WITHOUT_KEY = (MSG_USERAUTH_REQUEST, String("root"), String("ssh-connection"), String("none"))
+
+
+@pytest.mark.parametrize("then", [[SESSION], [WITHOUT_KEY], [WITHOUT_KEY, SESSION]])
+async def test_nobody_gets_in_while_a_key_is_looked_up(
+    house: House, monkeypatch: pytest.MonkeyPatch, then: Packets
+) -> None:
+    """The race: a session is asked for, or a login without a key, while the server waits for its database."""
+    admin = asyncssh.generate_private_key("ssh-ed25519")
+    await house.add_key("admin", admin)
+    asked, answer = asyncio.Event(), asyncio.Event()
+    find = house.listener._find_user
+
+    async def find_slowly(fingerprint: Fingerprint) -> User | None:
+        asked.set()
+        await answer.wait()
+        return await find(fingerprint)
+
+    monkeypatch.setattr(house.listener, "_find_user", find_slowly)
+    packets = [question(admin), *then]
+    login = asyncio.create_task(whoami(house, client_factory=lambda: Hasty([forge(admin)], packets), client_keys=None))
+    await eventually(lambda: asked.is_set() or login.done(), what="the key is looked up, or the client sent away")
+    answer.set()
+    with pytest.raises((asyncssh.PermissionDenied, asyncssh.DisconnectError)):
+        await login
+    assert house.dispatcher.seen == []
+    assert house.listener._sessions == set()
+
+
+async def test_a_key_that_is_removed_during_its_login_does_not_get_in(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bob = asyncssh.generate_private_key("ssh-ed25519")
+    fingerprint = await house.add_key("bob", bob)
+    find = house.listener._find_user
+
+    async def find_and_remove(offered: Fingerprint) -> User | None:
+        user = await find(offered)
+        if offered == fingerprint and user is not None:
+            await house.remove_key(fingerprint)
+        return user
+
+    monkeypatch.setattr(house.listener, "_find_user", find_and_remove)
+    with pytest.raises((asyncssh.PermissionDenied, asyncssh.DisconnectError)):
+        await whoami(house, bob)
+    assert house.dispatcher.seen == []
+
+
+async def test_failed_logins_count_against_their_source_and_good_ones_do_not(house: House) -> None:
+    stranger = asyncssh.generate_private_key("ssh-ed25519")
+    for _ in range(3):
+        with pytest.raises(asyncssh.PermissionDenied):
+            await whoami(house, stranger)
+        assert await whoami(house) == "ann: whoami"
+    await eventually(lambda: house.listener.door.inside == 0, what="nobody is inside any more")
+    assert house.listener.door._turnstile._sources["127.0.0.1"].failures == 3
 
 
 async def test_the_local_key_is_root_on_this_machine(house: House) -> None:

@@ -14,6 +14,7 @@ import pytest
 from agent.errors import Misconfigured
 from agent.ports.session import Session
 from agent.ssh.door import bind
+from agent.ssh.server import CIPHERS
 from tests.ssh.conftest import Builder, House, eventually, run
 
 pytestmark = pytest.mark.real
@@ -151,6 +152,26 @@ async def test_aes_gcm_or_ctr_is_spoken_and_chacha20_is_not(house: House) -> Non
     ctr = await house.ssh("x", options=("-c", "aes256-ctr"))
     chacha = await house.ssh("x", options=("-c", "chacha20-poly1305@openssh.com"))
     assert (gcm.status, ctr.status, chacha.status) == (0, 0, 255)
+
+
+async def test_aes_gcm_is_what_the_server_offers_first(house: House) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", house.port)
+    writer.write(b"SSH-2.0-reader\r\n")
+    async with asyncio.timeout(10):
+        await reader.readline()
+        size = int.from_bytes(await reader.readexactly(4), "big")
+        packet = await reader.readexactly(size)
+    writer.close()
+    # RFC 4253, 7.1: after padding length, message number and cookie, lists of names; the third and fourth are ciphers.
+    lists, position = [], 18
+    for _ in range(8):
+        length = int.from_bytes(packet[position : position + 4], "big")
+        lists.append(packet[position + 4 : position + 4 + length].decode().split(","))
+        position += 4 + length
+    assert lists[2] == lists[3] == list(CIPHERS)
+    assert lists[2][:2] == ["aes128-gcm@openssh.com", "aes256-gcm@openssh.com"]
+    assert not any("chacha20" in name for names in lists for name in names)
+    assert lists[6] == lists[7] == ["none"], "no compression"
 
 
 async def test_200_logins_at_once_are_all_served(house: House) -> None:

@@ -72,9 +72,15 @@ class Client:
         self.git("update-ref", f"refs/heads/{branch}", commit)
         return commit
 
-    def push(self, repo: Path, *refspecs: str, max_bytes: int = 1 << 30) -> subprocess.CompletedProcess[str]:
-        """Push into `repo` through the very command and environment that the agent uses."""
+    def push(
+        self, repo: Path, *refspecs: str, max_bytes: int = 1 << 30, traced: Path | None = None
+    ) -> subprocess.CompletedProcess[str]:
+        """Push into `repo` through the very command and environment that the agent uses.
+
+        `traced`: a file for what git tells of itself, one JSON object a line (Trace2 API).
+        """
         settings = [f"{name}={value}" for name, value in environment().items()]
+        settings += [f"GIT_TRACE2_EVENT={traced}"] if traced else []
         script = self.folder / "receive-pack.sh"
         served = shlex.join(["env", "-i", *settings, *receive_pack(repo, max_bytes=max_bytes)])
         script.write_text(f"#!/bin/sh\nexec {served}\n")

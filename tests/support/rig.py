@@ -43,6 +43,8 @@ class Done:
     status: int
     out: str
     err: str
+    raw: bytes = b""
+    """What `out` was before it was read as text."""
 
 
 class Rig:
@@ -75,7 +77,7 @@ class Rig:
             if process.returncode is None:
                 process.kill()
                 await process.wait()
-        return Done(process.returncode or 0, out.decode(errors="replace"), err.decode(errors="replace"))
+        return Done(process.returncode or 0, out.decode(errors="replace"), err.decode(errors="replace"), out)
 
     async def spawn(self, *command: str, folder: Path | None = None) -> asyncio.subprocess.Process:
         """Start a program and return it with its three pipes; the caller ends it."""
@@ -233,11 +235,20 @@ class Checkout:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(text)
 
+    async def run(self, *command: str, stdin: bytes = b"") -> Done:
+        """Run a program in the work tree and return how it ended."""
+        return await self._rig.run(*command, stdin=stdin, folder=self.folder)
+
     async def git(self, *words: str) -> str:
         """Run git in the work tree; return what it printed; it has to work."""
-        done = await self._rig.run("git", *words, folder=self.folder)
+        done = await self.run("git", *words)
         assert done.status == 0, f"git {words}: {done.err}"
         return done.out
+
+    @property
+    def remote(self) -> str:
+        """The address that the app is pushed to."""
+        return self._rig.boat.remote(self.app)
 
     async def commit(self, message: str = "A change") -> None:
         """Commit all that changed; nothing changed is fine."""
