@@ -47,6 +47,12 @@ class DeployWatcher:
             return 1
         return await unless_gone(terminal, self._show(row, Screen(terminal), to_stderr=to_stderr, quiet=quiet))
 
+    async def lines(self, deploy: Deploy) -> AsyncGenerator[list[str], None]:
+        """Yield what the deploy says, several lines at once where they came together, until it has its outcome."""
+        async with contextlib.aclosing(_batches(self._lines(deploy))) as batches:
+            async for batch in batches:
+                yield batch
+
     async def wait(self, deploy: DeployId, terminal: Terminal) -> Deploy | None:
         """Return the deploy once it has its outcome; `None` if it was removed, or the other end has left."""
         row = await self._database.read.deploys.get(deploy)
@@ -61,7 +67,7 @@ class DeployWatcher:
         return outcome_lines(deploy, app=app, urls=in_urls(names, server=self._server))
 
     async def _show(self, row: Deploy, screen: Screen, *, to_stderr: bool, quiet: bool) -> int:
-        async with contextlib.aclosing(_batches(self._lines(row))) as batches:
+        async with contextlib.aclosing(self.lines(row)) as batches:
             async for batch in batches:
                 if not quiet:
                     await screen.lines(batch, to_stderr=to_stderr)
