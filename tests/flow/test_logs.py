@@ -193,6 +193,20 @@ async def test_a_reader_who_does_not_read_loses_its_own_oldest_lines_and_nobody_
     assert (await _ended(fast), await _ended(other)) == (b"", b"")
 
 
+async def test_what_a_build_said_is_kept_with_its_deploy(boat: Rig) -> None:
+    app = boat.checkout("told", apps.page("one", more="RUN echo this is how $(expr 6 \\* 7) was made\n"))
+    assert (await boat.git_push(app)).status == 0
+    (first,) = json.loads(await boat.must("deploys", "told", "--format", "json"))
+    app.write(apps.page("two", more="RUN echo another one && exit 3\n"))
+    assert (await boat.git_push(app)).status == 1
+    await boat.kill_agent()
+    await boat.start_agent()
+    kept = await boat.must("deploys:output", "told", first["id"])
+    assert "this is how 42 was made" in kept and "=====> Application deployed:" in kept
+    newest = await boat.ssh("deploys:output", "told")
+    assert newest.status == 1 and "another one" in newest.out and "The deploy failed (build)" in newest.out
+
+
 async def _follower(boat: Rig, app: str) -> asyncio.subprocess.Process:
     """Follow the app's lines; the first one, 0, was read, so all that come after are followed."""
     await until_last(boat, app, "0")

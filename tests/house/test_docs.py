@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,6 +12,7 @@ from agent.commands.parsing import HelpWanted, parse
 from agent.commands.words import split
 from agent.errors import UserError
 from scripts.house import settings_page
+from tests.support.pages import command_lines
 
 ROOT = Path(__file__).parent.parent.parent
 OF_THE_CLIENT = ("completion", "link")
@@ -40,7 +40,8 @@ def test_links_between_pages_lead_somewhere(page: Path) -> None:
 @pytest.mark.parametrize("page", TODAY, ids=lambda path: str(path.relative_to(ROOT)))
 def test_every_command_that_a_page_names_can_be_given(page: Path) -> None:
     registry = every_command()
-    for line in _command_lines(page.read_text()):
+    for line in command_lines(page.read_text()):
+        line = line.replace(":why ID", ":why 1").replace("APP", "blog")
         words = [word for word in split(line) if word != "…"]
         if words[0] in OF_THE_CLIENT or (registry.get(words[0]) and len(words) == 1):
             continue
@@ -56,17 +57,6 @@ def _can_be_given(words: list[str], *, linked_app: str = "") -> bool:
     except UserError:
         return False
     return True
-
-
-def _command_lines(text: str) -> Iterator[str]:
-    """Yield what is given to ``pushboat``, or to the agent as `noun:verb …` in a table or in passing."""
-    given = re.findall(r"^(?:    |\$ )pushboat ([^<].*)$", text, re.MULTILINE)
-    given += re.findall(r"`pushboat ([^`<][^`]*)`", text)
-    nouns = "|".join(every_command().groups())
-    given += re.findall(rf"`((?:{nouns})(?::[a-z-]+)?(?: [^`]*)?)`", text)
-    for lines in given:
-        for line in re.split(r" ; (?:pushboat )?", lines):
-            yield re.split(r"\s+(?:#|<|>)\s", line)[0].replace(":why ID", ":why 1").replace("APP", "blog")
 
 
 def test_every_decision_is_listed() -> None:
