@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import msgspec
 import pytest
 
@@ -90,14 +92,16 @@ LINES = (
 )
 
 
-def test_every_command_is_tried() -> None:
-    names = {entry.name for entry in every_command().entries()}
-    assert names - {line.split()[0] for line in LINES} == set(PASSES_ON)
+def further_lines() -> list[str]:
+    """Return the first example of each command that is not tried above."""
+    tried = {line.split()[0] for line in LINES}
+    entries = [entry for entry in every_command().entries() if entry.name not in tried and entry.name not in PASSES_ON]
+    return [re.split(r" (?:<|>|&&) ", entry.command.examples[0])[0] for entry in entries]
 
 
 async def test_every_command_answers_in_json(desk: Desk) -> None:
     await desk.deployed("blog")
-    for line in LINES:
+    for line in (*further_lines(), *LINES):
         name, _, words = line.partition(" ")
         answer = await desk.meanwhile(f"{name} --format json {words}", b'{"D": "4"}')
         if answer.err:
