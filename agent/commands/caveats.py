@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from agent.commands.command import Context
+from agent.commands.replies import as_json
+from proto.wire import Failure
 
 SILENT = "Docker does not answer."
 LISTED = "What is listed is how it was before. See: doctor"
@@ -11,5 +13,11 @@ STORED = "What you ask for is stored, and is done once Docker answers. See: doct
 
 async def tell_if_docker_is_silent(ctx: Context, hint: str = LISTED) -> None:
     """Say on standard error that Docker does not answer, if so. Takes half a second at most."""
-    if not await ctx.scheduler.answers():
+    if await ctx.scheduler.answers():
+        return
+    if ctx.options.as_json:
+        # A line of its own, like a failure, and told apart from one by its key.
+        caveat = {"warning": Failure(code="docker.unavailable", message=SILENT, hint=hint)}
+        await ctx.screen.lines((as_json(caveat),), to_stderr=True)
+    else:
         await ctx.screen.trouble(SILENT, hint)

@@ -181,6 +181,8 @@ async def test_reports_answer_while_docker_does_not_and_say_so(desk: Desk) -> No
         answer = await desk.give(command)
         assert answer.status == 0 and "blog" in answer.out
         assert "Docker does not answer" in answer.err
+    (warned,) = (await desk.give("ps:report --format json")).err.splitlines()
+    assert warned.startswith('{"warning":{"code":"docker.unavailable","message":"Docker does not answer."')
 
 
 async def test_run_passes_the_exit_status_on(desk: Desk) -> None:
