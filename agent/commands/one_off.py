@@ -9,7 +9,7 @@ from agent.commands.arguments import App, Argument, Flag, Option, quoted
 from agent.commands.command import Command, Context
 from agent.commands.replies import STEP, Ended, Reply
 from agent.commands.waiting import unless_gone
-from agent.errors import UserError
+from agent.errors import Unavailable, UserError
 from agent.lifecycle import wishes
 from agent.ports.scheduler import OneOff
 from agent.state.releases import Release
@@ -118,6 +118,8 @@ class Enter(Command, frozen=True, kw_only=True):
     async def run(self, ctx: Context) -> Reply:
         """Attach to the process that was named."""
         running = [row for row in await ctx.database.read.replicas.of_app(ctx.app.id) if row.state == "ready"]
+        if not running and not await ctx.scheduler.answers():
+            raise Unavailable("docker.unavailable", "Docker does not answer, and nothing runs.", "See: doctor")
         running.sort(key=lambda row: (row.release != ctx.app.live_release, row.number))
         words = self.words
         if self.container:
