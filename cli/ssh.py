@@ -67,7 +67,7 @@ def command_line(
     place: Place, words: Sequence[str], *, terminals: Terminals, control_folder: str, is_batch: bool = False
 ) -> list[str]:
     """Return the words to execute. `is_batch`: nobody is there to answer questions."""
-    command = ["ssh", "-p", str(place.port), "-t" if wants_terminal(words, terminals) else "-T"]
+    command = ["ssh", "-p", str(place.port), terminal_flag(words, terminals)]
     if control_folder:
         command += ["-o", "ControlMaster=auto", "-o", f"ControlPersist={PERSIST_SECONDS}"]
         name = CONTROL_NAME.format(key=zlib.crc32(place.key.encode()))
@@ -85,12 +85,14 @@ def command_line(
     return [*command, "-l", place.user, "--", place.host, shlex.join(words)]
 
 
-def wants_terminal(words: Sequence[str], terminals: Terminals) -> bool:
-    """Tell whether the command should get a pty."""
+def terminal_flag(words: Sequence[str], terminals: Terminals) -> str:
+    """Return ssh's flag for the terminal: ``-t`` for one like ours, ``-tt`` for one in any case, ``-T`` for none."""
     name = command_of(words)
-    if name in COLOURED:
-        return terminals.stdin and terminals.stdout
-    return name in INTERACTIVE and terminals.stdin and terminals.stdout and "--no-tty" not in words
+    if name in INTERACTIVE and "--no-tty" in words:
+        return "-T"
+    if name in INTERACTIVE and "--force-tty" in words:
+        return "-tt"
+    return "-t" if name in (*INTERACTIVE, *COLOURED) and terminals.stdin and terminals.stdout else "-T"
 
 
 def command_of(words: Sequence[str]) -> str:

@@ -34,6 +34,8 @@ def make_shell(
         http_port=int(settings.http.binds[0].rpartition(":")[2]),
         stop_seconds=settings.replicas.stop_seconds,
         drain_seconds=settings.replicas.drain_seconds,
+        repositories=str(settings.folder / "repos"),
+        creates_apps=settings.git.creates_apps,
     )
     world = World(
         database=database,

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 from typing import Annotated
 
-from agent.commands.arguments import App, Argument
-from agent.commands.caveats import tell_if_docker_is_silent
+from agent.commands.arguments import App, Argument, Flag
+from agent.commands.caveats import STORED, tell_if_docker_is_silent
 from agent.commands.command import Command, Context
 from agent.commands.replies import INDENT, Done, Listing, Reply
 from agent.commands.reports import AppOrEvery, Row, Rows, flag, report
@@ -33,7 +34,7 @@ class AppsCreate(Command, frozen=True, kw_only=True):
     permission = "change"
     examples = ("apps:create blog",)
 
-    app_name: Annotated[AppName, Argument(help="Its name.", metavar="name")]
+    app_name: Annotated[AppName, Argument(help="Its name.", metavar="name", is_new_app=True)]
 
     async def run(self, ctx: Context) -> Reply:
         """Make the repository, then the app."""
@@ -59,6 +60,7 @@ class AppsList(Command, frozen=True, kw_only=True):
 
     name = "apps:list"
     permission = "read"
+    examples = ("apps:list", "apps:list --quiet", "apps:list --format json")
 
     async def run(self, ctx: Context) -> Reply:
         """Answer from one query."""
@@ -72,6 +74,7 @@ class AppsExists(Command, frozen=True, kw_only=True):
 
     name = "apps:exists"
     permission = "read"
+    examples = ("apps:exists blog && echo yes",)
 
     app: App
 
@@ -92,6 +95,9 @@ class AppsRename(Command, frozen=True, kw_only=True):
 
     app: App
     new_name: Annotated[AppName, Argument(help="Its new name.")]
+    is_draft: Annotated[
+        bool, Flag(names=("--skip-deploy",), help="Understood for Dokku's sake; a rename deploys nothing.")
+    ] = False
 
     async def run(self, ctx: Context) -> Reply:
         """Change the name; the routes follow by the event."""
@@ -125,6 +131,8 @@ class AppsDestroy(Command, frozen=True, kw_only=True):
         async with ctx.database.transaction() as tx:
             await apps.destroy(tx, app=app)
 
+        await tell_if_docker_is_silent(ctx, STORED)
+
         async def is_gone() -> bool:
             return await ctx.database.read.apps.get(app.id) is None
 
@@ -152,7 +160,8 @@ class AppsReport(Command, frozen=True, kw_only=True):
         """Answer from the database alone."""
 
         async def rows(app: AppRow | None) -> Rows:
-            return {} if app is None else await _rows(ctx, app)
+            server = {"app-global-disable-autocreation": flag(not ctx.server.creates_apps)}
+            return server if app is None else {**server, **(await _rows(ctx, app))}
 
         return await report(ctx, self, noun="app", asked=self.row, rows=rows)
 
@@ -167,9 +176,12 @@ async def _rows(ctx: Context, app: AppRow) -> Rows:
         "app-deploy-source": deploy.kind if deploy else "",
         "app-deploy-source-metadata": (deploy.commit_id or deploy.image or "") if deploy else "",
         "app-deploy-status": deploy.status if deploy else "",
+        "app-dir": str(Path(ctx.server.repositories) / app.id),
         "app-id": app.id,
         "app-live-commit": (release.commit_id or "") if release else "",
         "app-live-release": f"v{app.live_release}" if app.live_release else "",
+        # Nothing locks an app here; Dokku's scripts ask all the same.
+        "app-locked": flag(False),
         "app-stopped": flag(app.is_stopped),
         "app-urls": " ".join(in_urls(await domains.of_app(read, app), server=ctx.server)),
     }

@@ -34,6 +34,8 @@ class Argument(msgspec.Struct, frozen=True, kw_only=True):
     """Shown in usage; the field's name if empty."""
     is_app: bool = False
     """The app that the command is about: `--app` and the linked app of the client can stand for it."""
+    is_new_app: bool = False
+    """The name of an app that does not exist yet: `--app` and the linked app of the client can stand for it too."""
     instead: tuple[str, ...] = ()
     """`GLOBAL` or `ALL`, if that may stand in the app's place."""
     is_command: bool = False
@@ -97,6 +99,12 @@ class Signature(msgspec.Struct, frozen=True, kw_only=True):
         """The argument that names the app, which is always the first, or `None`."""
         first = self.arguments[0] if self.arguments else None
         return first if first and isinstance(first.kind, Argument) and first.kind.is_app else None
+
+    @property
+    def new_app(self) -> Parameter | None:
+        """The argument that names an app to be made, which is always the first, or `None`."""
+        first = self.arguments[0] if self.arguments else None
+        return first if first and isinstance(first.kind, Argument) and first.kind.is_new_app else None
 
     @property
     def rest(self) -> Parameter | None:

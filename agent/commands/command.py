@@ -78,6 +78,10 @@ class ServerFacts(msgspec.Struct, frozen=True, kw_only=True):
     """Default of ``ps:set stop-timeout-seconds``."""
     drain_seconds: float = 60.0
     """Default of ``checks:set wait-to-retire``."""
+    repositories: str = ""
+    """The folder that holds each app's repository under the app's id."""
+    creates_apps: bool = True
+    """Whether a push to an app that does not exist creates it."""
 
 
 class World(msgspec.Struct, frozen=True, kw_only=True):

@@ -90,6 +90,7 @@ class ConfigClear(Command, frozen=True, kw_only=True):
 
     name = "config:clear"
     permission = "change"
+    examples = ("config:clear blog",)
 
     app: AppOrGlobal
     is_draft: NoRestart = False
@@ -142,6 +143,7 @@ class ConfigGet(Command, frozen=True, kw_only=True):
 
     name = "config:get"
     permission = "read"
+    examples = ("config:get blog TITLE", "config:get --global TITLE")
 
     app: AppOrGlobal
     key: Annotated[str, Argument(help="The key.", metavar="KEY")]
@@ -160,6 +162,7 @@ class ConfigShow(Command, frozen=True, kw_only=True):
 
     name = "config:show"
     permission = "read"
+    examples = ("config:show blog", "config:show blog --merged")
 
     app: AppOrGlobal
     is_merged: Merged = False
@@ -175,6 +178,7 @@ class ConfigKeys(Command, frozen=True, kw_only=True):
 
     name = "config:keys"
     permission = "read"
+    examples = ("config:keys blog",)
 
     app: AppOrGlobal
     is_merged: Merged = False

@@ -10,7 +10,7 @@ from agent.commands.command import Context
 from agent.commands.replies import Done, Ended, Json, Reply
 from agent.commands.watching import DeployWatcher
 from agent.lifecycle import deploys
-from agent.state.database import Transaction
+from agent.state.database import Tables, Transaction
 from agent.state.deploys import Deploy, Kind
 from proto.names import AppId, DeployId
 from proto.wire import Exit
@@ -45,10 +45,10 @@ async def accept(tx: Transaction, *, ctx: Context, app: AppId, wish: Wish) -> De
     )
 
 
-async def is_deployed(tx: Transaction, *, app: AppId) -> bool:
+async def is_deployed(tables: Tables, *, app: AppId) -> bool:
     """Tell whether there is something that a config change or a restart can be deployed on: live, or on its way."""
-    row = await tx.apps.get(app)
-    return row is not None and (row.live_release is not None or bool(await tx.deploys.under_way(app)))
+    row = await tables.apps.get(app)
+    return row is not None and (row.live_release is not None or bool(await tables.deploys.under_way(app)))
 
 
 async def show(ctx: Context, deploy: Deploy, *, facts: Mapping[str, Json] | None = None) -> Reply:

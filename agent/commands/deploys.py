@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable
 from typing import Annotated
 
@@ -10,11 +11,13 @@ import msgspec
 from agent.commands.arguments import App, Argument, Option, quoted
 from agent.commands.command import Command, Context
 from agent.commands.deploying import watcher_of
-from agent.commands.replies import HEADING, INDENT, Done, Ended, Json, Reply, Table
+from agent.commands.replies import HEADING, INDENT, Done, Ended, Json, Reply, Table, as_json
 from agent.commands.times import ago, lasted, stamp
+from agent.commands.waiting import unless_gone
 from agent.errors import UserError
 from agent.lifecycle import deploys
 from agent.state.deploys import Deploy
+from proto.wire import Exit
 
 Id = Annotated[str, Argument(help="Its id, or the beginning of it; the newest if left out.", metavar="deploy")]
 
@@ -42,6 +45,7 @@ class DeploysList(Command, frozen=True, kw_only=True):
     name = "deploys"
     aliases = ("deploys:list", "builds", "builds:list")
     permission = "read"
+    examples = ("deploys blog", "deploys blog -n 5 --format json")
 
     app: App
     count: Annotated[int, Option(names=("-n", "--num"), help="How many; 20.", metavar="count")] = 20
@@ -104,6 +108,7 @@ class DeploysShow(Command, frozen=True, kw_only=True):
     name = "deploys:show"
     aliases = ("deploys:info", "builds:info")
     permission = "read"
+    examples = ("deploys:show blog", "deploys:show blog dcm6gru56s2y")
 
     app: App
     deploy: Id = ""
@@ -119,13 +124,14 @@ class DeploysShow(Command, frozen=True, kw_only=True):
 class DeploysOutput(Command, frozen=True, kw_only=True):
     """Print what a deploy said, and follow it if it is under way.
 
-    Ends with status 1 if the deploy did not go live. Leaving does nothing to the deploy. In JSON each line is an object
-    of its own, and the last one tells the outcome.
+    Ends with status 1 if the deploy did not go live. Leaving does nothing to the deploy. In JSON: one object a line,
+    with a text each, and the deploy in the last.
     """
 
     name = "deploys:output"
     aliases = ("deploys:watch", "builds:output")
     permission = "read"
+    examples = ("deploys:output blog", "deploys:output blog dcm6")
 
     app: App
     deploy: Id = ""
@@ -133,8 +139,9 @@ class DeploysOutput(Command, frozen=True, kw_only=True):
     async def run(self, ctx: Context) -> Reply:
         """Read its transcript to the end."""
         deploy = await find_deploy(ctx, self.deploy)
-        watcher = watcher_of(ctx)
-        return Ended(status=await watcher.watch(deploy.id, ctx.session, as_json=ctx.options.as_json))
+        if ctx.options.as_json:
+            return Ended(status=await unless_gone(ctx.session, _show_as_json(ctx, deploy)))
+        return Ended(status=await watcher_of(ctx).watch(deploy.id, ctx.session))
 
 
 class DeploysCancel(Command, frozen=True, kw_only=True):
@@ -143,6 +150,7 @@ class DeploysCancel(Command, frozen=True, kw_only=True):
     name = "deploys:cancel"
     aliases = ("builds:cancel",)
     permission = "change"
+    examples = ("deploys:cancel blog",)
 
     app: App
     deploy: Id = ""
@@ -165,6 +173,15 @@ class DeploysCancel(Command, frozen=True, kw_only=True):
                 f"To go back to an older release: releases:rollback {ctx.app.name}",
             )
         return Done(said=(f"Cancelling deploy {deploy.id} of {ctx.app.name}",), facts={"deploy": deploy.id})
+
+
+async def _show_as_json(ctx: Context, deploy: Deploy) -> int:
+    async with contextlib.aclosing(watcher_of(ctx).lines(deploy)) as batches:
+        async for batch in batches:
+            await ctx.screen.lines(as_json({"text": line}) for line in batch)
+    ended = await ctx.database.read.deploys.get(deploy.id) or deploy
+    await ctx.screen.line(as_json({"deploy": facts_of(ended, app=ctx.app.name)}))
+    return Exit.OK if ended.status == "live" else Exit.FAILED
 
 
 async def find_deploy(ctx: Context, prefix: str) -> Deploy:

@@ -61,6 +61,7 @@ class OptionsRemove(Command, frozen=True, kw_only=True):
 
     name = "docker-options:remove"
     permission = "change"
+    examples = ("docker-options:remove blog build '--build-arg NODE_VERSION'",)
 
     app: App
     phase: Phase
@@ -90,6 +91,7 @@ class OptionsList(Command, frozen=True, kw_only=True):
 
     name = "docker-options:list"
     permission = "read"
+    examples = ("docker-options:list blog build",)
 
     app: App
     phase: Annotated[Literal["build"], Argument(help="Only build is known.", metavar="build")] = "build"

@@ -43,6 +43,7 @@ class DomainsRemove(Command, frozen=True, kw_only=True):
 
     name = "domains:remove"
     permission = "change"
+    examples = ("domains:remove blog www.example.com",)
 
     app: App
     domains: Domains
@@ -71,6 +72,7 @@ class DomainsSet(Command, frozen=True, kw_only=True):
 
     name = "domains:set"
     permission = "change"
+    examples = ("domains:set blog blog.example.com",)
 
     app: App
     domains: Domains
@@ -88,6 +90,7 @@ class DomainsClear(Command, frozen=True, kw_only=True):
     name = "domains:clear"
     aliases = ("domains:disable",)
     permission = "change"
+    examples = ("domains:clear blog",)
 
     app: App
 
@@ -104,6 +107,7 @@ class DomainsReset(Command, frozen=True, kw_only=True):
     name = "domains:reset"
     aliases = ("domains:enable",)
     permission = "change"
+    examples = ("domains:reset blog",)
 
     app: App
 
@@ -139,6 +143,7 @@ class DomainsRemoveGlobal(Command, frozen=True, kw_only=True):
 
     name = "domains:remove-global"
     permission = "admin"
+    examples = ("domains:remove-global apps.example.com",)
 
     domains: Domains
 
@@ -165,6 +170,7 @@ class DomainsSetGlobal(Command, frozen=True, kw_only=True):
 
     name = "domains:set-global"
     permission = "admin"
+    examples = ("domains:set-global apps.example.com",)
 
     domains: Domains
 
@@ -180,6 +186,7 @@ class DomainsClearGlobal(Command, frozen=True, kw_only=True):
 
     name = "domains:clear-global"
     permission = "admin"
+    examples = ("domains:clear-global",)
 
     async def run(self, ctx: Context) -> Reply:
         """Remove all of them at once."""
@@ -193,6 +200,7 @@ class DomainsReport(Command, frozen=True, kw_only=True):
 
     name = "domains:report"
     permission = "read"
+    examples = ("domains:report blog", "domains:report blog --domains-app-vhosts", "domains:report --global")
 
     app: AppOrEvery = None
     row: Row = ""

@@ -52,6 +52,7 @@ class GitReport(Command, frozen=True, kw_only=True):
 
     name = "git:report"
     permission = "read"
+    examples = ("git:report blog", "git:report blog --git-sha")
 
     app: AppOrEvery = None
     row: Row = ""

@@ -75,6 +75,7 @@ class KeysList(Command, frozen=True, kw_only=True):
 
     name = "ssh-keys:list"
     permission = "read"
+    examples = ("ssh-keys:list", "ssh-keys:list ada")
 
     key_name: Annotated[str, Argument(help="One of them.", metavar="name")] = ""
 
@@ -103,6 +104,7 @@ class KeysRemove(Command, frozen=True, kw_only=True):
 
     name = "ssh-keys:remove"
     permission = "admin"
+    examples = ("ssh-keys:remove ada", "ssh-keys:remove --fingerprint SHA256:…")
 
     key_name: Annotated[str, Argument(help="Whose it is.", metavar="name")] = ""
     fingerprint: Annotated[

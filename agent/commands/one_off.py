@@ -9,7 +9,7 @@ from agent.commands.arguments import App, Argument, Flag, Option, quoted
 from agent.commands.command import Command, Context
 from agent.commands.replies import STEP, Ended, Reply
 from agent.commands.waiting import unless_gone
-from agent.errors import UserError
+from agent.errors import Unavailable, UserError
 from agent.lifecycle import wishes
 from agent.ports.scheduler import OneOff
 from agent.state.releases import Release
@@ -46,7 +46,12 @@ class Run(Command, frozen=True, kw_only=True):
     seconds: Annotated[
         int, Option(names=("--ttl-seconds",), help="End it after so many seconds; a day.", metavar="seconds")
     ] = DAY_SECONDS
-    has_no_tty: Annotated[bool, Flag(names=("--no-tty",), help="Understood for Dokku's sake; ssh -T decides.")] = False
+    has_no_tty: Annotated[
+        bool, Flag(names=("--no-tty",), help="No terminal for it: what the client asks ssh for (ssh -T).")
+    ] = False
+    has_tty: Annotated[
+        bool, Flag(names=("--force-tty",), help="A terminal in any case: what the client asks ssh for (ssh -tt).")
+    ] = False
 
     async def run(self, ctx: Context) -> Reply:
         """Start it from the live release's own copy of everything."""
@@ -96,19 +101,34 @@ class Enter(Command, frozen=True, kw_only=True):
     name = "enter"
     permission = "change"
     is_interactive = True
-    examples = ("enter blog", "enter blog worker.2", "enter blog web ls -la")
+    examples = (
+        "enter blog",
+        "enter blog worker.2",
+        "enter blog web ls -la",
+        "enter blog --container-id 3f2a -- ls -la",
+    )
 
     app: App
     process: Annotated[str, Argument(help="Process type, or one of them: web, web.2.", metavar="process")] = ""
+    container: Annotated[
+        str, Option(names=("--container-id",), help="Its container, in place of the process.", metavar="id")
+    ] = ""
     words: Annotated[tuple[str, ...], Argument(help="What to run; a shell.", metavar="command", is_command=True)] = ()
 
     async def run(self, ctx: Context) -> Reply:
         """Attach to the process that was named."""
         running = [row for row in await ctx.database.read.replicas.of_app(ctx.app.id) if row.state == "ready"]
+        if not running and not await ctx.scheduler.answers():
+            raise Unavailable("docker.unavailable", "Docker does not answer, and nothing runs.", "See: doctor")
         running.sort(key=lambda row: (row.release != ctx.app.live_release, row.number))
-        replica = _chosen(running, self.process, app=ctx.app.name)
+        words = self.words
+        if self.container:
+            replica = _in_container(running, self.container, app=ctx.app.name)
+            words = (self.process, *words) if self.process else words
+        else:
+            replica = _chosen(running, self.process, app=ctx.app.name)
         return Ended(
-            status=await unless_gone(ctx.session, ctx.scheduler.enter(replica.id, self.words or SHELL, ctx.session))
+            status=await unless_gone(ctx.session, ctx.scheduler.enter(replica.id, words or SHELL, ctx.session))
         )
 
 
@@ -141,6 +161,23 @@ def _chosen(running: Sequence[Replica], process: str, *, app: str) -> Replica:
         "replica.not-running",
         f"{app} runs no {quoted(process)}." if process else f"Nothing of {app} runs.",
         f"These run: {' '.join(row.label for row in running)}" if running else f"See: ps:report {app}",
+    )
+
+
+def _in_container(running: Sequence[Replica], container: str, *, app: str) -> Replica:
+    """Return the replica whose container's id begins with `container`.
+
+    Raises:
+        UserError: ``replica.not-running``.
+    """
+    for row in running:
+        if row.container and row.container.startswith(container):
+            return row
+    known = [f"{row.container[:12]} ({row.label})" for row in running if row.container]
+    raise UserError(
+        "replica.not-running",
+        f"{app} runs no container {quoted(container)}.",
+        f"These run: {' '.join(known)}" if known else f"See: ps:report {app}",
     )
 
 

@@ -2,7 +2,7 @@
 
 Flags and options may stand anywhere before ``--``, and before the command that ``run`` and ``enter`` pass on. The app
 is the first word, or what ``--app`` says, or the app that the client's folder is linked to: the linked one is used if
-the words make sense without naming one.
+the words make sense without naming one, and do not begin with its name.
 """
 
 from __future__ import annotations
@@ -102,7 +102,7 @@ class _Parser:
         entry = self._registry.find(name)
         self._read_words(entry)
         app = self._bind(entry)
-        if "--app" in self._common and entry.signature.app is None and not self._takes(entry, "--app"):
+        if "--app" in self._common and not (entry.signature.app or entry.signature.new_app):
             raise UserError("argument.no-app", f"{entry.name} is not about one app.", f"Usage: {usage(entry)}")
         return Invocation(
             entry=entry,
@@ -242,9 +242,6 @@ class _Parser:
         self._position += 1
         return self._words[self._position - 1]
 
-    def _takes(self, entry: Entry, name: str) -> bool:
-        return name in entry.signature.options
-
     # Positional words to fields.
 
     def _bind(self, entry: Entry) -> str | None:
@@ -257,6 +254,9 @@ class _Parser:
             elif outside := self._app_from_outside(arguments):
                 name = self._values[app.field] = outside
                 arguments = arguments[1:]
+        elif (new := entry.signature.new_app) and (outside := self._app_from_outside(arguments)):
+            self._values[new.field] = new.read(outside)
+            arguments = arguments[1:]
         for argument in arguments:
             self._bind_one(argument, entry)
         if self._positionals:
@@ -289,6 +289,8 @@ class _Parser:
         others = arguments[1:]
         count = len(self._positionals)
         least = sum(argument.is_required for argument in others)
+        if self._positionals[:1] == [self._linked_app] and count > least:
+            return None  # It was named all the same.
         most = count if others and others[-1].is_many else len(others)
         return self._linked_app if self._linked_app and least <= count <= most else None
 

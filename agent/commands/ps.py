@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import asyncio
+from collections.abc import Iterable, Mapping
 from typing import Annotated
 
 import msgspec
 
 from agent.commands import deploying, settings
-from agent.commands.arguments import ALL, App, AppOrAll, Argument, Flag, quoted, read_number, read_process_type
+from agent.commands.arguments import ALL, App, AppOrAll, Argument, Flag, Option, quoted, read_number, read_process_type
 from agent.commands.command import Command, Context
 from agent.commands.deploying import Wish
-from agent.commands.replies import INDENT, STEP, WARNING, Done, Ended, Json, Raw, Reply, as_json
+from agent.commands.replies import INDENT, STEP, WARNING, Done, Json, Raw, Reply, as_json
 from agent.commands.scaling import await_replicas, await_stop
 from agent.errors import UserError
 from agent.lifecycle import apps
 from agent.state.apps import App as AppRow
 from proto.names import WEB, ProcessType
-from proto.wire import Exit
+from proto.wire import Exit, Failure
 
 
 class PsScale(Command, frozen=True, kw_only=True):
@@ -71,25 +72,54 @@ class ScaleReply(Reply, frozen=True, kw_only=True):
         return [{"process_type": process, "quantity": count} for process, count in self.quantities.items()]
 
 
+class Several(Reply, frozen=True, kw_only=True):
+    """What came of doing one thing to every app. People have read it already."""
+
+    outcomes: tuple[Json, ...]
+
+    def json(self) -> Json:
+        """Return one object for each app: its facts, or its failure under ``error``."""
+        return self.outcomes
+
+
 class _ForApps(Command, frozen=True, kw_only=True):
     """Does one thing to an app, or to every one."""
 
     permission = "change"
     app: AppOrAll
+    at_once: Annotated[
+        str, Option(names=("--parallel",), help="With --all, how many apps at once; 1. -1: all.", metavar="count")
+    ] = "1"
 
     async def run(self, ctx: Context) -> Reply:
         """Do it to each, and go on with the next when one fails."""
+        limit = _limit(self.at_once)
         if self.app != ALL:
             return await self.one(ctx, ctx.app)
-        status = Exit.OK
-        for app in await ctx.database.read.apps.all():
-            try:
-                if (await self.one(ctx, app)).status:
-                    status = Exit.FAILED
-            except UserError as error:
+        apps = await ctx.database.read.apps.all()
+        gate = asyncio.Semaphore(limit or len(apps) or 1)
+        found = await asyncio.gather(*(self._attempt(ctx, app, gate) for app in apps), return_exceptions=True)
+        outcomes: list[tuple[int, Json]] = []
+        for outcome in found:
+            if isinstance(outcome, BaseException):
+                raise outcome
+            outcomes.append(outcome)
+        status = Exit.FAILED if any(status for status, _ in outcomes) else Exit.OK
+        return Several(outcomes=tuple(facts for _, facts in outcomes), status=status)
+
+    async def _attempt(self, ctx: Context, app: AppRow, gate: asyncio.Semaphore) -> tuple[int, Json]:
+        try:
+            async with gate:
+                reply = await self.one(ctx, app)
+        except UserError as error:
+            failure = Failure(code=error.code, message=error.message, hint=error.hint)
+            if not ctx.options.as_json:
                 await ctx.screen.trouble(f"{app.name}: {error.message}", error.hint)
-                status = Exit.FAILED
-        return Ended(status=status)
+            return Exit.FAILED, {"app": app.name, "error": failure}
+        facts = reply.json()
+        if not ctx.options.as_json:
+            await ctx.screen.lines(reply.lines(quiet=ctx.options.quiet))
+        return reply.status, {**(facts if isinstance(facts, Mapping) else {}), "app": app.name}
 
     async def one(self, ctx: Context, app: AppRow) -> Reply:
         """Do it to one app."""
@@ -103,10 +133,12 @@ class PsRestart(_ForApps, frozen=True, kw_only=True):
     """
 
     name = "ps:restart"
-    examples = ("ps:restart blog",)
+    examples = ("ps:restart blog", "ps:restart --all --parallel 2")
 
     async def one(self, ctx: Context, app: AppRow) -> Reply:
         """Deploy the live release's image again."""
+        if not await deploying.is_deployed(ctx.database.read, app=app.id):
+            return await _not_deployed(ctx, app)
         await ctx.progress(f"{STEP}Restarting {app.name}")
         return await _deploy(ctx, app, Wish(kind="restart", why="Restarted"))
 
@@ -126,11 +158,7 @@ class PsRebuild(_ForApps, frozen=True, kw_only=True):
             return await _deploy(ctx, app, Wish(kind="rebuild", why="Rebuilt", commit=commit))
         live = await ctx.database.read.releases.get(app.id, app.live_release) if app.live_release else None
         if live is None:
-            raise UserError(
-                "deploy.nothing-deployed",
-                f"Nothing was pushed to {app.name} yet.",
-                "Push it first: git push pushboat main",
-            )
+            return await _not_deployed(ctx, app)
         await ctx.progress(f"{STEP}Deploying the image of {app.name} again")
         return await _deploy(ctx, app, Wish(kind="image", why="Rebuilt", image=live.image))
 
@@ -143,13 +171,17 @@ class PsStop(_ForApps, frozen=True, kw_only=True):
 
     async def one(self, ctx: Context, app: AppRow) -> Reply:
         """Want nothing to run, and wait until nothing does."""
+        if not await deploying.is_deployed(ctx.database.read, app=app.id):
+            return await _not_deployed(ctx, app)
         async with ctx.database.transaction() as tx:
             is_new = await apps.stop(tx, app=app)
         if not is_new:
-            return await _said(ctx, f"{WARNING}{app.name} is stopped already")
+            return await _said(ctx, f"{WARNING}{app.name} is stopped already", app=app.name, running=False)
         await ctx.progress(f"{STEP}Stopping {app.name}")
-        await await_stop(ctx, app)
-        return _ended(app, is_running=False)
+        if await await_stop(ctx, app):
+            return _ended(app, is_running=False)
+        told = f"{INDENT}{app.name} is still being stopped; that goes on by itself. See: ps:report {app.name}"
+        return Done(said=(told,), facts={"app": app.name, "running": True})
 
 
 class PsStart(_ForApps, frozen=True, kw_only=True):
@@ -161,11 +193,11 @@ class PsStart(_ForApps, frozen=True, kw_only=True):
     async def one(self, ctx: Context, app: AppRow) -> Reply:
         """Want the live release to run, and wait until it is ready."""
         if app.live_release is None:
-            return await _said(ctx, f"{WARNING}{app.name} has not been deployed")
+            return await _not_deployed(ctx, app)
         async with ctx.database.transaction() as tx:
             is_new = await apps.start(tx, app=app)
         if not is_new:
-            return await _said(ctx, f"{WARNING}{app.name} is running already")
+            return await _said(ctx, f"{WARNING}{app.name} is running already", app=app.name, running=True)
         await ctx.progress(f"{STEP}Starting {app.name}")
         now = await ctx.database.read.apps.get(app.id)
         await await_replicas(ctx, now or app)
@@ -177,6 +209,7 @@ class PsInspect(Command, frozen=True, kw_only=True):
 
     name = "ps:inspect"
     permission = "read"
+    examples = ("ps:inspect blog",)
 
     app: App
 
@@ -205,9 +238,25 @@ def _ended(app: AppRow, *, is_running: bool) -> Reply:
     return Done(said=(told,), facts={"app": app.name, "running": is_running})
 
 
-async def _said(ctx: Context, line: str) -> Reply:
+async def _not_deployed(ctx: Context, app: AppRow) -> Reply:
+    """Say that there is nothing to act on. No failure, as with Dokku: scripts do this to every app there is."""
+    line = f"{WARNING}{app.name} has not been deployed. Deploy it with: git push pushboat main"
+    return await _said(ctx, line, app=app.name, deployed=False)
+
+
+async def _said(ctx: Context, line: str, **facts: Json) -> Reply:
     await ctx.progress(line)
-    return Done(said=())
+    return Done(said=(), facts=facts)
+
+
+def _limit(text: str) -> int:
+    """Return how many at once; 0: all."""
+    if text == "-1":
+        return 0
+    count = read_number(text)
+    if not count:
+        raise UserError("argument.number", "At least one app has to be done at once.", "Give 1 or more, or -1 for all.")
+    return count
 
 
 async def _quantities(ctx: Context, app: AppRow) -> dict[str, int]:

@@ -42,6 +42,7 @@ class Releases(Command, frozen=True, kw_only=True):
     name = "releases"
     aliases = ("releases:list",)
     permission = "read"
+    examples = ("releases blog", "releases blog -n 5 --format json")
 
     app: App
     count: Annotated[int, Option(names=("-n", "--num"), help="How many; 20.", metavar="count")] = 20

@@ -20,6 +20,10 @@ from agent.state.apps import App
 Rows = Mapping[str, str]
 """Values by flag without its dashes: ``ps-running``."""
 
+WITH_LONG_KEYS = ("app", "builder", "proxy", "ps")
+"""Nouns whose JSON has each key also as the flag is written, ``ps-restart-policy`` beside ``restart-policy``: Dokku's
+older scripts read those."""
+
 KEY_WIDTH = 31
 """Columns of a row's key, at least. Scripts that cut columns depend on it."""
 
@@ -50,7 +54,7 @@ class Report(Reply, frozen=True, kw_only=True):
             yield f"{WARNING}There are no apps yet."
         for block in self.blocks:
             yield f"{HEADING}{block.about} {self.noun} information"
-            width = max(KEY_WIDTH, *(len(flag) + 2 for flag in block.rows))
+            width = max([KEY_WIDTH, *(len(flag) + 2 for flag in block.rows)])
             for flag in sorted(block.rows):
                 yield f"{INDENT}{_title(flag).ljust(width)}{block.rows[flag]}".rstrip()
 
@@ -61,7 +65,8 @@ class Report(Reply, frozen=True, kw_only=True):
         return self._flat(self.blocks[0].rows)
 
     def _flat(self, rows: Rows) -> dict[str, str]:
-        return {flag.removeprefix(f"{self.noun}-"): value for flag, value in rows.items()}
+        short = {flag.removeprefix(f"{self.noun}-"): value for flag, value in rows.items()}
+        return {**short, **rows} if self.noun in WITH_LONG_KEYS else short
 
 
 async def report(

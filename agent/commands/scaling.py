@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from agent.commands.caveats import STORED, tell_if_docker_is_silent
 from agent.commands.command import Context
 from agent.commands.waiting import listening, wait_until
 from agent.errors import UserError
@@ -27,6 +28,7 @@ async def await_replicas(ctx: Context, app: App) -> None:
     release = await ctx.database.read.releases.get(app.id, app.live_release or 0)
     if release is None:
         return
+    await tell_if_docker_is_silent(ctx, STORED)
 
     async def are_ready() -> bool:
         async with ctx.database.snapshot() as tables:
@@ -47,13 +49,14 @@ async def await_replicas(ctx: Context, app: App) -> None:
     )
 
 
-async def await_stop(ctx: Context, app: App) -> None:
-    """Return once nothing of the app runs, or after `STOP_SECONDS`."""
+async def await_stop(ctx: Context, app: App) -> bool:
+    """Return true once nothing of the app runs, and false if something still does after `STOP_SECONDS`."""
+    await tell_if_docker_is_silent(ctx, STORED)
 
     async def is_gone() -> bool:
         return not await ctx.database.read.replicas.of_app(app.id)
 
-    await wait_until(ctx, app=app.id, condition=is_gone, seconds=STOP_SECONDS)
+    return await wait_until(ctx, app=app.id, condition=is_gone, seconds=STOP_SECONDS)
 
 
 def patience(release: Release) -> float:

@@ -18,6 +18,7 @@ class Version(Command, frozen=True, kw_only=True):
 
     name = "version"
     permission = "read"
+    examples = ("version",)
 
     async def run(self, ctx: Context) -> Reply:
         """Answer from what the agent was started with."""
@@ -78,6 +79,7 @@ class DoctorCommand(Command, frozen=True, kw_only=True):
 
     name = "doctor"
     permission = "read"
+    examples = ("doctor", "doctor --format json")
 
     async def run(self, ctx: Context) -> Reply:
         """Ask each part about itself."""

@@ -132,6 +132,7 @@ class BuilderReport(ReportCommand, frozen=True, kw_only=True):
 
     name = "builder:report"
     noun = "builder"
+    examples = ("builder:report blog",)
 
 
 class DockerfileSet(SetCommand, frozen=True, kw_only=True):
@@ -147,6 +148,7 @@ class DockerfileReport(ReportCommand, frozen=True, kw_only=True):
 
     name = "builder-dockerfile:report"
     noun = "builder-dockerfile"
+    examples = ("builder-dockerfile:report blog",)
 
 
 class ChecksSet(SetCommand, frozen=True, kw_only=True):
@@ -165,6 +167,7 @@ class ChecksReport(ReportCommand, frozen=True, kw_only=True):
 
     name = "checks:report"
     noun = "checks"
+    examples = ("checks:report blog", "checks:report blog --checks-computed-wait-to-retire")
 
 
 class ProxySet(SetCommand, frozen=True, kw_only=True):
@@ -180,3 +183,4 @@ class ProxyReport(ReportCommand, frozen=True, kw_only=True):
 
     name = "proxy:report"
     noun = "proxy"
+    examples = ("proxy:report blog", "proxy:report blog --proxy-balance")

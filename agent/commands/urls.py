@@ -22,6 +22,7 @@ class Urls(Command, frozen=True, kw_only=True):
 
     name = "urls"
     permission = "read"
+    examples = ("urls blog",)
 
     app: App
 
@@ -36,6 +37,7 @@ class Url(Command, frozen=True, kw_only=True):
 
     name = "url"
     permission = "read"
+    examples = ("url blog",)
 
     app: App
 

@@ -12,7 +12,7 @@ import contextlib
 from collections.abc import AsyncGenerator, Iterator, Sequence
 
 from agent.commands.command import ServerFacts
-from agent.commands.replies import HEADING, INDENT, WARNING, as_json
+from agent.commands.replies import HEADING, INDENT, WARNING
 from agent.commands.screen import Screen
 from agent.commands.urls import in_urls
 from agent.commands.waiting import unless_gone
@@ -37,26 +37,21 @@ class DeployWatcher:
         self._transcripts = transcripts
         self._server = server
 
-    async def watch(
-        self,
-        deploy: DeployId,
-        terminal: Terminal,
-        *,
-        to_stderr: bool = False,
-        quiet: bool = False,
-        as_json: bool = False,
-    ) -> int:
+    async def watch(self, deploy: DeployId, terminal: Terminal, *, to_stderr: bool = False, quiet: bool = False) -> int:
         """Write what the deploy says until it has its outcome, and then that; return 0 if it went live, else 1.
 
-        Ends with 1 when the other end has left; the deploy goes on. `quiet`: nothing but a bad outcome. `as_json`: an
-        object a line.
+        Ends with 1 when the other end has left; the deploy goes on. `quiet`: nothing but a bad outcome.
         """
         row = await self._database.read.deploys.get(deploy)
         if row is None:
             return 1
-        if as_json:
-            return await unless_gone(terminal, self._show_as_json(row, Screen(terminal)))
         return await unless_gone(terminal, self._show(row, Screen(terminal), to_stderr=to_stderr, quiet=quiet))
+
+    async def lines(self, deploy: Deploy) -> AsyncGenerator[list[str], None]:
+        """Yield what the deploy says, several lines at once where they came together, until it has its outcome."""
+        async with contextlib.aclosing(_batches(self._lines(deploy))) as batches:
+            async for batch in batches:
+                yield batch
 
     async def wait(self, deploy: DeployId, terminal: Terminal) -> Deploy | None:
         """Return the deploy once it has its outcome; `None` if it was removed, or the other end has left."""
@@ -72,7 +67,7 @@ class DeployWatcher:
         return outcome_lines(deploy, app=app, urls=in_urls(names, server=self._server))
 
     async def _show(self, row: Deploy, screen: Screen, *, to_stderr: bool, quiet: bool) -> int:
-        async with contextlib.aclosing(_batches(self._lines(row))) as batches:
+        async with contextlib.aclosing(self.lines(row)) as batches:
             async for batch in batches:
                 if not quiet:
                     await screen.lines(batch, to_stderr=to_stderr)
@@ -81,14 +76,6 @@ class DeployWatcher:
         if ended and not (quiet and is_live):
             await screen.lines(await self.outcome(ended), to_stderr=to_stderr)
         return 0 if is_live else 1
-
-    async def _show_as_json(self, row: Deploy, screen: Screen) -> int:
-        async with contextlib.aclosing(_batches(self._lines(row))) as batches:
-            async for batch in batches:
-                await screen.lines(as_json({"line": line}) for line in batch)
-        ended = await self._database.read.deploys.get(row.id) or row
-        await screen.line(as_json({"status": ended.status, "stage": ended.stage, "reason": ended.reason}))
-        return 0 if ended.status == "live" else 1
 
     async def _read_through(self, row: Deploy) -> int:
         async with contextlib.aclosing(self._lines(row)) as lines:

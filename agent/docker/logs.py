@@ -4,11 +4,17 @@ The engine's follow has three ways of ending or going silent while there is more
 the container, it ends when the engine does, and it is known to stall when a log file is rotated (moby#37646, #39235,
 #45728). So a follow here is a sequence of the engine's follows, each from the last stamp seen, with the lines that come
 again taken out; and a long silence is checked by asking for the last line alone.
+
+At a rotation one follow was also seen (engine 20.10) to begin the new file twice, so that its first lines come again.
+The engine stamps the lines of one stream one after another, so such a line is told by its stamp: it is older than the
+newest of its stream, and was met before to the nanosecond; and from it on up to that newest one.
 """
 
 from __future__ import annotations
 
 import asyncio
+from array import array
+from bisect import bisect_left
 from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from typing import Final
@@ -31,6 +37,8 @@ PAUSE_SECONDS: Final = 0.05
 MAX_PAUSE_SECONDS: Final = 1.0
 OVERLAP_NS: Final = 2_000_000_000
 """How far before the newest stamp a follow begins anew. Stamps were seen to step back by some milliseconds."""
+MOST_STAMPS: Final = 65_536
+"""Stamps of each stream that are kept to know a line again, 8 bytes each. The engine was seen to repeat 46 lines."""
 MOST_SLOTS: Final = 400
 """Counted at the most; the overlap has a hundred."""
 
@@ -125,6 +133,9 @@ class _Resume:
         self._beginning = since
         self._given: Counter[int] = Counter()
         self._skip: Counter[int] = Counter()
+        self._met: dict[OutputStream, array[int]] = {"stdout": array("Q"), "stderr": array("Q")}
+        self._last: dict[str, bytes] = {}
+        self._is_repeating = False
 
     @property
     def start(self) -> int:
@@ -135,11 +146,15 @@ class _Resume:
         """Note that a read begins at `start`."""
         self._given = Counter({slot: count for slot, count in self._given.items() if slot >= slot_of(self.start)})
         self._skip = self._given.copy()
+        for stamps in self._met.values():
+            del stamps[:]
 
     def unseen(self, lines: Sequence[RawLine]) -> list[RawLine]:
         """Return those of `lines`, the next of this read, that were not given before."""
         fresh: list[RawLine] = []
         for line in lines:
+            if self._is_repeated(line):
+                continue
             slot = slot_of(line.at)
             if self._skip[slot] > 0:
                 self._skip[slot] -= 1
@@ -151,6 +166,29 @@ class _Resume:
             oldest = slot_of(self.since - OVERLAP_NS)
             self._given = Counter({slot: count for slot, count in self._given.items() if slot >= oldest})
         return fresh
+
+    def _is_repeated(self, line: RawLine) -> bool:
+        """Tell whether this read had the line before."""
+        assert line.stream != "agent"
+        stamps = self._met[line.stream]
+        if stamps and line.at < stamps[-1]:
+            if stamps[bisect_left(stamps, line.at)] == line.at:
+                self._is_repeating = True
+                return True
+            # The machine's clock was set back.
+            del stamps[:]
+        elif stamps and line.at == stamps[-1] and (self._is_repeating or self._is_like_last(line)):
+            return True
+        elif len(stamps) >= MOST_STAMPS:
+            del stamps[: MOST_STAMPS // 2]
+        self._is_repeating = False
+        self._last[line.stream] = line.data
+        stamps.append(line.at)
+        return False
+
+    def _is_like_last(self, line: RawLine) -> bool:
+        """Tell whether the line is the stream's last one once more; the pieces of a cut line share their stamp."""
+        return len(line.data) < MAX_LINE and self._last.get(line.stream) == line.data
 
 
 class LineReader:

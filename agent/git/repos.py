@@ -8,17 +8,18 @@ only then is a push on disk.
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import re
 import shutil
 import time
-from collections.abc import AsyncIterator, Iterable
-from contextlib import suppress
+from collections.abc import AsyncIterator, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from uuid import uuid4
 
 from agent.archives.caps import Caps
-from agent.errors import UserError
+from agent.errors import Unavailable, UserError
 from agent.git.environment import MAX_PUSH_BYTES, command
 from agent.git.imports import import_archive
 from agent.git.process import GitFailed, output
@@ -38,6 +39,10 @@ _ANSWER = 1 << 20
 _BRANCHES = 64 << 20
 _SUBJECT = 500
 """Characters of a subject that are kept; nobody reads more on one line."""
+
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+_NO_ROOM = os.strerror(errno.ENOSPC)
+"""How git, whose messages are not translated here, ends its own."""
 
 _ABANDONED_SECONDS = 3_600
 """A quarantine folder untouched for this long belongs to a push that was killed."""
@@ -64,12 +69,13 @@ class GitRepos:
         target = self.path(app)
         if target.is_dir():
             return
-        await asyncio.to_thread(self._folder.mkdir, mode=0o700, parents=True, exist_ok=True)
         new = self._aside(app)
         try:
-            start = ("init", "--quiet", "--bare", "--template=", "--initial-branch=main", "--object-format=sha1")
-            await output(command(new, *start), limit=_ANSWER)
-            await asyncio.to_thread(_complete, new, target)
+            with _full_disk_told():
+                await asyncio.to_thread(self._folder.mkdir, mode=0o700, parents=True, exist_ok=True)
+                start = ("init", "--quiet", "--bare", "--template=", "--initial-branch=main", "--object-format=sha1")
+                await output(command(new, *start), limit=_ANSWER)
+                await asyncio.to_thread(_complete, new, target)
         finally:
             await asyncio.to_thread(shutil.rmtree, new, ignore_errors=True)
 
@@ -100,8 +106,9 @@ class GitRepos:
         """See ``SourceRepo.set_head``."""
         if not is_branch_name(branch):
             raise UserError("branch.invalid", f"{branch!r} cannot be the name of a branch.", "Pick a simpler name.")
-        await output(command(self.path(app), "symbolic-ref", "HEAD", HEADS + branch), limit=_ANSWER)
-        await asyncio.to_thread(_sync_folders, [self.path(app)])
+        with _full_disk_told():
+            await output(command(self.path(app), "symbolic-ref", "HEAD", HEADS + branch), limit=_ANSWER)
+            await asyncio.to_thread(_sync_folders, [self.path(app)])
 
     async def describe(self, app: AppId, commit: str) -> Commit | None:
         """See ``SourceRepo.describe``."""
@@ -185,6 +192,22 @@ def _complete(new: Path, target: Path) -> None:
 
 def _sync_repository(git_dir: Path) -> None:
     _sync_folders([git_dir, *_folders(git_dir / "refs"), *_folders(git_dir / "objects")])
+
+
+@contextmanager
+def _full_disk_told() -> Iterator[None]:
+    """Raise ``Unavailable`` ``disk.full`` where we, or git, find no room in the block."""
+    try:
+        yield
+    except (OSError, GitFailed) as error:
+        is_full = _NO_ROOM in error.error if isinstance(error, GitFailed) else error.errno in _FULL
+        if not is_full:
+            raise
+        raise Unavailable(
+            "disk.full",
+            "The disk that holds Pushboat's repositories is full; nothing was changed.",
+            "Free some space and try again.",
+        ) from error
 
 
 def _remove_abandoned(objects: Path, *, before: float) -> None:

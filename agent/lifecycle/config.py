@@ -19,6 +19,8 @@ MAX_VALUE_BYTES = 128 << 10
 _MEANT_AS_KEY = re.compile(r"[A-Za-z0-9_.-]{1,40}")
 """What is shown when it is no valid key: a name with a mistake in it, not the middle of a value."""
 
+MAX_PORT = 65_535
+
 
 async def set_values(tx: Transaction, *, app: AppId, values: Mapping[str, str], replace: bool = False) -> list[str]:
     """Set config in the draft; with `replace`, also unset what `values` does not name. Return the keys that changed.
@@ -79,6 +81,10 @@ def _refuse_invalid(key: str, value: str, *, number: int) -> None:
             "config.invalid-key",
             f"{shown} is not a config key.",
             "Keys are letters, digits and _, and do not begin with a digit.",
+        )
+    if key == "PORT" and value and not (value.isascii() and value.isdigit() and 0 < int(value[:6]) <= MAX_PORT):
+        raise UserError(
+            "config.invalid-value", "The value of PORT is not a port.", f"Give a number from 1 to {MAX_PORT}."
         )
     if "\0" in value:
         raise UserError(

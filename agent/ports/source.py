@@ -91,7 +91,11 @@ class SourceRepo(Protocol):
     """Bare repositories, one per app, in folders named by app id."""
 
     async def create(self, app: AppId) -> None:
-        """Make the app's repository and sync it to disk. Repeating is harmless."""
+        """Make the app's repository and sync it to disk. Repeating is harmless.
+
+        Raises:
+            Unavailable: ``disk.full``; nothing was made.
+        """
         ...
 
     async def remove(self, app: AppId) -> None:

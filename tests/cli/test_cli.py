@@ -188,20 +188,22 @@ def test_a_command_that_is_too_long_is_told_of(shell: Shell) -> None:
 @pytest.mark.parametrize(
     ("words", "stdin", "stdout", "expected"),
     [
-        (["run", "bash"], True, True, True),
-        (["run", "bash"], False, True, False),
-        (["run", "bash"], True, False, False),
-        (["--app", "blog", "run", "bash"], True, True, True),
-        (["run", "--no-tty", "bash"], True, True, False),
-        (["enter"], True, True, True),
-        (["logs", "-t"], True, True, True),
-        (["logs"], True, False, False),
-        (["apps:list"], True, True, False),
-        ([], True, True, False),
+        (["run", "bash"], True, True, "-t"),
+        (["run", "bash"], False, True, "-T"),
+        (["run", "bash"], True, False, "-T"),
+        (["--app", "blog", "run", "bash"], True, True, "-t"),
+        (["run", "--no-tty", "bash"], True, True, "-T"),
+        (["run", "--force-tty", "bash"], False, False, "-tt"),
+        (["enter"], True, True, "-t"),
+        (["logs", "-t"], True, True, "-t"),
+        (["logs"], True, False, "-T"),
+        (["apps:list"], True, True, "-T"),
+        (["apps:destroy", "--force-tty"], True, True, "-T"),
+        ([], True, True, "-T"),
     ],
 )
-def test_a_pty_is_asked_for_when_it_helps(words: list[str], stdin: bool, stdout: bool, expected: bool) -> None:
-    assert ssh.wants_terminal(words, Terminals(stdin=stdin, stdout=stdout)) is expected
+def test_a_pty_is_asked_for_when_it_helps(words: list[str], stdin: bool, stdout: bool, expected: str) -> None:
+    assert ssh.terminal_flag(words, Terminals(stdin=stdin, stdout=stdout)) == expected
 
 
 def test_connections_are_shared_where_a_socket_can_be(tmp_path: Path) -> None:

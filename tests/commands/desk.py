@@ -15,7 +15,7 @@ from agent.state.deploys import Deploy
 from tests.fakes.core import Core
 from tests.fakes.session import FakeSession
 
-FACTS = ServerFacts(version="1.2.3", host="box.example.com", ssh_port=2222, http_port=80)
+FACTS = ServerFacts(version="1.2.3", host="box.example.com", ssh_port=2222, http_port=80, repositories="/srv/repos")
 DOCKERFILE = {"Dockerfile": "FROM scratch\nEXPOSE 8080\n", "Procfile": "web: serve\nworker: work\n"}
 
 

@@ -6,6 +6,7 @@ To accept a change: ``PUSHBOAT_WRITE_GOLDEN=1 pytest tests/commands/test_help.py
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,9 @@ from agent.commands import reference
 from agent.commands.arguments import Argument, Flag, Option
 from agent.commands.catalogue import every_command
 from agent.commands.helping import Guide
+from agent.commands.parsing import HelpWanted, parse
+from agent.commands.registry import Entry
+from agent.commands.words import split
 from tests.commands.desk import Desk
 
 ROOT = Path(__file__).parents[2]
@@ -45,6 +49,19 @@ def test_every_argument_says_what_it_is() -> None:
         for parameter in (*entry.signature.arguments, *entry.signature.named()):
             kind = parameter.kind
             assert isinstance(kind, Argument | Flag | Option) and kind.help.endswith((".", "?")), entry.name
+
+
+@pytest.mark.parametrize("entry", every_command().entries(), ids=lambda entry: entry.name)
+def test_every_command_is_shown_at_work_by_examples_that_can_be_given(entry: Entry) -> None:
+    assert entry.command.examples
+    for example in entry.command.examples:
+        line = re.split(r" (?:<|>|&&) ", example)[0]
+        try:
+            found = parse(split(line), registry=every_command()).entry.name
+        except HelpWanted as wanted:
+            found = "help"
+            assert wanted.topic
+        assert found == entry.name, example
 
 
 async def test_help_is_asked_for_in_every_usual_way(desk: Desk) -> None:

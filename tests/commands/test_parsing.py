@@ -70,10 +70,51 @@ def test_the_linked_app_is_used_where_the_words_make_sense_without_one() -> None
     assert read("ps:restart --all", linked="blog").app is None
     assert read("run ls -la", linked="blog").app == "blog"
     assert facts("run ls -la", linked="blog")["words"] == ("ls", "-la")
-    assert facts("enter worker ps", linked="blog") == {"app": "blog", "process": "worker", "words": ("ps",)}
+    entered = {"app": "blog", "process": "worker", "words": ("ps",), "container": ""}
+    assert facts("enter worker ps", linked="blog") == entered
     assert read("apps:rename journal", linked="blog").app == "blog"
+
+
+def test_the_linked_app_may_be_named_all_the_same() -> None:
+    assert facts("releases:rollback blog", linked="blog")["version"] is None
+    assert facts("releases:rollback blog v3", linked="blog")["version"] == 3
+    assert facts("deploys:output blog", linked="blog")["deploy"] == ""
+    assert facts("ps:scale blog web=2", linked="blog")["quantities"] == ("web=2",)
+    assert facts("run blog ls -la", linked="blog")["words"] == ("ls", "-la")
+    assert facts("enter blog web.2 ls", linked="blog")["process"] == "web.2"
+    # Of the two that one word can mean, it is the one that makes a whole command.
+    assert facts("run web", linked="web")["words"] == ("web",)
+    assert facts("apps:rename blog", linked="blog")["new_name"] == "blog"
+
+
+def test_words_that_need_no_app_are_left_alone() -> None:
     assert facts("apps:create new", linked="blog") == {"app_name": "new"}
+    assert facts("apps:create", linked="blog") == {"app_name": "blog"}
     assert read("config:set --app shop A=1", linked="blog").app == "shop"
+
+
+def test_an_app_that_is_to_be_made_can_be_named_by_the_flag_too() -> None:
+    assert facts("--app blog apps:create") == {"app_name": "blog"}
+    invocation = read("apps:create --app blog")
+    assert invocation.app is None, "it is not there yet, so nobody may look for it"
+    for line, code in (
+        ("apps:create new --app blog", "argument.too-many"),
+        ("apps:create --app B", "app.invalid-name"),
+    ):
+        with pytest.raises(UserError) as caught:
+            read(line)
+        assert caught.value.code == code
+
+
+def test_what_enter_passes_on_is_not_looked_into_either() -> None:
+    assert facts("enter --app blog web ls --app x")["words"] == ("ls", "--app", "x")
+    assert facts("enter blog web.2 ls --help -la")["words"] == ("ls", "--help", "-la")
+    assert facts("enter blog --container-id 3f2a -- ls -la") == {
+        "app": "blog",
+        "process": "ls",
+        "container": "3f2a",
+        "words": ("-la",),
+    }
 
 
 def test_short_options_may_be_joined() -> None:

@@ -86,19 +86,82 @@ async def test_rebuild_deploys_the_tip_of_the_deploy_branch(desk: Desk) -> None:
 
 async def test_nothing_deployed_is_said(desk: Desk) -> None:
     await desk.give("apps:create blog")
-    for line in ("ps:restart blog", "ps:rebuild blog", "run blog ls", "enter blog", "releases:rollback blog"):
+    for line in ("run blog ls", "enter blog", "releases:rollback blog"):
         answer = await desk.give(line)
         assert answer.status == Exit.FAILED, line
         assert answer.err.startswith(" !     "), line
-    assert (await desk.give("ps:start blog")).status == 0
+
+
+async def test_what_is_done_to_every_app_is_no_failure_for_one_without_a_deploy(desk: Desk) -> None:
+    await desk.give("apps:create blog")
+    for line in ("ps:restart blog", "ps:rebuild blog", "ps:stop blog", "ps:start blog"):
+        answer = await desk.give(line)
+        assert answer.status == 0, line
+        assert answer.out == " !     blog has not been deployed. Deploy it with: git push pushboat main\n", line
+    assert (await desk.give("ps:stop blog --format json")).json() == {"app": "blog", "deployed": False}
+    assert (await desk.give("ps:report blog --restore")).out == "true\n", "the first deploy will run"
 
 
 async def test_all_apps_at_once(desk: Desk) -> None:
     await desk.deployed("blog")
+    await desk.deployed("shop")
     await desk.give("apps:create empty")
     answer = await desk.meanwhile("ps:restart --all")
-    assert answer.status == Exit.FAILED and "empty: " in answer.err
-    assert "Restarting blog" in answer.out
+    assert answer.status == 0
+    assert answer.out.index("Restarting blog") < answer.out.index("empty has not been") < answer.out.index("ing shop")
+    assert [fact["app"] for fact in (await desk.meanwhile("ps:stop --all --format json")).json()] == [
+        "blog",
+        "empty",
+        "shop",
+    ]
+
+
+async def test_one_app_that_fails_does_not_keep_the_others_from_their_turn(desk: Desk) -> None:
+    for name in ("blog", "shop"):
+        await desk.deployed(name)
+    app = await desk.database.read.apps.by_name("blog")
+    assert app is not None
+    async with desk.database.transaction() as tx:
+        await tx.releases.forget_image(app.id, 1)
+    answer = await desk.meanwhile("ps:restart --all")
+    assert answer.status == Exit.FAILED and answer.err.startswith(" !     blog: The image of v1 is no longer kept.")
+    assert "Restarting shop" in answer.out
+    failed, done = (await desk.meanwhile("ps:restart --all --format json")).json()
+    assert failed["error"]["code"] == "release.image-gone" and done["deploy"]["status"] == "live"
+
+
+@pytest.mark.parametrize("count", ["2", "-1"])
+async def test_several_apps_are_restarted_at_once_if_asked_for(desk: Desk, count: str) -> None:
+    for name in ("blog", "shop"):
+        await desk.deployed(name)
+    answer = await desk.meanwhile(f"ps:restart --all --parallel {count}")
+    assert answer.status == 0
+    assert answer.out.index("Restarting shop") < answer.out.index("Application deployed"), "both before either is done"
+
+
+@pytest.mark.parametrize("count", ["0", "x", "-2", "1.5"])
+async def test_a_number_at_once_that_is_none_is_refused(desk: Desk, count: str) -> None:
+    answer = await desk.give(f"ps:restart --all --parallel {count}")
+    assert answer.status == Exit.FAILED and answer.err.startswith(" !     ")
+
+
+async def test_a_stop_that_takes_longer_is_not_called_done(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    await desk.deployed("blog")
+    monkeypatch.setattr("agent.commands.scaling.STOP_SECONDS", 0.01)
+    desk.core.scheduler.is_down = True
+    answer = await desk.give("ps:stop blog")
+    assert "Docker does not answer" in answer.err and "is done once Docker answers" in answer.err
+    assert "is still being stopped" in answer.out and "blog is stopped" not in answer.out
+
+
+async def test_a_container_can_be_entered_by_its_id(desk: Desk) -> None:
+    app, _ = await desk.deployed("blog")
+    (replica,) = await desk.database.read.replicas.of_app(app.id)
+    assert replica.container is not None
+    desk.core.scheduler.run_exit = 7
+    assert (await desk.give(f"enter blog --container-id {replica.container} ls")).status == 7
+    refused = await desk.give("enter blog --container-id nope")
+    assert refused.status == Exit.FAILED and "(web.1)" in refused.err
 
 
 async def test_the_report_tells_each_replica(desk: Desk) -> None:
@@ -118,6 +181,8 @@ async def test_reports_answer_while_docker_does_not_and_say_so(desk: Desk) -> No
         answer = await desk.give(command)
         assert answer.status == 0 and "blog" in answer.out
         assert "Docker does not answer" in answer.err
+    (warned,) = (await desk.give("ps:report --format json")).err.splitlines()
+    assert warned.startswith('{"warning":{"code":"docker.unavailable","message":"Docker does not answer."')
 
 
 async def test_run_passes_the_exit_status_on(desk: Desk) -> None:

@@ -7,12 +7,12 @@ from contextlib import aclosing
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from agent.docker.engine import Engine
 from agent.docker.frames import FrameReader
-from agent.docker.logs import MOST_SLOTS, DockerLogs, LineReader, _Resume
+from agent.docker.logs import MOST_SLOTS, MOST_STAMPS, DockerLogs, LineReader, _Resume
 from agent.docker.stamps import StampReader, query_time, unix_seconds
 from agent.errors import Unavailable
 from agent.ports.logs import MAX_LINE, RawLine
@@ -128,6 +128,41 @@ def test_a_follow_taken_up_again_neither_doubles_nor_drops_lines_whose_stamps_st
         resume.begin()
         again = [line for line in log if line.at >= resume.start]
         assert given + resume.unseen(again) == log
+
+
+@given(st.data())
+def test_what_the_engine_repeats_within_one_follow_is_given_once(data: st.DataObject) -> None:
+    """At a rotation the engine may begin the new file again. Pieces of one line share its stamp."""
+    stream = st.sampled_from(["stdout", "stderr"])
+    written = data.draw(st.lists(st.tuples(stream, st.integers(1, 3)), min_size=3, max_size=20))
+    log = [
+        [RawLine(AT + number * 7, name, text) for text in [b"x" * MAX_LINE] * (pieces - 1) + [b"x"]]
+        for number, (name, pieces) in enumerate(written)
+    ]
+    start = data.draw(st.integers(0, len(log) - 3))
+    cut = data.draw(st.integers(start + 3, len(log)))
+    # A long line that is the only one of its stream in the file looks as if it went on.
+    assume(len(log[start]) == 1 or log[start][0].stream in {pieces[0].stream for pieces in log[start + 1 : cut]})
+    engine = [*log[:cut], *log[start:cut], *log[cut:]]
+    resume = _Resume(0)
+    resume.begin()
+    given_lines = [line for pieces in engine for line in resume.unseen(pieces)]
+    assert given_lines == [line for pieces in log for line in pieces]
+
+
+def test_a_clock_that_is_set_back_costs_no_line() -> None:
+    log = [RawLine(AT + step, "stdout", b"x") for step in (1_000, 2_000, 3_000, 1_500, 1_600, 2_500)]
+    resume = _Resume(0)
+    resume.begin()
+    assert resume.unseen(log) == log
+
+
+def test_few_stamps_are_kept_of_a_long_follow() -> None:
+    resume = _Resume(0)
+    resume.begin()
+    for start in range(0, 4 * MOST_STAMPS, MOST_STAMPS):
+        resume.unseen([RawLine(AT + start + step, "stderr", b"") for step in range(MOST_STAMPS)])
+    assert len(resume._met["stderr"]) <= MOST_STAMPS
 
 
 def test_a_long_follow_counts_few_slots() -> None:

@@ -49,3 +49,14 @@ def shell(command: str, *, more: str = "") -> dict[str, str]:
 def with_procfile(version: str, *lines: str) -> dict[str, str]:
     """Return `page` with a Procfile of these lines."""
     return {**page(version), "Procfile": "\n".join(lines) + "\n"}
+
+
+def writer(script: str) -> dict[str, str]:
+    """Return a web app that runs `script` beside its server, for what it writes."""
+    return {
+        "Dockerfile": (
+            f"FROM {BASE}\nCOPY . /www\nEXPOSE 5000\nCMD sh /www/write.sh & exec httpd -f -p $PORT -h /www\n"
+        ),
+        "index.html": "it writes\n",
+        "write.sh": script,
+    }

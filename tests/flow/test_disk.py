@@ -15,6 +15,24 @@ from tests.support.rig import Rig, rig
 pytestmark = pytest.mark.real
 
 DISK_BYTES = 64 << 20
+READ = (
+    ("apps:list",),
+    ("apps:report", "blog"),
+    ("ps:report", "blog"),
+    ("domains:report", "blog"),
+    ("releases:info", "blog"),
+    ("urls", "blog"),
+    ("events",),
+    ("run", "blog", "echo", "blog"),
+)
+CHANGE = (
+    ("apps:create", "other"),
+    ("config:import", "--no-restart", "blog"),
+    ("domains:add", "blog", *(f"{number}.{'x' * 60}.example.com" for number in range(100))),
+    ("git:set", "blog", "rev-env-var", "REV"),
+    ("ps:scale", "blog", "web=2"),
+    ("ps:restart", "blog"),
+)
 
 
 @pytest.fixture
@@ -60,7 +78,12 @@ async def test_a_full_disk_refuses_clearly_serves_on_and_recovers(small_boat: Ri
     refused = await small_boat.ssh("config:set", "blog", f"BIG={'x' * 100_000}")
     assert refused.status == 75 and "disk" in refused.err
     assert (await small_boat.http("blog.localhost")).text == "version one\n"
-    assert "blog" in await small_boat.must("apps:list")
+    for words in READ:
+        assert "blog" in await small_boat.must(*words)
+    for words in CHANGE:
+        # What is small enough for a page that the database has already is stored even now.
+        done = await small_boat.ssh(*words, stdin=b"A=1\n")
+        assert done.status == 0 or ("disk" in done.err and done.err.startswith(" !     ")), (words, done)
     filler.unlink()
     assert (await small_boat.ssh("config:get", "blog", "BIG")).status == 1
     assert not list(small_boat.data.glob("repos/**/tmp_objdir-*"))

@@ -6,6 +6,7 @@ import asyncio
 import json
 import tempfile
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
@@ -99,6 +100,63 @@ async def test_a_killed_engine_leaves_the_site_up_and_everything_in_its_place(be
     assert await beaten.address("killed") == address
     await rig.must("ps:restart", "killed")
     assert (await rig.http("killed.localhost")).text == "version one\n"
+
+
+async def test_commands_tell_of_a_silent_engine_and_what_they_ask_for_comes_true_with_its_return(
+    beaten: Beaten,
+) -> None:
+    rig, engine = beaten.rig, beaten.engine
+    app = rig.checkout("asked", apps.page("one"))
+    assert (await rig.git_push(app)).status == 0
+    async with stopped(engine):
+        await _commands_are_answered(rig)
+        waiting = [
+            await rig.spawn(*rig.boat.ssh_command(words))
+            for words in (("ps:scale", "asked", "web=2"), ("git:from-image", "made-meanwhile", "no.example.com/such:1"))
+        ]
+        scaling, deploying = waiting
+        assert scaling.stderr is not None and deploying.stdout is not None
+        assert await scaling.stderr.readuntil(b"See: doctor\n") == (
+            b" !     Docker does not answer.\n"
+            b"       What you ask for is stored, and is done once Docker answers. See: doctor\n"
+        )
+        await deploying.stdout.readuntil(b"Docker does not answer")
+    out, err = await scaling.communicate()
+    assert scaling.returncode == 0 and b"All of them are ready." in out, err
+    assert b"no.example.com" in (await deploying.communicate())[0]
+    assert deploying.returncode == 1
+    assert await beaten.is_steady("asked", "version one\n")
+    assert len(await rig.replicas("asked")) == 2
+    assert "Traceback" not in rig.log
+
+
+@asynccontextmanager
+async def stopped(engine: PrivateEngine) -> AsyncIterator[None]:
+    """End the engine for the block."""
+    await engine.stop()
+    try:
+        yield
+    finally:
+        await engine.start()
+
+
+async def _commands_are_answered(rig: Rig) -> None:
+    for words in (("run", "asked", "true"), ("enter", "asked", "web", "true"), ("ps:inspect", "asked")):
+        refused = await rig.ssh(*words, seconds=PROMPT_SECONDS)
+        assert refused.status == 75, (words, refused)
+        assert refused.err.startswith(" !     Docker does not answer") and "\n       See" in refused.err
+    told = await rig.ssh("doctor", seconds=PROMPT_SECONDS)
+    assert told.status == 1 and "=====> Docker: not in order\n !     Docker does not answer" in told.out
+    for words in (
+        ("apps:create", "made-meanwhile"),
+        ("config:set", "--no-restart", "asked", "A=1"),
+        ("domains:add", "asked", "meanwhile.example.com"),
+        ("git:set", "asked", "rev-env-var", "REV"),
+        ("releases", "asked"),
+        ("logs", "asked"),
+    ):
+        assert (await rig.ssh(*words, seconds=PROMPT_SECONDS)).status == 0, words
+    assert (await rig.http("meanwhile.example.com")).status == 503, "its route is there, its replica is not"
 
 
 async def test_an_agent_starts_without_its_engine_and_takes_everything_up_when_it_comes(beaten: Beaten) -> None:

@@ -94,6 +94,20 @@ async def test_a_proxy_that_hangs_fails_the_deploy_before_it_switches(boat: Rig)
     assert (await boat.http("hangs.localhost")).text == "version two\n"
 
 
+async def test_commands_are_answered_while_the_proxy_hangs_and_the_doctor_names_it(boat: Rig) -> None:
+    assert (await boat.git_push(boat.checkout("answered", apps.page("one")))).status == 0
+    with frozen(boat):
+        told = await boat.ssh("doctor")
+        assert told.status == 1
+        problems = told.out.partition("=====> HAProxy: not in order\n")[2]
+        assert problems.startswith(" !     ") and "\n       " in problems, "with what to do"
+        await boat.must("domains:add", "answered", "new.example.com")
+        assert "new.example.com" in await boat.must("urls", "answered")
+        assert "running" in await boat.must("ps:report", "answered")
+        await boat.must("ps:scale", "answered", "web=2")
+    assert (await boat.page("new.example.com", "version one")).status == 200
+
+
 async def test_what_a_hand_changes_in_the_proxy_is_undone(boat: Rig) -> None:
     assert (await boat.git_push(boat.checkout("edited", apps.page("one")))).status == 0
     (map_file,) = [path for path in (boat.data / "proxy").glob("*.map") if "edited.localhost" in path.read_text()]

@@ -162,7 +162,7 @@ async def test_ctrl_c_ends_the_watching_and_not_the_deploy(boat: Rig) -> None:
     [
         ({"README": "nothing to build"}, "Dockerfile"),
         ({**apps.page("one"), "Procfile": "web ./server\n"}, "Line 1"),
-        ({**apps.page("one"), "app.json": '{"healthchecks": '}, "app.json"),
+        ({**apps.page("one"), "app.json": '{\n  "healthchecks": '}, "Line 2 of app.json"),
         ({"Dockerfile": "FROM registry.invalid/nobody/nothing:1\n"}, "registry.invalid"),
     ],
 )

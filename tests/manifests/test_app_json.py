@@ -86,6 +86,7 @@ def test_what_is_not_acted_on_is_named() -> None:
         ('{"healthchecks": {"web": [{"command": "x"}]}}', "command in app.json must be a list of texts"),
         ('{"healthchecks": {"web": [{"command": []}]}}', "command in app.json must not be empty"),
         ('{"healthchecks": {"web": [{"type": "x"}]}}', "type in app.json must be startup"),
+        ('{"healthchecks": {"web": [{"port": 65536}]}}', "port in app.json must be a whole number from 0 to 65535"),
         ('{"healthchecks": {"web": [{"scheme": "ftp"}]}}', "scheme in app.json must be http or https"),
         ('{"healthchecks": {"web": [{"path":"/","httpHeaders": [{"name": "a b"}]}]}}', "must be the name of an HTTP"),
         ('{"healthchecks": {"web": [{"path":"/","httpHeaders": [{"name":"a","value":"b\\n"}]}]}}', "plain text"),
