@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from pathlib import Path
+import posixpath
 from typing import Annotated
 
 from agent.commands.arguments import App, Argument, Flag
@@ -176,7 +176,7 @@ async def _rows(ctx: Context, app: AppRow) -> Rows:
         "app-deploy-source": deploy.kind if deploy else "",
         "app-deploy-source-metadata": (deploy.commit_id or deploy.image or "") if deploy else "",
         "app-deploy-status": deploy.status if deploy else "",
-        "app-dir": str(Path(ctx.server.repositories) / app.id),
+        "app-dir": posixpath.join(ctx.server.repositories, app.id),
         "app-id": app.id,
         "app-live-commit": (release.commit_id or "") if release else "",
         "app-live-release": f"v{app.live_release}" if app.live_release else "",
