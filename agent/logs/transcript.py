@@ -34,6 +34,8 @@ class Transcript:
         self._pending_bytes = 0
         self._held: deque[bytes] = deque()
         self._dropped = 0
+        self._is_writing = False
+        """Whether lines were taken to be written. Changes under the lock, together with what was taken."""
         self.said_at = 0.0
         """When the last line was said, by the clock of whoever said it."""
 
@@ -45,7 +47,8 @@ class Transcript:
     @property
     def is_waiting(self) -> bool:
         """Whether there is anything that is not in the file yet, or is just being written."""
-        return self._writing.locked() or bool(self._pending or self._held or self._dropped)
+        with self._lock:
+            return self._is_writing or bool(self._pending or self._held or self._dropped)
 
     def say(self, line: bytes, *, now: float) -> None:
         """Let a line wait to be written. The lock is only ever held for moments."""
@@ -64,23 +67,32 @@ class Transcript:
             OSError: what was to be written is lost, and counted as dropped.
         """
         with self._writing:
-            with self._lock:
-                lines, self._pending, self._pending_bytes = self._pending, [], 0
-            room = self._limit - self._size()
-            fitting = _count_fitting(lines, room)
-            self._append(lines[:fitting])
-            with self._lock:
-                if fitting < len(lines):
-                    later = list(self._held)
-                    self._held.clear()
-                    self._hold([*lines[fitting:], *later])
-                if not (is_final or self._size() < self._limit):
-                    return
-                ending, self._held = list(self._held), deque()
-                dropped, self._dropped = self._dropped, 0
-            if dropped:
-                ending.insert(0, b"[%d lines left out]\n" % dropped)
-            self._append(ending)
+            try:
+                self._write(is_final=is_final)
+            finally:
+                with self._lock:
+                    self._is_writing = False
+
+    def _write(self, *, is_final: bool) -> None:
+        with self._lock:
+            self._is_writing = True
+            lines, self._pending, self._pending_bytes = self._pending, [], 0
+        room = self._limit - self._size()
+        fitting = _count_fitting(lines, room)
+        self._append(lines[:fitting], lost=len(lines))
+        with self._lock:
+            if fitting < len(lines):
+                later = list(self._held)
+                self._held.clear()
+                self._hold([*lines[fitting:], *later])
+            if not (is_final or self._size() < self._limit):
+                return
+            ending, self._held = list(self._held), deque()
+            dropped, self._dropped = self._dropped, 0
+        lost = dropped + len(ending)
+        if dropped:
+            ending.insert(0, b"[%d lines left out]\n" % dropped)
+        self._append(ending, lost=lost)
 
     def _hold(self, lines: Sequence[bytes]) -> None:
         self._held.extend(lines)
@@ -91,7 +103,8 @@ class Transcript:
     def _size(self) -> int:
         return self._path.stat().st_size if self._path.exists() else 0
 
-    def _append(self, lines: Sequence[bytes]) -> None:
+    def _append(self, lines: Sequence[bytes], *, lost: int) -> None:
+        """Write `lines`. `lost`: how many lines that were said are lost if that fails."""
         if not lines:
             return
         try:
@@ -104,7 +117,7 @@ class Transcript:
                 _write_whole(file.fileno(), torn + b"".join(lines), size=size)
         except OSError:
             with self._lock:
-                self._dropped += len(lines)
+                self._dropped += lost
             raise
 
 

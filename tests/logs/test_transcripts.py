@@ -156,6 +156,28 @@ async def test_a_full_disk_is_survived_and_the_loss_told(
     assert sorted(await read(kept)) == ["[1 lines left out]", "after", "before"]
 
 
+def test_what_a_full_disk_costs_is_counted_through_every_further_failure(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said = transcript.Transcript(tmp_path / "d.log", limit=1_000)
+
+    def full_disk(file: int, data: bytes) -> int:
+        assert said.is_waiting, "what is being written is not forgotten"
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("agent.logs.transcript.os.write", full_disk)
+        for number in range(3):
+            said.say(b"lost %d\n" % number, now=0.0)
+            for _ in range(2):
+                with pytest.raises(OSError):
+                    said.write(is_final=True)
+                assert said.is_waiting
+    said.write(is_final=True)
+    assert (tmp_path / "d.log").read_bytes() == b"[3 lines left out]\n"
+    assert not said.is_waiting
+
+
 async def test_removed_transcripts_are_gone_and_others_stay(kept: DiskTranscripts, tmp_path: Path) -> None:
     kept.say(APP, DEPLOY, "old")
     kept.say(APP, "dbbbbbbbbbbb", "new")
