@@ -62,19 +62,21 @@ def test_uninstalling_keeps_data_and_settings(tmp_path: Path) -> None:
     data = tmp_path / "var/lib/pushboat/pushboat.db"
     data.parent.mkdir(parents=True)
     data.write_text("rows")
-    done = install(tmp_path, "--uninstall")
-    assert done.returncode == 0, done.stderr
-    assert set(files(tmp_path)) == {"etc/pushboat/pushboat.toml", "var/lib/pushboat/pushboat.db"}
+    for _ in range(2):
+        done = install(tmp_path, "--uninstall")
+        assert done.returncode == 0, done.stderr
+        assert set(files(tmp_path)) == {"etc/pushboat/pushboat.toml", "var/lib/pushboat/pushboat.db"}
 
 
 def test_purging_leaves_nothing(tmp_path: Path) -> None:
     install(tmp_path)
     (tmp_path / "var/lib/pushboat").mkdir(parents=True)
-    done = install(tmp_path, "--uninstall", "--purge")
-    assert done.returncode == 0, done.stderr
-    assert files(tmp_path) == {}
-    assert not (tmp_path / "var/lib/pushboat").exists()
-    assert not (tmp_path / "usr/local/bin/pushboat").is_symlink()
+    for _ in range(2):
+        done = install(tmp_path, "--uninstall", "--purge")
+        assert done.returncode == 0, done.stderr
+        assert files(tmp_path) == {}
+        assert not (tmp_path / "var/lib/pushboat").exists()
+        assert not (tmp_path / "usr/local/bin/pushboat").is_symlink()
 
 
 @pytest.mark.parametrize(

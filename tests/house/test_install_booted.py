@@ -1,0 +1,181 @@
+"""``scripts/install`` on a machine with systemd: install, push, again, upgrade, crash, remove, come back, purge."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from scripts.house.engine import Engine
+from tests.support.booted import Booted, booted, clone
+from tests.support.rig import BASE
+
+pytestmark = [pytest.mark.real, pytest.mark.skipif(os.geteuid() != 0, reason="the network of containers needs root")]
+
+UNITS = ("pushboat.service", "pushboat-proxy.service", "pushboat-proxy.path", "pushboat-firewall.service")
+AGENT, PROXY = UNITS[:2]
+UNTIL_AGENT = "until pushboat version; do sleep 0.2; done"
+SETTINGS = """[ssh]
+host = "127.0.0.1"
+port = {machine.ssh_port}
+[http]
+binds = ["127.0.0.1:{machine.http_port}"]
+[domains]
+default = "localhost"
+[network]
+pool = "{machine.pool}"
+"""
+PUSH = "GIT_SSH_COMMAND=ssh -i /root/key -o StrictHostKeyChecking=accept-new"
+IDENTITY = ("-c", "user.name=Ann", "-c", "user.email=ann@example.com")
+
+
+@pytest.fixture
+def machine(tmp_path: Path) -> Iterator[Booted]:
+    engine = Engine()
+    if not engine.has_image(BASE):
+        engine.make_base(BASE)
+    with booted(clone(tmp_path / "tree")) as made:
+        made.must("mkdir", "-p", "/etc/pushboat", "/root/app")
+        made.must("tee", "/etc/pushboat/pushboat.toml", stdin=SETTINGS.format(machine=made))
+        made.must("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", "/root/key", "-C", "ann")
+        yield made
+
+
+def installed(machine: Booted, *options: str) -> str:
+    """Install, upgrade or remove; return what was said."""
+    done = machine.install(*options)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def push(machine: Booted, text: str) -> None:
+    """Push a page by plain git with the key that was let in."""
+    dockerfile = f"FROM {BASE}\nCOPY . /www\nEXPOSE 5000\nCMD exec httpd -f -p $PORT -h /www\n"
+    machine.must("tee", "/root/app/Dockerfile", stdin=dockerfile)
+    machine.must("tee", "/root/app/index.html", stdin=text)
+    machine.must("git", "-C", "/root/app", "init", "-q", "-b", "main")
+    machine.must("git", "-C", "/root/app", "add", "--all")
+    machine.must("git", "-C", "/root/app", *IDENTITY, "commit", "-qm", text)
+    remote = f"ssh://pushboat@127.0.0.1:{machine.ssh_port}/blog"
+    machine.must("env", PUSH, "git", "-C", "/root/app", "push", remote, "main")
+
+
+def until_page(machine: Booted, text: str) -> None:
+    """Wait until the app answers `text`; the limit of the test run ends what never does."""
+    answer = None
+    for _ in range(600):
+        answer = machine.page("blog.localhost")
+        if answer and answer.status == 200 and answer.text == text:
+            return
+        machine.run("sleep", "0.1")
+    raise AssertionError(f"the app does not answer {text!r}, but {answer}")
+
+
+@contextmanager
+def asking(machine: Booted) -> Iterator[list[object]]:
+    """Ask for the app's page without a pause meanwhile; collect what was no good answer."""
+    bad: list[object] = []
+    stop = threading.Event()
+
+    def ask() -> None:
+        while not stop.is_set():
+            answer = machine.page("blog.localhost")
+            if answer is None or answer.status != 200:
+                bad.append(answer)
+
+    asker = threading.Thread(target=ask)
+    asker.start()
+    try:
+        yield bad
+    finally:
+        stop.set()
+        asker.join()
+
+
+def versions(machine: Booted) -> set[str]:
+    return set(machine.must("ls", "/opt/pushboat").split()) - {"current"}
+
+
+def test_an_installation_from_the_first_start_to_its_end(machine: Booted) -> None:
+    """One story, since each version costs a virtual environment."""
+    said = installed(machine, "--ssh-key", "/root/key.pub")
+    assert "Host key     SHA256:" in said and "Pushboat runs" in said
+    assert {machine.unit(unit, "ActiveState") for unit in UNITS} == {"active"}
+    assert {machine.unit(unit, "UnitFileState") for unit in UNITS} == {"enabled"}
+    assert machine.must("stat", "-c", "%a %U", "/var/lib/pushboat").split() == ["700", "pushboat"]
+    assert machine.must("ps", "-o", "user=", "-p", machine.unit(AGENT, "MainPID")).strip() == "pushboat"
+    push(machine, "one")
+    until_page(machine, "one")
+    again_and_a_newer_one(machine)
+    kills(machine)
+    a_wrong_setting(machine)
+    removed_and_back(machine)
+    purged(machine)
+
+
+def again_and_a_newer_one(machine: Booted) -> None:
+    """Installing again adds nothing, from a newer tree it upgrades; the apps notice neither."""
+    [first], proxy = versions(machine), machine.unit(PROXY, "MainPID")
+    with asking(machine) as bad:
+        assert "was there already" in installed(machine, "--ssh-key", "/root/key.pub")
+        assert versions(machine) == {first}
+        machine.must("sed", "-i", "$a # newer", "/root/pushboat/agent/__init__.py")
+        installed(machine)
+    assert bad == []
+    [second] = versions(machine)
+    assert second != first
+    assert machine.must("readlink", "-f", "/opt/pushboat/current").strip() == f"/opt/pushboat/{second}"
+    assert machine.unit(PROXY, "MainPID") == proxy, "the proxy was restarted"
+
+
+def kills(machine: Booted) -> None:
+    """Killed, agent and proxy come back by themselves."""
+    agent, proxy = machine.unit(AGENT, "MainPID"), machine.unit(PROXY, "MainPID")
+    machine.must("kill", "-KILL", agent, proxy)
+    until_page(machine, "one")
+    machine.must("sh", "-c", UNTIL_AGENT)
+    push(machine, "two")
+    until_page(machine, "two")
+    assert machine.unit(AGENT, "MainPID") != agent and machine.unit(PROXY, "MainPID") != proxy
+
+
+def a_wrong_setting(machine: Booted) -> None:
+    """The start is refused once, and not tried again and again; the apps go on."""
+    machine.must("sed", "-i", "1i frobnicate = 1", "/etc/pushboat/pushboat.toml")
+    assert machine.run("systemctl", "restart", "pushboat").returncode != 0
+    states = [machine.unit(AGENT, name) for name in ("ActiveState", "ExecMainStatus", "NRestarts")]
+    assert states == ["failed", "78", "0"]
+    assert "frobnicate" in machine.must("journalctl", "--unit", "pushboat", "--lines", "20")
+    until_page(machine, "two")
+    machine.must("sed", "-i", "1d", "/etc/pushboat/pushboat.toml")
+
+
+def removed_and_back(machine: Booted) -> None:
+    """What was made is gone but for data, settings and images, which bring the app back."""
+    instance = machine.must("cat", "/var/lib/pushboat/instance").strip()
+    for _ in range(2):
+        assert "data stays in" in installed(machine, "--uninstall")
+        assert Engine().containers(instance) == []
+        assert machine.page("blog.localhost") is None
+        assert machine.run("ls", "/opt/pushboat").returncode != 0
+        assert str(machine.pool) not in machine.must("iptables", "--list-rules")
+    installed(machine)
+    until_page(machine, "two")
+
+
+def purged(machine: Booted) -> None:
+    """Nothing is left; also after a removal, and also where there is nothing any more."""
+    instance = machine.must("cat", "/var/lib/pushboat/instance").strip()
+    installed(machine, "--uninstall")
+    for _ in range(2):
+        installed(machine, "--uninstall", "--purge")
+        for path in ("/var/lib/pushboat", "/etc/pushboat", "/opt/pushboat", "/usr/local/bin/pushboat"):
+            assert machine.run("ls", path).returncode != 0
+        assert machine.run("id", "pushboat").returncode != 0
+    images = ["docker", "images", "--quiet", "--filter", f"reference=pushboat-{instance}/*"]
+    assert subprocess.run(images, capture_output=True, text=True, check=True).stdout == ""
