@@ -6,12 +6,13 @@ is bounded by the size of one push.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from pathlib import Path
 
 from agent.git.command_list import NOTHING, RefUpdate
 from agent.git.environment import command
-from agent.git.process import output
+from agent.git.process import GitFailed, output
 
 _LISTING = 64 << 20
 _ANSWER = 1 << 20
@@ -19,6 +20,15 @@ _ANSWER = 1 << 20
 
 async def put_back(git_dir: Path, updates: Sequence[RefUpdate]) -> None:
     """Undo each update that git has taken. Those that it refused are left alone; repeating is harmless."""
+    try:
+        await _put_back(git_dir, updates)
+    except GitFailed:
+        # The app was destroyed meanwhile, and its repository is gone with all its refs.
+        if await asyncio.to_thread(git_dir.is_dir):
+            raise
+
+
+async def _put_back(git_dir: Path, updates: Sequence[RefUpdate]) -> None:
     listing = command(git_dir, "for-each-ref", "--format=%(objectname) %(refname)")
     lines = (await output(listing, limit=_LISTING)).decode("utf-8", "replace").splitlines()
     now = {ref: oid for oid, ref in (line.split(" ", 1) for line in lines)}
