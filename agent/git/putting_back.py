@@ -6,26 +6,32 @@ is bounded by the size of one push.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 from pathlib import Path
 
+import structlog
+
+from agent.errors import Unavailable
 from agent.git.command_list import NOTHING, RefUpdate
 from agent.git.environment import command
 from agent.git.process import GitFailed, output
+
+log = structlog.get_logger(__name__)
 
 _LISTING = 64 << 20
 _ANSWER = 1 << 20
 
 
 async def put_back(git_dir: Path, updates: Sequence[RefUpdate]) -> None:
-    """Undo each update that git has taken. Those that it refused are left alone; repeating is harmless."""
+    """Undo each update that git has taken. Those that it refused are left alone; repeating is harmless.
+
+    Where that cannot be done (a full disk, a repository that went with its app) it is logged: the refs are then tips
+    that nobody recorded, which the next push deploys or refuses.
+    """
     try:
         await _put_back(git_dir, updates)
-    except GitFailed:
-        # The app was destroyed meanwhile, and its repository is gone with all its refs.
-        if await asyncio.to_thread(git_dir.is_dir):
-            raise
+    except (GitFailed, Unavailable) as error:
+        log.error("push.not-put-back", repository=git_dir.name, reason=str(error))
 
 
 async def _put_back(git_dir: Path, updates: Sequence[RefUpdate]) -> None:
