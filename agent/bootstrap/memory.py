@@ -13,10 +13,12 @@ from agent.commands.keys import read_public_key
 from agent.errors import Misconfigured, Unavailable, UserError
 from agent.lifecycle import keys, properties
 from agent.settings import Settings
+from agent.ssh.gate import LOCAL_NAME
 from agent.state.database import Database
 from agent.system import SystemClock
 from agent.vault import Vault
 from proto.names import Fingerprint
+from proto.wire import Exit
 
 KEY_CHECK = b"pushboat key check v1"
 """What the key makes a fingerprint of, to be known again by it. It tells nothing of the key (HMAC)."""
@@ -33,6 +35,10 @@ async def add_key(settings: Settings, *, name: str, public: str) -> Fingerprint:
         async with memory(settings, clock=SystemClock()) as (database, _):
             async with database.transaction() as tx:
                 await keys.add(tx, name=name, public=line, fingerprint=fingerprint)
+                # No session and no key: whoever may write this folder is root, or as good as that.
+                await tx.invocations.add(
+                    at=tx.now, user=LOCAL_NAME, fingerprint="", command="ssh-keys:add", app=None, status=Exit.OK
+                )
     except Unavailable as error:
         if error.code != "database.in-use":
             raise

@@ -9,16 +9,32 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+import structlog
+
+from agent.errors import Unavailable
 from agent.git.command_list import NOTHING, RefUpdate
 from agent.git.environment import command
-from agent.git.process import output
+from agent.git.process import GitFailed, output
+
+log = structlog.get_logger(__name__)
 
 _LISTING = 64 << 20
 _ANSWER = 1 << 20
 
 
 async def put_back(git_dir: Path, updates: Sequence[RefUpdate]) -> None:
-    """Undo each update that git has taken. Those that it refused are left alone; repeating is harmless."""
+    """Undo each update that git has taken. Those that it refused are left alone; repeating is harmless.
+
+    Where that cannot be done (a full disk, a repository that went with its app) it is logged: the refs are then tips
+    that nobody recorded, which the next push deploys or refuses.
+    """
+    try:
+        await _put_back(git_dir, updates)
+    except (GitFailed, Unavailable) as error:
+        log.error("push.not-put-back", repository=git_dir.name, reason=str(error))
+
+
+async def _put_back(git_dir: Path, updates: Sequence[RefUpdate]) -> None:
     listing = command(git_dir, "for-each-ref", "--format=%(objectname) %(refname)")
     lines = (await output(listing, limit=_LISTING)).decode("utf-8", "replace").splitlines()
     now = {ref: oid for oid, ref in (line.split(" ", 1) for line in lines)}

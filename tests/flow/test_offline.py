@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -36,6 +38,9 @@ def test_a_key_is_added_while_no_agent_runs_and_only_once(tmp_path: Path) -> Non
     again = agent(tmp_path / "data", "ssh-keys:add", "other", stdin=key)
     assert again.returncode == 1 and "admin" in again.stderr
     assert agent(tmp_path / "data", "ssh-keys:add", "other", stdin="nonsense").returncode == 1
+    with closing(sqlite3.connect(tmp_path / "data" / "pushboat.db")) as rows:
+        records = rows.execute("SELECT user, command, status FROM invocations").fetchall()
+    assert records == [("root", "ssh-keys:add", 0)]
 
 
 def test_a_database_without_its_key_file_stops_the_start(tmp_path: Path) -> None:

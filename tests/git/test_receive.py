@@ -182,6 +182,39 @@ def test_what_is_refused_after_git_took_it_is_put_back_and_told_as_refused(
     assert asyncio.run(repos.tip(APP, "main")) == old
 
 
+def test_a_repository_that_goes_while_a_push_is_settled_is_no_bug(tmp_path: Path) -> None:
+    client = Client(tmp_path / "client.git")
+    commit = client.commit({"a": "1"})
+    pack = client.git("pack-objects", "--stdout", "--revs", "-q", data=f"{commit}\n".encode())
+    terminal = FakeTerminal(packet(f"{NOTHING} {commit} refs/heads/main\0 report-status\n") + b"0000" + pack)
+
+    async def settle(commands: CommandList) -> None:
+        await GitRepos(tmp_path / "repos").remove(APP)
+        raise UserError("app.destroyed", "It was destroyed while you pushed.")
+
+    with pytest.raises(UserError, match="destroyed"):
+        push(asyncio.new_event_loop, tmp_path / "repos", terminal, settle=settle)
+    assert b"refused: app.destroyed" in terminal.out
+
+
+def test_a_push_that_cannot_be_put_back_is_refused_for_its_own_reason(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    client = Client(tmp_path / "client.git")
+    commit = client.commit({"a": "1"})
+    pack = client.git("pack-objects", "--stdout", "--revs", "-q", data=f"{commit}\n".encode())
+    terminal = FakeTerminal(packet(f"{NOTHING} {commit} refs/heads/main\0 report-status\n") + b"0000" + pack)
+
+    async def settle(commands: CommandList) -> None:
+        (tmp_path / "repos" / APP / "refs" / "heads" / "main.lock").touch()
+        raise UserError("disk.full", "The disk is full.")
+
+    with pytest.raises(UserError, match="The disk is full"):
+        push(asyncio.new_event_loop, tmp_path / "repos", terminal, settle=settle)
+    assert b"refused: disk.full" in terminal.out and b"ok refs" not in terminal.out
+    assert "push.not-put-back" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("factory", LOOPS)
 def test_the_client_is_told_only_after_the_push_was_settled(
     factory: Callable[[], asyncio.AbstractEventLoop], tmp_path: Path
