@@ -151,6 +151,8 @@ class ReplicaSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     one needs longer to come to a result. Checks of app.json have times of their own."""
     stop_seconds: Seconds = 30.0
     """From SIGTERM to SIGKILL."""
+    task_seconds: Seconds = 1800.0
+    """How long a task of a deploy (the Procfile's release) may take before it is ended, and the deploy with it."""
     drain_seconds: Seconds = 60.0
     """How long a replaced replica may go on with requests in flight and open sockets."""
     kept_releases: Count = 5

@@ -11,7 +11,7 @@ from typing import Any, Literal, Union
 
 import msgspec
 
-from proto.names import SERVER, AppId, DeployId, Fingerprint, ProcessType, ReplicaId
+from proto.names import SERVER, AppId, DeployId, Fingerprint, ProcessType, ReplicaId, TaskId
 
 Stage = Literal["source", "build", "release", "start", "checks", "switch", "agent"]
 """Where a deploy failed. ``agent``: our own mistake, see ``HandlerGaveUp``."""
@@ -112,6 +112,31 @@ class ReleaseCreated(Event, frozen=True, kw_only=True, tag="release.created"):
 
     deploy: DeployId
     release: int
+
+
+class TaskStarted(Event, frozen=True, kw_only=True, tag="task.started"):
+    """A task of a deploy is being started, which happens once; from here on it may have run.
+
+    Source: ``agent.lifecycle.tasks``.
+    """
+
+    deploy: DeployId
+    release: int
+    task: TaskId
+    kind: str
+
+
+class TaskEnded(Event, frozen=True, kw_only=True, tag="task.ended"):
+    """A task of a deploy has ended, or nobody will ever know how it did. Source: ``agent.lifecycle.tasks``."""
+
+    deploy: DeployId
+    release: int
+    task: TaskId
+    kind: str
+    exit_code: int | None = None
+    """`None`: it was not started, was stopped, or its end was not seen."""
+    reason: str | None = None
+    """Why it did not succeed, for people; `None`: it did."""
 
 
 class ReplicasReady(Event, frozen=True, kw_only=True, tag="replicas.ready"):

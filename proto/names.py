@@ -22,6 +22,10 @@ DeployId = NewType("DeployId", str)
 ReplicaId = NewType("ReplicaId", str)
 """Identifies one replica, from its planning to its removal: ``r`` and 11 characters of ``a-z2-7``."""
 
+TaskId = NewType("TaskId", ReplicaId)
+"""Identifies one task of one deploy: ``t`` and 11 characters of ``a-z2-7``. To those who run containers and keep logs a
+task is a replica that runs once, so they take its id as one."""
+
 ProcessType = NewType("ProcessType", str)
 """A line of the Procfile: ``web``, ``worker`` … See `process_type`."""
 

@@ -36,6 +36,7 @@ def make_shell(
         drain_seconds=settings.replicas.drain_seconds,
         repositories=str(settings.folder / "repos"),
         creates_apps=settings.git.creates_apps,
+        task_seconds=settings.replicas.task_seconds,
     )
     world = World(
         database=database,

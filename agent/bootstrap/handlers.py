@@ -16,13 +16,25 @@ from agent.handlers.logs import LogStreamer
 from agent.handlers.proxy import ProxyReconciler
 from agent.handlers.retirer import Retirer
 from agent.handlers.scheduler import RunDefaults, SchedulerReconciler
+from agent.handlers.tasks import Tasks
 from agent.ports.scheduler import Resources
 from agent.settings import Settings
 from agent.state.database import Database
 from agent.system import RandomIds, SystemClock
 from agent.vault import Vault
 
-HANDLERS = (Builder, Releaser, Undertaker, SchedulerReconciler, Checks, ProxyReconciler, Retirer, Janitor, LogStreamer)
+HANDLERS = (
+    Builder,
+    Releaser,
+    Undertaker,
+    Tasks,
+    SchedulerReconciler,
+    Checks,
+    ProxyReconciler,
+    Retirer,
+    Janitor,
+    LogStreamer,
+)
 """Every handler class. One that is not here gets no event."""
 
 
@@ -44,8 +56,9 @@ def make_handlers(on: Ground) -> Sequence[object]:
     return [
         on.streamer,
         _builder(on),
-        Releaser(on.database, transcripts=on.adapters.transcripts),
+        Releaser(on.database, transcripts=on.adapters.transcripts, ids=on.ids),
         Undertaker(on.database),
+        _tasks(on),
         _scheduler(on),
         _checks(on),
         _proxy(on),
@@ -68,8 +81,20 @@ def _builder(on: Ground) -> Builder:
     )
 
 
+def _tasks(on: Ground) -> Tasks:
+    return Tasks(
+        on.database,
+        scheduler=on.adapters.scheduler,
+        transcripts=on.adapters.transcripts,
+        logs=on.adapters.logs,
+        keeper=on.streamer,
+        clock=on.clock,
+        defaults=_defaults(on),
+        limit_seconds=on.settings.replicas.task_seconds,
+    )
+
+
 def _scheduler(on: Ground) -> SchedulerReconciler:
-    limits = on.settings.replicas
     return SchedulerReconciler(
         on.database,
         scheduler=on.adapters.scheduler,
@@ -78,11 +103,16 @@ def _scheduler(on: Ground) -> SchedulerReconciler:
         clock=on.clock,
         ids=on.ids,
         fingerprint=on.vault.fingerprint,
-        defaults=RunDefaults(
-            resources=Resources(memory_bytes=limits.memory_bytes, pids=limits.pids),
-            stop_seconds=limits.stop_seconds,
-            drain_seconds=limits.drain_seconds,
-        ),
+        defaults=_defaults(on),
+    )
+
+
+def _defaults(on: Ground) -> RunDefaults:
+    limits = on.settings.replicas
+    return RunDefaults(
+        resources=Resources(memory_bytes=limits.memory_bytes, pids=limits.pids),
+        stop_seconds=limits.stop_seconds,
+        drain_seconds=limits.drain_seconds,
     )
 
 

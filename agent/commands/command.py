@@ -82,6 +82,8 @@ class ServerFacts(msgspec.Struct, frozen=True, kw_only=True):
     """The folder that holds each app's repository under the app's id."""
     creates_apps: bool = True
     """Whether a push to an app that does not exist creates it."""
+    task_seconds: float = 1800.0
+    """Default of ``ps:set task-timeout-seconds``."""
 
 
 class World(msgspec.Struct, frozen=True, kw_only=True):

@@ -86,7 +86,10 @@ class DeployWatcher:
     async def _lines(self, row: Deploy) -> AsyncGenerator[str, None]:
         async def is_over() -> bool:
             now = await self._database.read.deploys.get(row.id)
-            return now is None or now.is_over
+            if now is None or now.status != "live":
+                return now is None or now.is_over
+            # It serves, and may have something to do still.
+            return all(task.ended_at for task in await self._database.read.tasks.of_deploy(row.id))
 
         follow = self._transcripts.follow(row.app, row.id, is_over=is_over)
         with self._nudging(row.app, row.id):

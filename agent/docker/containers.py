@@ -231,7 +231,7 @@ _HEALTH = re.compile(r"\((?:health: )?(starting|healthy|unhealthy)\)")
 
 
 def row_status(row: ContainerRow) -> ReplicaStatus | None:
-    """Return what a list tells of a replica, or `None` if the labels are not those of one.
+    """Return what a list tells of a replica or task, or `None` if the labels are not those of one.
 
     Exit code and health are read from the text for people, the same since engine 1.12; a list has no other form of
     them before API 1.52. What it cannot tell (OOM, restarts, times) is left at its default.
@@ -249,7 +249,7 @@ def row_status(row: ContainerRow) -> ReplicaStatus | None:
 
 
 def detail_status(detail: ContainerDetail) -> ReplicaStatus | None:
-    """Return all that there is to know of a replica, or `None` if the labels are not those of one."""
+    """Return all that there is to know of a replica or task, or `None` if the labels are not those of one."""
     state = detail.state
     status = _status(
         detail.config.labels or {},
@@ -281,7 +281,7 @@ def _status(
     exit_code: int | None,
 ) -> ReplicaStatus | None:
     number, release = found.get(labels.NUMBER, ""), found.get(labels.RELEASE, "")
-    if found.get(labels.KIND) != labels.REPLICA or not (number.isdecimal() and release.isdecimal()):
+    if found.get(labels.KIND) not in (labels.REPLICA, labels.TASK) or not (number.isdecimal() and release.isdecimal()):
         return None
     return ReplicaStatus(
         app=AppId(found.get(labels.APP_ID, "")),
@@ -300,5 +300,5 @@ def _status(
 
 
 def statuses(rows: Sequence[ContainerRow]) -> list[ReplicaStatus]:
-    """Return the status of each row that is a replica."""
+    """Return the status of each row that is a replica or a task."""
     return [status for row in rows if (status := row_status(row)) is not None]

@@ -10,11 +10,12 @@ import msgspec
 INSTANCE: Final = "com.pushboat.instance"
 """On every container, network and image of ours: whose it is."""
 KIND: Final = "com.pushboat.kind"
-"""`REPLICA` or `RUN`, on containers."""
+"""`REPLICA`, `TASK` or `RUN`, on containers."""
 APP_ID: Final = "com.pushboat.app-id"
 APP_NAME: Final = "com.pushboat.app-name"
 """As it was when the container was made; for people."""
 REPLICA_ID: Final = "com.pushboat.replica"
+"""On replicas and tasks: the id of its row."""
 PROCESS_TYPE: Final = "com.pushboat.process-type"
 NUMBER: Final = "com.pushboat.number"
 RELEASE: Final = "com.pushboat.release"
@@ -26,6 +27,7 @@ BRIDGE: Final = "com.pushboat.bridge"
 
 REPLICA: Final = "replica"
 RUN: Final = "run"
+TASK: Final = "task"
 
 
 def filters(labels: Mapping[str, str]) -> str:

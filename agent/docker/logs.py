@@ -54,7 +54,7 @@ class DockerLogs:
 
     async def follow(self, replica: ReplicaId, *, since: int) -> AsyncIterator[Sequence[RawLine]]:
         """See ``LogSource``."""
-        rows = await self._containers.find({labels.KIND: labels.REPLICA, labels.REPLICA_ID: replica})
+        rows = await self._containers.find({labels.REPLICA_ID: replica})
         if not rows:
             return
         container, resume, pause = rows[0].id, _Resume(since), PAUSE_SECONDS

@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from agent.docker import labels
-from agent.ports.scheduler import ContainerWish, OneOff, ReplicaWish
+from agent.ports.scheduler import ContainerWish, OneOff, ReplicaWish, TaskWish
 
 Body = dict[str, Any]
 """JSON of ``POST /containers/create`` (API 1.41 to 1.44)."""
@@ -44,7 +44,7 @@ LOG_FILES: Final = "3"
 
 
 def create_body(wish: ContainerWish, *, instance: str, network: str, is_tty: bool = False, term: str = "") -> Body:
-    """Return what creates the container of `wish`, a `ReplicaWish` or a `OneOff`.
+    """Return what creates the container of `wish`: a `ReplicaWish`, a `TaskWish` or a `OneOff`.
 
     `network`: the name of the shared bridge. `is_tty`, `term`: of the terminal that a one-off is attached to.
     """
@@ -67,8 +67,10 @@ def create_body(wish: ContainerWish, *, instance: str, network: str, is_tty: boo
     return body
 
 
-def container_name(wish: ReplicaWish) -> str:
-    """Return the name that people see: ``blog.web.1.v7``."""
+def container_name(wish: ReplicaWish | TaskWish) -> str:
+    """Return the name that people see: ``blog.web.1.v7``, ``blog.release.v7``."""
+    if isinstance(wish, TaskWish):
+        return f"{wish.app_name}.{wish.process}.v{wish.release}"
     return f"{wish.app_name}.{wish.process}.{wish.number}.v{wish.release}"
 
 
@@ -87,12 +89,14 @@ def _labels(wish: ContainerWish, *, instance: str) -> dict[str, str]:
             labels.NUMBER: str(wish.number),
             labels.FINGERPRINT: wish.fingerprint,
         }
+    if isinstance(wish, TaskWish):
+        return common | {labels.KIND: labels.TASK, labels.REPLICA_ID: wish.task, labels.NUMBER: "1"}
     assert isinstance(wish, OneOff)
     return common | {labels.KIND: labels.RUN, labels.ENTRY: wish.entry}
 
 
 def _host_config(wish: ContainerWish, *, network: str) -> Body:
-    is_replica = isinstance(wish, ReplicaWish)
+    is_one_off = isinstance(wish, OneOff)
     config: Body = {
         "NetworkMode": network,
         "IpcMode": "private",
@@ -104,9 +108,9 @@ def _host_config(wish: ContainerWish, *, network: str) -> Body:
         "PidsLimit": wish.resources.pids,
         "RestartPolicy": {"Name": "no"},
         # What a one-off prints goes to its terminal alone: nobody would look for a secret typed there in a log file.
-        "LogConfig": {"Type": "json-file", "Config": {"max-size": LOG_FILE_SIZE, "max-file": LOG_FILES}}
-        if is_replica
-        else {"Type": "none", "Config": {}},
+        "LogConfig": {"Type": "none", "Config": {}}
+        if is_one_off
+        else {"Type": "json-file", "Config": {"max-size": LOG_FILE_SIZE, "max-file": LOG_FILES}},
     }
     if wish.resources.memory_bytes:
         # The same number twice means no swap: a limit that swaps first makes the whole machine slow.

@@ -25,7 +25,7 @@ from agent.ports.world import Clock, Say, Stop
 from agent.state.apps import App
 from agent.state.database import Database
 from agent.state.deploys import Deploy
-from agent.state.plans import DEFAULT_PORT, Plan, ProcessPlan
+from agent.state.plans import DEFAULT_PORT, Plan, ProcessPlan, TaskPlan
 from proto.events import AppDestroyed, DeployAccepted, DeployCancelled, DeploySuperseded, Stage
 from proto.names import WEB, AppId, DeployId, ProcessType
 
@@ -135,7 +135,7 @@ class Builder:
         say(f"-----> Building {app.name} from {commit[:8]} with {builder.name}")
         for note in await tree.notes():
             say(f" !     {note}")
-        for note in (*app_json.notes, *_notes(procfile)):
+        for note in app_json.notes:
             say(f" !     {note}")
         request = BuildRequest(
             app=app.id,
@@ -198,7 +198,13 @@ def plan_of(info: ImageInfo, *, procfile: Procfile | None, app_json: AppJson) ->
         has_healthcheck=info.has_healthcheck,
         health_seconds=info.health_seconds,
         formation={process: count for process, count in app_json.quantities.items() if process in commands},
+        tasks=_tasks(procfile),
     )
+
+
+def _tasks(procfile: Procfile | None) -> tuple[TaskPlan, ...]:
+    """Return what a deploy runs once, in this order."""
+    return (TaskPlan("release", procfile.release),) if procfile and procfile.release else ()
 
 
 async def _read_procfile(tree: SourceTree, options: BuildOptions) -> Procfile | None:
@@ -209,12 +215,6 @@ async def _read_procfile(tree: SourceTree, options: BuildOptions) -> Procfile | 
 async def _read_app_json(tree: SourceTree, options: BuildOptions) -> AppJson:
     content = await tree.read(_inside(options, "app.json"))
     return AppJson() if content is None else parse_app_json(content)
-
-
-def _notes(procfile: Procfile | None) -> Sequence[str]:
-    if procfile is None or procfile.release is None:
-        return ()
-    return ("The Procfile's release task is not run yet; run it by hand after the deploy: run -- <command>",)
 
 
 def _inside(options: BuildOptions, name: str) -> str:

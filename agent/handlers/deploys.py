@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from agent.bus.subscriptions import on
 from agent.errors import Retry
-from agent.lifecycle import deploys
+from agent.lifecycle import deploys, tasks
 from agent.ports.logs import Transcripts
+from agent.ports.world import Ids
 from agent.state.database import Database
 from proto.events import HandlerGaveUp, ImageBuilt
 
@@ -16,16 +17,17 @@ SWITCH_WAIT_SECONDS = 0.2
 class Releaser:
     """Makes a release of each deploy that has its image."""
 
-    def __init__(self, database: Database, *, transcripts: Transcripts) -> None:
+    def __init__(self, database: Database, *, transcripts: Transcripts, ids: Ids) -> None:
         self._database = database
         self._transcripts = transcripts
+        self._ids = ids
 
     @on(ImageBuilt, name="deploys.release", limit=50, tries=5)
     async def release(self, event: ImageBuilt) -> None:
         """Fix image, config and process table as one release, unless another deploy is just being switched to."""
         async with self._database.transaction() as tx:
             switching = await tx.deploys.switching(event.app)
-            release = None if switching else await deploys.create_release(tx, deploy=event.deploy)
+            release = None if switching else await deploys.create_release(tx, deploy=event.deploy, new_id=self._ids.new)
         if switching:
             raise Retry("an older deploy is being switched to", after=SWITCH_WAIT_SECONDS)
         if release:
@@ -46,4 +48,5 @@ class Undertaker:
         async with self._database.transaction() as tx:
             if deploy := await tx.deploys.get(event.deploy):
                 reason = f"Pushboat itself failed ({event.handler}, event {event.event_id}). See the agent's log."
+                await tasks.abandon(tx, deploy=deploy)
                 await deploys.fail(tx, deploy=deploy, stage="agent", reason=reason)

@@ -1,4 +1,4 @@
-"""Follows every replica's output, from its first byte to its last, into the log store.
+"""Follows the output of every replica and task, from its first byte to its last, into the log store.
 
 One task per container that there is. Where a follow begins is the store's word (`Position`), so neither an agent that
 was killed nor an engine that was gone costs a gap or a double; what the engine has rotated away meanwhile is marked
@@ -23,7 +23,7 @@ from agent.ports.logs import MAX_LINE, SLOT_NS, LogLine, LogSource, LogStore, Po
 from agent.ports.scheduler import ReplicaStatus, Scheduler
 from agent.ports.world import Clock
 from agent.state.database import Database
-from proto.events import DeployLive, ReplicaLost, ReplicasDraining, ReplicasStarted
+from proto.events import DeployLive, ReplicaLost, ReplicasDraining, ReplicasStarted, TaskStarted
 from proto.names import AppId, ReplicaId
 
 log = structlog.get_logger(__name__)
@@ -70,14 +70,14 @@ class LogStreamer:
             finally:
                 self._has_group.clear()
 
-    @reconciles(ReplicasStarted, ReplicaLost, ReplicasDraining, DeployLive, name="logs.follow", limit=8)
+    @reconciles(ReplicasStarted, ReplicaLost, ReplicasDraining, DeployLive, TaskStarted, name="logs.follow", limit=8)
     async def follow(self, app: AppId) -> None:
         """See to it that each of the app's containers has a follower."""
         rows = await self._database.read.replicas.of_app(app)
-        await self._store.retain(app, [row.id for row in rows])
-        for row in rows:
-            if row.container is not None:
-                await self._follower(app, row.id)
+        tasks = await self._database.read.tasks.started(app)
+        await self._store.retain(app, [*(row.id for row in rows), *(task.id for task in tasks)])
+        for replica in [*(row.id for row in rows if row.container is not None), *(task.id for task in tasks)]:
+            await self._follower(app, replica)
 
     @on(ReplicaLost, name="logs.note-loss", limit=8)
     async def note_loss(self, event: ReplicaLost) -> None:

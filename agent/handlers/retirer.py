@@ -64,10 +64,10 @@ class Retirer:
 
     @surveys
     async def survey(self) -> Sequence[AppId]:
-        """Return the apps with replicas to end; end containers that no row names at once."""
+        """Return the apps with replicas to end; end containers that no row names, or one of a task that has ended."""
         statuses = await self._scheduler.survey()
         rows = await self._database.read.replicas.all()
-        known = {row.id for row in rows}
+        known = {row.id for row in rows} | {task.id for task in await self._database.read.tasks.unfinished()}
         for status in statuses:
             # A row is made before its container and deleted after it, so nothing can want this one.
             if status.replica not in known:

@@ -36,6 +36,7 @@ from proto.events import (
     ReleaseCreated,
     ReplicaLost,
     ScaleChanged,
+    TaskEnded,
 )
 from proto.names import AppId
 
@@ -88,6 +89,7 @@ class SchedulerReconciler:
 
     @reconciles(
         ReleaseCreated,
+        TaskEnded,
         DeployLive,
         DeployFailed,
         DeployCancelled,
@@ -170,7 +172,7 @@ class SchedulerReconciler:
             await self._cannot_start(due, deploy, str(error))
             return
         except Unavailable as error:
-            is_hopeless = self._clock.now() - release.created_at > PATIENCE_SECONDS
+            is_hopeless = self._clock.now() - await self._startable_since(release) > PATIENCE_SECONDS
             if error.code != MISSING_IMAGE and not (deploy and is_hopeless):
                 if deploy:
                     self._transcripts.say(app.id, deploy.id, f" !     {error.message} Trying again.")
@@ -178,6 +180,11 @@ class SchedulerReconciler:
             await self._cannot_start(due, deploy, f"{error.message} {error.hint}")
             return
         await self._note_started(app, statuses)
+
+    async def _startable_since(self, release: Release) -> float:
+        """Return since when its replicas may start: its tasks come first, and may take long."""
+        tasks = await self._database.read.tasks.of_deploy(release.deploy)
+        return max([release.created_at, *(task.ended_at for task in tasks if task.ended_at)])
 
     async def _note_started(self, app: App, statuses: Sequence[ReplicaStatus]) -> None:
         """Note what was started. One that has ended already goes to its check too, which tells why and decides."""

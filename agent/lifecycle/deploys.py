@@ -1,9 +1,10 @@
 """The moves of a deploy, from accepted to its one outcome.
 
-    accepted -> building -> built -> starting -> switching -> live
-        \\__________\\_________\\__________\\-> cancelled, superseded
-         \\__________\\_________\\__________\\___________\\-> failed
+    accepted -> building -> built -> releasing -> starting -> switching -> live
+        \\__________\\_________\\__________\\___________\\-> cancelled, superseded
+         \\__________\\_________\\__________\\___________\\___________\\-> failed
 
+A deploy without tasks before its replicas is never ``releasing``.
 Each move is one guarded UPDATE and emits once; a second attempt at the same move changes nothing and says so.
 """
 
@@ -12,13 +13,14 @@ from __future__ import annotations
 from typing import Literal
 
 from agent.errors import UserError
-from agent.lifecycle import replicas
+from agent.lifecycle import replicas, tasks
 from agent.state.apps import App
 from agent.state.database import Tables, Transaction
 from agent.state.deploys import BEFORE_SWITCH, Deploy, Kind
 from agent.state.plans import Plan
 from agent.state.releases import Release
 from agent.state.replicas import Replica
+from agent.state.tasks import Task
 from proto.events import (
     DeployAccepted,
     DeployCancelled,
@@ -57,14 +59,15 @@ async def accept(
     """Take on a deploy and return it; older ones of the app that have not switched are superseded.
 
     A config change or restart while a build is under way needs no deploy of its own: that build's release takes
-    the draft as it is then, so that deploy is returned.
+    the draft as it is then, so that deploy is returned. So is one whose tasks run, for a restart: its replicas are
+    started anew in any case, and must not be before these tasks have succeeded.
 
     Raises:
         UserError: ``deploy.nothing-deployed`` (config, restart), ``release.not-found`` or ``release.image-gone``
             (rollback).
     """
     under_way = await tx.deploys.under_way(app)
-    if kind in ("config", "restart") and under_way and under_way[-1].status in BEFORE_RELEASE:
+    if under_way and _takes_along(under_way[-1], kind=kind):
         return under_way[-1]
     base = None if kind in _BUILDS else await _base(tx, app=app, kind=kind, from_release=from_release)
     await tx.deploys.add(
@@ -101,9 +104,12 @@ async def built(tx: Transaction, *, app: AppId, deploy: DeployId, image: str, pl
     return True
 
 
-async def create_release(tx: Transaction, *, deploy: DeployId) -> Release | None:
-    """Fix image, config and process table as the app's next release. Return `None` unless the deploy was just built."""
-    if not await tx.deploys.move(deploy, old=("built",), new="starting"):
+async def create_release(tx: Transaction, *, deploy: DeployId, new_id: tasks.NewId) -> Release | None:
+    """Fix image, config and process table as the app's next release, and plan its tasks.
+
+    Return `None` unless the deploy was just built.
+    """
+    if not await tx.deploys.move(deploy, old=("built",), new="releasing"):
         return None
     row = await _get(tx, deploy)
     assert row.plan is not None and row.image is not None
@@ -128,8 +134,29 @@ async def create_release(tx: Transaction, *, deploy: DeployId) -> Release | None
     await tx.releases.add(release)
     await tx.deploys.set_release(deploy, release=release.version)
     await _set_scale(tx, release)
+    app = await tx.apps.get(row.app)
+    due = tasks.due(release.plan, kind=row.kind, is_first=app is not None and app.live_release is None)
+    if not await tasks.plan(tx, deploy=row, release=release.version, tasks=due, new_id=new_id):
+        await tx.deploys.move(deploy, old=("releasing",), new="starting")
     await tx.emit(ReleaseCreated(app=row.app, deploy=deploy, release=release.version))
     return release
+
+
+async def task_ended(tx: Transaction, *, task: Task, exit_code: int | None = None, reason: str | None = None) -> bool:
+    """Note how a task ended, and what follows for its deploy; `reason` is `None` if it succeeded.
+
+    After the last one that comes before the replicas, these may start; one of those that fails ends the deploy.
+    Return false if its end was noted before.
+    """
+    if not await tasks.ended(tx, task=task, exit_code=exit_code, reason=reason):
+        return False
+    if task.kind not in tasks.BEFORE:
+        return True
+    if reason is not None:
+        await fail(tx, deploy=await _get(tx, task.deploy), stage="release", reason=reason)
+    elif all(other.ended_at for other in await tx.tasks.of_deploy(task.deploy) if other.kind in tasks.BEFORE):
+        await tx.deploys.move(task.deploy, old=("releasing",), new="starting")
+    return True
 
 
 async def ready(tx: Transaction, *, deploy: Deploy) -> bool:
@@ -240,6 +267,12 @@ async def _base(tx: Transaction, *, app: AppId, kind: Kind, from_release: int | 
     return release
 
 
+def _takes_along(under_way: Deploy, *, kind: Kind) -> bool:
+    if kind == "restart":
+        return under_way.status in (*BEFORE_RELEASE, "releasing")
+    return kind == "config" and under_way.status in BEFORE_RELEASE
+
+
 async def _supersede(tx: Transaction, *, older: Deploy, newer: DeployId) -> None:
     if await tx.deploys.move(older.id, old=BEFORE_SWITCH, new="superseded", at=tx.now):
         await tx.emit(DeploySuperseded(app=older.app, deploy=older.id, newer=newer))
@@ -247,7 +280,8 @@ async def _supersede(tx: Transaction, *, older: Deploy, newer: DeployId) -> None
 
 
 async def _drop_candidate(tx: Transaction, deploy: Deploy) -> None:
-    """Want none of the deploy's replicas any more. Unless it was being switched to they never had traffic."""
+    """Want no task and no replica of the deploy any more. Unless it was being switched to they never had traffic."""
+    await tasks.drop(tx, deploy=deploy)
     patience = SWITCHED_DRAIN_SECONDS if deploy.status == "switching" else 0.0
     surplus: list[Replica] = []
     if deploy.release is not None:

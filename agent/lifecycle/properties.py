@@ -20,6 +20,9 @@ from proto.names import AppId, is_config_key
 
 log = structlog.get_logger(__name__)
 
+MAX_TASK_SECONDS = 86_400
+"""A day. A migration that takes longer does not belong into a deploy."""
+
 MAX_STOP_SECONDS = 3_600
 """An hour. Longer grace than this is a typing error, and holds up every deploy."""
 
@@ -93,6 +96,12 @@ def _seconds(value: str) -> str:
     return str(int(value))
 
 
+def _task_seconds(value: str) -> str:
+    if not (value.isascii() and value.isdigit() and 1 <= int(value[:6]) <= MAX_TASK_SECONDS and len(value) <= 6):
+        raise ValueError(f"a number of seconds from 1 to {MAX_TASK_SECONDS}")
+    return str(int(value))
+
+
 def _balance(value: str) -> str:
     if value not in ("roundrobin", "leastconn"):
         raise ValueError("roundrobin or leastconn")
@@ -143,6 +152,12 @@ PROPERTIES: dict[str, Property] = {
             help="How long a process may take to end after SIGTERM, before it is killed.",
             check=_seconds,
             default="30",
+        ),
+        Property(
+            name="ps.task-timeout-seconds",
+            help="How long a task of a deploy, such as the Procfile's release, may take before it is ended.",
+            check=_task_seconds,
+            default="1800",
         ),
         Property(
             name="checks.wait-to-retire",

@@ -86,7 +86,8 @@ async def generations(tables: Tables, app: AppId) -> list[Release]:
         return []
     versions = [] if row.is_stopped or row.live_release is None else [row.live_release]
     candidate = await tables.deploys.candidate(app)
-    if candidate and candidate.release and candidate.release not in versions:
+    is_due = candidate is not None and candidate.status != "releasing"
+    if candidate and is_due and candidate.release and candidate.release not in versions:
         versions.append(candidate.release)
     found = [await tables.releases.get(app, version) for version in versions]
     return [release for release in found if release is not None]

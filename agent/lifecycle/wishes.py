@@ -1,4 +1,4 @@
-"""What a replica or a one-off is made from: pure functions from a release, its config and a row to a wish.
+"""What a replica, a task or a one-off is made from: pure functions from a release, its config and a row to a wish.
 
 The fingerprint covers what a replica cannot change without being another one: its image, command, environment and
 address. Limits and grace times are left out, since setting them must not restart what runs.
@@ -13,11 +13,12 @@ from collections.abc import Callable, Mapping
 import msgspec
 
 from agent.manifests.procfile import argv
-from agent.ports.scheduler import ReplicaWish, Resources
+from agent.ports.scheduler import ReplicaWish, Resources, TaskWish
 from agent.state.apps import App
 from agent.state.plans import Plan
 from agent.state.releases import Release
 from agent.state.replicas import Replica
+from agent.state.tasks import Task
 from proto.names import WEB, ProcessType
 
 REVISION_VARIABLE = "GIT_REV"
@@ -68,6 +69,39 @@ def replica_wish(
         bridge=replica.bridge,
         address=replica.address,
         fingerprint=fingerprint(canonical),
+    )
+
+
+def task_wish(
+    *,
+    app: App,
+    release: Release,
+    config: Mapping[str, str],
+    task: Task,
+    resources: Resources,
+    stop_seconds: float,
+    revision_variable: str,
+) -> TaskWish:
+    """Return what the container of a task should be: the release's image and config, and the task's command."""
+    env = environment(
+        config,
+        process=task.process,
+        label=f"{task.kind}.1",
+        port=0,
+        commit=release.commit_id,
+        revision_variable=revision_variable,
+    )
+    return TaskWish(
+        app=app.id,
+        app_name=app.name,
+        process=task.process,
+        release=release.version,
+        image=release.image,
+        command=command_words(task.command, env=env, has_entrypoint=release.plan.has_entrypoint),
+        env=env,
+        resources=resources,
+        stop_seconds=stop_seconds,
+        task=task.id,
     )
 
 

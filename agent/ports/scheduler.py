@@ -9,7 +9,7 @@ import msgspec
 
 from agent.ports.session import Terminal
 from agent.ports.world import Say
-from proto.names import AppId, ProcessType, ReplicaId
+from proto.names import AppId, ProcessType, ReplicaId, TaskId
 
 Phase = Literal["created", "running", "restarting", "exited"]
 Health = Literal["none", "starting", "healthy", "unhealthy"]
@@ -26,7 +26,7 @@ class Resources(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ContainerWish(msgspec.Struct, frozen=True, kw_only=True):
-    """What every container of ours is made from, replica or one-off."""
+    """What every container of ours is made from: replica, task or one-off."""
 
     app: AppId
     app_name: str
@@ -57,8 +57,14 @@ class ReplicaWish(ContainerWish, frozen=True, kw_only=True):
     """HMAC of the canonical wish, hex. Put on the container as a label, and compared; equal means nothing to do."""
 
 
+class TaskWish(ContainerWish, frozen=True, kw_only=True):
+    """A command of a deploy, to be run once in its release's image. Its process is the task's kind."""
+
+    task: TaskId
+
+
 class ReplicaStatus(msgspec.Struct, frozen=True, kw_only=True):
-    """What is, of one replica."""
+    """What is, of one replica or task."""
 
     app: AppId
     replica: ReplicaId
@@ -74,7 +80,7 @@ class ReplicaStatus(msgspec.Struct, frozen=True, kw_only=True):
     address: str = ""
     """Where other programs on this machine reach it."""
     exit_code: int | None = None
-    """Of the last run, if it ended."""
+    """Of the last run, if it ended. Of a task this is the one run that there was."""
     is_oom_killed: bool = False
     restarts: int = 0
     """How often the engine restarted it by itself."""
@@ -119,11 +125,11 @@ class Scheduler(Protocol):
         ...
 
     async def survey(self) -> Sequence[ReplicaStatus]:
-        """Return every replica container of this instance, of all apps, in one look at the engine."""
+        """Return every replica and task container of this instance, of all apps, in one look at the engine."""
         ...
 
     async def look(self, replica: ReplicaId) -> ReplicaStatus | None:
-        """Return one replica with all that only a close look tells (exit code, OOM, health), or `None`."""
+        """Return one replica or task with all that only a close look tells (exit code, OOM, health), or `None`."""
         ...
 
     async def entrust(self, replica: ReplicaId) -> None:
@@ -134,7 +140,10 @@ class Scheduler(Protocol):
         ...
 
     async def stop(self, replica: ReplicaId, *, seconds: float) -> None:
-        """SIGTERM, and SIGKILL after `seconds`; return when it has ended. It will not be restarted. Gone is fine."""
+        """SIGTERM, and SIGKILL after `seconds`; return when it has ended. It will not be restarted. Gone is fine.
+
+        For replicas and tasks, as is `remove`.
+        """
         ...
 
     async def remove(self, replica: ReplicaId) -> None:
@@ -143,6 +152,32 @@ class Scheduler(Protocol):
 
     async def release(self, app: AppId) -> None:
         """Remove what a destroyed app left: containers, its own networks. Repeating is harmless."""
+        ...
+
+    async def prepare(self, wish: TaskWish) -> None:
+        """Make the container of a task, and do not start it. Repeating is harmless: there is never a second one.
+
+        Raises:
+            StartFailed: it can never be made as wished.
+            Unavailable: the engine does not answer, or the image is missing (``image.missing``).
+        """
+        ...
+
+    async def begin(self, task: TaskId) -> None:
+        """Start the container of a task. To be called once in a task's life: a second call could run it again.
+
+        Raises:
+            StartFailed: it was not started, and never will be. Also if it has gone.
+            Unavailable: nobody knows whether it was started; `look` may tell.
+        """
+        ...
+
+    async def wait(self, task: TaskId) -> None:
+        """Return once the container of a task does not run, or has gone. Has no deadline.
+
+        Raises:
+            Unavailable: the engine went away meanwhile.
+        """
         ...
 
     async def run(self, one_off: OneOff, terminal: Terminal) -> int:

@@ -22,13 +22,14 @@ from agent.docker.networks import Networks
 from agent.docker.spec import container_name, create_body
 from agent.errors import Unavailable, UserError
 from agent.ports.addresses import Bridges
-from agent.ports.scheduler import Notify, OneOff, ReplicaStatus, ReplicaWish, StartFailed
+from agent.ports.scheduler import Notify, OneOff, ReplicaStatus, ReplicaWish, StartFailed, TaskWish
 from agent.ports.session import Terminal
 from agent.ports.world import Say
 from agent.schedulers import inspection
 from agent.schedulers.failures import not_started
 from agent.schedulers.oneoffs import OneOffs
-from proto.names import AppId, ReplicaId
+from agent.schedulers.tasks import Tasks
+from proto.names import AppId, ReplicaId, TaskId
 
 log = structlog.get_logger(__name__)
 
@@ -51,6 +52,7 @@ class DockerScheduler:
         self._containers = Containers(engine)
         self._networks = Networks(engine, bridges=bridges)
         self._one_offs = OneOffs(engine, networks=self._networks)
+        self._tasks = Tasks(engine, networks=self._networks)
         self._starts = asyncio.Semaphore(starts_at_once)
         self._build_bridge = build_bridge
 
@@ -70,7 +72,7 @@ class DockerScheduler:
 
     async def survey(self) -> Sequence[ReplicaStatus]:
         """See ``Scheduler``. One call; exit codes and health included, OOM kills, restarts and times not."""
-        return statuses(await self._containers.find({labels.KIND: labels.REPLICA}))
+        return statuses(await self._containers.find({}))
 
     async def look(self, replica: ReplicaId) -> ReplicaStatus | None:
         """See ``Scheduler``."""
@@ -102,6 +104,18 @@ class DockerScheduler:
         """See ``Scheduler``. The shared bridges stay: they are nobody's own."""
         for row in await self._containers.find({labels.APP_ID: app}):
             await self._containers.remove(row.id)
+
+    async def prepare(self, wish: TaskWish) -> None:
+        """See ``Scheduler``."""
+        await self._tasks.prepare(wish)
+
+    async def begin(self, task: TaskId) -> None:
+        """See ``Scheduler``."""
+        await self._tasks.begin(task)
+
+    async def wait(self, task: TaskId) -> None:
+        """See ``Scheduler``."""
+        await self._tasks.wait(task)
 
     async def run(self, one_off: OneOff, terminal: Terminal) -> int:
         """See ``Scheduler``."""
@@ -139,7 +153,8 @@ class DockerScheduler:
         return await self._containers.find({labels.KIND: labels.REPLICA, labels.APP_ID: app})
 
     async def _of_replica(self, replica: ReplicaId) -> list[ContainerRow]:
-        return await self._containers.find({labels.KIND: labels.REPLICA, labels.REPLICA_ID: replica})
+        # Of whichever kind: the ids of replicas and tasks differ.
+        return await self._containers.find({labels.REPLICA_ID: replica})
 
     async def _make_true(self, wish: ReplicaWish, found: Sequence[ContainerRow], say: Say) -> None:
         """See to it that one running container fulfils `wish`, out of what the app has."""

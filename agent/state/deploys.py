@@ -12,9 +12,20 @@ from agent.state.sql import Sql
 from proto.names import AppId, DeployId
 
 Kind = Literal["push", "rebuild", "image", "config", "restart", "rollback"]
-Status = Literal["accepted", "building", "built", "starting", "switching", "live", "failed", "cancelled", "superseded"]
+Status = Literal[
+    "accepted",
+    "building",
+    "built",
+    "releasing",
+    "starting",
+    "switching",
+    "live",
+    "failed",
+    "cancelled",
+    "superseded",
+]
 
-BEFORE_SWITCH: tuple[Status, ...] = ("accepted", "building", "built", "starting")
+BEFORE_SWITCH: tuple[Status, ...] = ("accepted", "building", "built", "releasing", "starting")
 """While a deploy is in one of these it can be cancelled or superseded."""
 
 _COLUMNS = (
@@ -94,9 +105,13 @@ class Deploys:
         return await self._one("WHERE app = ? AND status = 'switching' AND ended_at IS NULL", app)
 
     async def candidate(self, app: AppId) -> Deploy | None:
-        """Return the deploy whose release runs beside the live one, or `None`. There is at most one."""
+        """Return the deploy whose release is to take the place of the live one, or `None`. There is at most one.
+
+        While it is ``releasing`` its tasks run, and none of its replicas should yet.
+        """
         return await self._one(
-            "WHERE app = ? AND status IN ('starting', 'switching') AND ended_at IS NULL ORDER BY number DESC LIMIT 1",
+            "WHERE app = ? AND status IN ('releasing', 'starting', 'switching') AND ended_at IS NULL"
+            " ORDER BY number DESC LIMIT 1",
             app,
         )
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import msgspec
 
 from agent.ports.scheduler import CheckSpec
@@ -9,6 +11,18 @@ from proto.names import ProcessType
 
 DEFAULT_PORT = 5000
 """Where a web process is expected to listen when neither config nor image says otherwise, as Dokku has it."""
+
+
+TaskKind = Literal["predeploy", "release", "setup", "postdeploy"]
+"""Of a task. ``setup`` is what app.json calls ``scripts.postdeploy``: once in an app's life."""
+
+
+class TaskPlan(msgspec.Struct, frozen=True):
+    """A command that a deploy runs once."""
+
+    kind: TaskKind
+    command: str
+    """A line as a Procfile has them."""
 
 
 class ProcessPlan(msgspec.Struct, frozen=True, kw_only=True):
@@ -33,6 +47,9 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     """How long the image's HEALTHCHECK may take to come to a result."""
     formation: dict[str, int] = {}
     """Quantities from ``app.json``. A type that is named here cannot be scaled by hand."""
+
+    tasks: tuple[TaskPlan, ...] = ()
+    """What is run once by a deploy, in this order."""
 
     def process(self, name: ProcessType) -> ProcessPlan | None:
         """Return the plan of one process type, or `None`."""

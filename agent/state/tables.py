@@ -16,6 +16,7 @@ from agent.state.properties import Properties
 from agent.state.releases import Releases
 from agent.state.replicas import Replicas
 from agent.state.sql import Sql
+from agent.state.tasks import Tasks
 from agent.vault import Vault
 
 
@@ -35,3 +36,4 @@ class Tables:
         self.replicas = Replicas(sql)
         self.scales = Scales(sql)
         self.server = Server(sql)
+        self.tasks = Tasks(sql)

@@ -12,9 +12,9 @@ import pytest
 
 from agent.docker import firewall
 from agent.errors import Unavailable, UserError
-from agent.ports.scheduler import OneOff, ReplicaStatus, ReplicaWish, Scheduler, StartFailed
+from agent.ports.scheduler import OneOff, ReplicaStatus, ReplicaWish, Scheduler, StartFailed, TaskWish
 from agent.schedulers.docker import DockerScheduler
-from proto.names import AppId, ReplicaId
+from proto.names import AppId, ReplicaId, TaskId
 from tests.fakes.scheduler import FakeScheduler
 from tests.fakes.terminal import FakeTerminal
 from tests.support.docker import Corner, corner, token, until
@@ -32,6 +32,10 @@ class Stage(Protocol):
 
     def one_off(self, *command: str) -> OneOff:
         """Return a one-off."""
+        ...
+
+    def task(self, *command: str) -> TaskWish:
+        """Return a task of its own."""
         ...
 
     async def end(self, replica: ReplicaId) -> None:
@@ -84,6 +88,14 @@ class FakeStage:
         fields = msgspec.to_builtins(self.wish(*command)) | {"name": "blog.run.x", "entry": token("e")}
         return msgspec.convert(fields, OneOff)
 
+    def task(self, *command: str) -> TaskWish:
+        # The fake runs nothing: a task ends at once with the status that its command names, or sleeps until stopped.
+        status = command[-1].rpartition(" ")[2]
+        self._fake.are_tasks_held = command[0] == "sleep"
+        self._fake.task_exits["release"] = int(status)
+        fields = msgspec.to_builtins(self.wish(*command)) | {"task": token("t"), "process": "release"}
+        return msgspec.convert(fields, TaskWish)
+
     async def end(self, replica: ReplicaId) -> None:
         self._fake.exit(replica, code=137)
 
@@ -111,6 +123,9 @@ class DockerStage:
 
     def one_off(self, *command: str) -> OneOff:
         return self._corner.one_off(*command)
+
+    def task(self, *command: str) -> TaskWish:
+        return self._corner.task(*command)
 
     async def end(self, replica: ReplicaId) -> None:
         await self._corner.kill(replica)
@@ -282,6 +297,48 @@ async def test_a_one_off_gives_its_exit_status_and_leaves_nothing(stage: Stage) 
     terminal.type(b"")
     assert await stage.scheduler.run(stage.one_off("sh", "-c", "exit 3"), terminal) == 3
     assert list(await stage.scheduler.survey()) == []
+
+
+async def test_a_task_runs_when_it_is_begun_and_tells_how_it_ended(stage: Stage) -> None:
+    wish = stage.task("sh", "-c", "exit 3")
+    for _ in range(2):
+        await stage.scheduler.prepare(wish)
+    (made,) = await stage.scheduler.survey()
+    assert (made.replica, made.app, made.process, made.release) == (wish.task, stage.app, "release", wish.release)
+    assert (made.phase, made.exit_code, made.name) == ("created", None, f"{wish.app_name}.release.v{wish.release}")
+    await stage.scheduler.begin(wish.task)
+    await stage.scheduler.wait(wish.task)
+    ended = await stage.scheduler.look(wish.task)
+    assert ended is not None and (ended.phase, ended.exit_code) == ("exited", 3)
+    await stage.scheduler.prepare(wish)
+    again = await stage.scheduler.look(wish.task)
+    assert again is not None and again.container == ended.container and again.phase == "exited"
+    await stage.scheduler.remove(wish.task)
+    assert await stage.scheduler.look(wish.task) is None
+    await stage.scheduler.wait(wish.task)
+
+
+async def test_a_task_can_be_stopped_and_is_no_replica(stage: Stage) -> None:
+    wish, replica = stage.task("sleep", "1000"), stage.wish()
+    await stage.scheduler.prepare(wish)
+    await stage.scheduler.begin(wish.task)
+    await stage.scheduler.converge(stage.app, [replica], say)
+    assert len(await stage.scheduler.describe(stage.app)) >= 1
+    await stage.scheduler.stop(wish.task, seconds=1)
+    await stage.scheduler.wait(wish.task)
+    ended = await stage.scheduler.look(wish.task)
+    assert ended is not None and ended.phase == "exited" and ended.exit_code
+    await stage.scheduler.release(stage.app)
+    assert list(await stage.scheduler.survey()) == []
+
+
+async def test_a_task_that_is_not_there_cannot_be_begun(stage: Stage) -> None:
+    with pytest.raises(StartFailed):
+        await stage.scheduler.begin(TaskId(ReplicaId(token("t"))))
+    bad = msgspec.structs.replace(stage.task("sh", "-c", "exit 0"), image=await stage.broken_image())
+    with pytest.raises(StartFailed):
+        await stage.scheduler.prepare(bad)
+        await stage.scheduler.begin(bad.task)
 
 
 async def test_nobody_enters_what_does_not_run(stage: Stage) -> None:

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from agent.docker import labels
 from agent.docker.spec import Body, Disallowed, check_body, container_name, create_body
-from agent.ports.scheduler import ContainerWish, OneOff, ReplicaWish, Resources
-from proto.names import AppId, ProcessType, ReplicaId
+from agent.ports.scheduler import ContainerWish, OneOff, ReplicaWish, Resources, TaskWish
+from proto.names import AppId, ProcessType, ReplicaId, TaskId
 
 INSTANCE = "i23456789abc"
 NETWORK = f"pushboat-{INSTANCE}-0"
@@ -74,6 +74,35 @@ def test_a_replica_has_its_address_its_labels_and_a_restart_policy() -> None:
     assert body["Env"] == ["PORT=5000"]
     assert "Cmd" not in body
     assert container_name(replica()) == "blog.web.2.v7"
+
+
+def test_a_task_has_its_labels_keeps_its_log_and_is_not_attached() -> None:
+    wish = TaskWish(
+        app=AppId("aaaaaaaaaaaa"),
+        app_name="blog",
+        process=ProcessType("release"),
+        release=7,
+        image=IMAGE,
+        command=("./migrate",),
+        env={},
+        task=TaskId(ReplicaId("taaaaaaaaaaa")),
+    )
+    body = body_of(wish)
+    assert body["Labels"] == {
+        "com.pushboat.instance": INSTANCE,
+        "com.pushboat.kind": "task",
+        "com.pushboat.app-id": "aaaaaaaaaaaa",
+        "com.pushboat.app-name": "blog",
+        "com.pushboat.replica": "taaaaaaaaaaa",
+        "com.pushboat.process-type": "release",
+        "com.pushboat.number": "1",
+        "com.pushboat.release": "7",
+    }
+    assert body["Cmd"] == ["./migrate"] and "AttachStdin" not in body
+    assert body["HostConfig"]["LogConfig"]["Type"] == "json-file"
+    assert body["HostConfig"]["RestartPolicy"] == {"Name": "no"}
+    assert container_name(wish) == "blog.release.v7"
+    check_body(body, instance=INSTANCE)
 
 
 def test_a_one_off_is_attached_is_not_restarted_and_leaves_no_log() -> None:

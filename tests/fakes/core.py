@@ -16,6 +16,7 @@ from agent.handlers.janitor import Janitor
 from agent.handlers.proxy import ProxyReconciler
 from agent.handlers.retirer import Retirer
 from agent.handlers.scheduler import RunDefaults, SchedulerReconciler
+from agent.handlers.tasks import Tasks
 from agent.lifecycle import apps, deploys, domains
 from agent.ports.addresses import Bridges
 from agent.ports.scheduler import Resources
@@ -36,7 +37,7 @@ from tests.fakes.world import FakeClock, SeededIds
 Reach = Callable[[Any], Any]
 """Stands between the core and one of its ports."""
 
-HANDLERS = (Builder, Releaser, Undertaker, SchedulerReconciler, Checks, ProxyReconciler, Retirer, Janitor)
+HANDLERS = (Builder, Releaser, Undertaker, Tasks, SchedulerReconciler, Checks, ProxyReconciler, Retirer, Janitor)
 
 
 class World:
@@ -134,8 +135,18 @@ class Core:
                 timeout_seconds=60.0,
                 clock=clock,
             ),
-            Releaser(database, transcripts=transcripts),
+            Releaser(database, transcripts=transcripts, ids=self.ids),
             Undertaker(database),
+            Tasks(
+                database,
+                scheduler=scheduler,
+                transcripts=transcripts,
+                logs=self.logs,
+                keeper=reach(self.logs),
+                defaults=RunDefaults(resources=Resources(), stop_seconds=30.0, drain_seconds=60.0),
+                limit_seconds=1800.0,
+                clock=clock,
+            ),
             SchedulerReconciler(
                 database,
                 scheduler=scheduler,

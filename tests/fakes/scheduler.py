@@ -7,6 +7,7 @@ against Docker alike) and no others.
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 
 import msgspec
@@ -21,10 +22,11 @@ from agent.ports.scheduler import (
     ReplicaStatus,
     ReplicaWish,
     StartFailed,
+    TaskWish,
 )
 from agent.ports.session import Terminal
 from agent.ports.world import Say
-from proto.names import AppId, ReplicaId
+from proto.names import AppId, ReplicaId, TaskId
 
 Command = Callable[[Terminal], int]
 
@@ -54,9 +56,20 @@ class FakeScheduler:
         self.run_exit = 0
         """What `run` and `enter` return."""
         self.loses_answers = 0
-        """That many next calls of `converge`, `stop` and `remove` take effect and then raise `Unavailable`."""
+        """That many next calls of `converge`, `begin`, `stop` and `remove` take effect and then raise `Unavailable`."""
+        self.task_starts: Counter[TaskId] = Counter()
+        """How often each task was started."""
+        self.task_wishes: dict[TaskId, TaskWish] = {}
+        """What each task was made from, also those that are gone."""
+        self.task_exits: dict[str, int] = {}
+        """Kind of task -> exit code, if not 0."""
+        self.task_seconds = 0.0
+        """How long a task runs."""
+        self.are_tasks_held = False
+        """Whether tasks run until they are stopped, or a test ends them by `exit`."""
         self.notify: Notify | None = None
         self._made = 0
+        self._changed = asyncio.Event()
 
     async def converge(self, app: AppId, wishes: Sequence[ReplicaWish], say: Say) -> Sequence[ReplicaStatus]:
         """See ``Scheduler``."""
@@ -101,13 +114,43 @@ class FakeScheduler:
         self._called("remove", replica)
         self.containers.pop(replica, None)
         self.wishes.pop(replica, None)
+        self._wake()
         self._lose()
 
     async def release(self, app: AppId) -> None:
         """See ``Scheduler``."""
         self._called("release", app)
         for replica in [status.replica for status in self.containers.values() if status.app == app]:
-            del self.containers[replica], self.wishes[replica]
+            del self.containers[replica]
+            self.wishes.pop(replica, None)
+        self._wake()
+
+    async def prepare(self, wish: TaskWish) -> None:
+        """See ``Scheduler``."""
+        self._called("prepare", wish.app)
+        self._require_image(wish)
+        if wish.image in self.start_failures:
+            raise StartFailed(self.start_failures[wish.image])
+        if wish.task not in self.containers:
+            self.task_wishes[wish.task] = wish
+            self._create(wish, replica=wish.task, name=f"{wish.app_name}.{wish.process}.v{wish.release}")
+
+    async def begin(self, task: TaskId) -> None:
+        """See ``Scheduler``: it ends after `task_seconds` by itself."""
+        self._called("begin", task)
+        if task not in self.containers:
+            raise StartFailed("Its container has vanished.")
+        self.task_starts[task] += 1
+        self._change(task, phase="running")
+        if not self.are_tasks_held:
+            asyncio.get_running_loop().call_later(self.task_seconds, self._end_task, task)
+        self._lose()
+
+    async def wait(self, task: TaskId) -> None:
+        """See ``Scheduler``."""
+        self._called("wait", task)
+        while (found := self.containers.get(task)) is not None and found.phase == "running":
+            await self._changed.wait()
 
     async def run(self, one_off: OneOff, terminal: Terminal) -> int:
         """See ``Scheduler``: reads all input, then returns `run_exit`."""
@@ -170,7 +213,8 @@ class FakeScheduler:
     def vanish(self, replica: ReplicaId) -> None:
         """Remove a container behind the agent's back."""
         app = self.containers.pop(replica).app
-        del self.wishes[replica]
+        self.wishes.pop(replica, None)
+        self._wake()
         self._hint(app)
 
     def running(self, app: AppId) -> list[ReplicaStatus]:
@@ -198,7 +242,15 @@ class FakeScheduler:
                 return
         else:
             self._require_image(wish)
-            self._create(wish)
+            self.wishes[wish.replica] = wish
+            self._create(
+                wish,
+                replica=wish.replica,
+                number=wish.number,
+                name=f"{wish.app_name}.{wish.process}.{wish.number}.v{wish.release}",
+                fingerprint=wish.fingerprint,
+                address=wish.address,
+            )
         for key in (wish.replica, wish.image):
             if key in self.start_failures:
                 raise StartFailed(self.start_failures[key])
@@ -208,25 +260,43 @@ class FakeScheduler:
                 self._change(wish.replica, phase="exited", exit_code=self.exits_at_start[key])
         say(f"{wish.process}.{wish.number} started")
 
-    def _create(self, wish: ReplicaWish) -> None:
+    def _create(
+        self,
+        wish: ContainerWish,
+        *,
+        replica: ReplicaId,
+        name: str,
+        number: int = 1,
+        fingerprint: str = "",
+        address: str = "",
+    ) -> None:
         self._made += 1
-        self.wishes[wish.replica] = wish
-        self.containers[wish.replica] = ReplicaStatus(
+        self.containers[replica] = ReplicaStatus(
             app=wish.app,
-            replica=wish.replica,
+            replica=replica,
             process=wish.process,
-            number=wish.number,
+            number=number,
             release=wish.release,
             container=f"{self._made:064x}",
-            name=f"{wish.app_name}.{wish.process}.{wish.number}.v{wish.release}",
+            name=name,
             phase="created",
-            fingerprint=wish.fingerprint,
-            address=wish.address,
+            fingerprint=fingerprint,
+            address=address,
         )
+
+    def _end_task(self, task: TaskId) -> None:
+        found = self.containers.get(task)
+        if found is not None and found.phase == "running":
+            self.exit(task, code=self.task_exits.get(found.process, 0))
+
+    def _wake(self) -> None:
+        self._changed.set()
+        self._changed = asyncio.Event()
 
     def _change(self, replica: ReplicaId, **changes: object) -> None:
         status = self.containers[replica]
         self.containers[replica] = msgspec.structs.replace(status, **changes)
+        self._wake()
         self._hint(status.app)
 
     def _hint(self, app: AppId) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from agent.lifecycle import replicas
+from agent.lifecycle.tasks import BEFORE
 from agent.state.replicas import WANTED
 from proto.names import AppId
 from tests.fakes.core import Core
@@ -22,8 +23,23 @@ async def check(core: Core) -> None:
         wanted = {(slot.release, slot.process, slot.number) for slot in await replicas.wanted(read, app.id)}
         there = [(row.release, row.process, row.number) for row in rows if row.app == app.id and row.state in WANTED]
         assert sorted(there) == sorted(wanted), "what runs is not what should run"
+    await _check_tasks(core)
     await _check_routes(core)
     await _check_images(core)
+
+
+async def _check_tasks(core: Core) -> None:
+    """Assert that no task ran twice, that none is half done, and that none was left out before a release went live."""
+    read = core.database.read
+    starts = core.scheduler.task_starts
+    assert all(count == 1 for count in starts.values()), "a task was started twice"
+    assert await read.tasks.unfinished() == [], "a task without an end"
+    for app in await read.apps.all():
+        for deploy in await read.deploys.of_app(app.id, limit=1000):
+            for task in await read.tasks.of_deploy(deploy.id):
+                assert task.reason is not None or starts[task.id] == 1, "a task counts as done that never ran"
+                if deploy.status == "live" and task.kind in BEFORE:
+                    assert task.reason is None, "a release went live although a task before it did not succeed"
 
 
 async def _check_routes(core: Core) -> None:

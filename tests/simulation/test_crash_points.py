@@ -1,5 +1,5 @@
-"""The process dies at each point of a push, a rollback, a scale, a config change, a stop and a destroy, one after
-another; then it starts again. Whatever was acknowledged must be there, and everything must fit together.
+"""The process dies at each point of a push, a release task, a rollback, a scale, a config change, a stop and a destroy,
+one after another; then it starts again. Whatever was acknowledged must be there, and everything must fit together.
 
 Points lie before and after each SQL statement (commits included) and each call of a port. Each seventh is tried,
 beginning elsewhere for each scenario.
@@ -29,6 +29,10 @@ CALM_SECONDS = 100.0
 STRIDE = 7
 
 HELLO = {"Dockerfile": "FROM scratch\nEXPOSE 8080\n", "Procfile": "web: ./serve\nworker: ./work\n"}
+MIGRATING = {
+    "Dockerfile": "FROM scratch\nEXPOSE 8082\n",
+    "Procfile": "web: ./serve\nworker: ./work\nrelease: ./migrate\n",
+}
 OTHER = {"Dockerfile": "FROM scratch\nEXPOSE 8081\n", "Procfile": "web: ./serve\nworker: ./work\n"}
 
 Act = Callable[[Core, App], Awaitable[None]]
@@ -52,6 +56,32 @@ async def broken(c: Core, app: App) -> None:
     newest = await c.database.read.deploys.newest(app.id)
     row = await c.database.read.apps.get(app.id)
     assert newest and newest.status == "failed" and row and row.live_release == 2
+
+
+async def migrate(c: Core, app: App) -> None:
+    c.scheduler.task_seconds = 3.0
+    await c.push(app, MIGRATING, commit="f" * 40)
+
+
+async def migrated(c: Core, app: App) -> None:
+    newest = await c.database.read.deploys.newest(app.id)
+    assert newest and newest.commit_id == "f" * 40
+    if newest.status != "live":
+        # It died between noting that the task is started and starting it, which is told and not tried again.
+        assert (newest.status, newest.stage) == ("failed", "release")
+        assert "has not run" in (newest.reason or "")
+        assert c.scheduler.task_starts == {}
+
+
+async def break_migration(c: Core, app: App) -> None:
+    c.scheduler.task_exits["release"] = 1
+    await migrate(c, app)
+
+
+async def not_migrated(c: Core, app: App) -> None:
+    newest = await c.database.read.deploys.newest(app.id)
+    row = await c.database.read.apps.get(app.id)
+    assert newest and (newest.status, newest.stage) == ("failed", "release") and row and row.live_release == 2
 
 
 async def roll_back(c: Core, app: App) -> None:
@@ -107,6 +137,8 @@ async def destroyed(c: Core, app: App) -> None:
 SCENARIOS: dict[str, tuple[Act, Verify, bool]] = {
     "push": (push, pushed, True),
     "failing build": (break_build, broken, True),
+    "release task": (migrate, migrated, True),
+    "failing release task": (break_migration, not_migrated, True),
     "rollback": (roll_back, rolled_back, True),
     "scale": (scale, scaled, True),
     "config": (configure, configured, True),

@@ -19,8 +19,8 @@ from agent.docker import labels
 from agent.docker.containers import Containers
 from agent.docker.engine import DEFAULT_SOCKET, Engine
 from agent.ports.addresses import Bridges, text
-from agent.ports.scheduler import OneOff, ReplicaWish
-from proto.names import AppId, ProcessType, ReplicaId
+from agent.ports.scheduler import OneOff, ReplicaWish, TaskWish
+from proto.names import AppId, ProcessType, ReplicaId, TaskId
 
 PROGRAMS = "sh cat echo env head httpd id kill ls nc ping printf seq sleep stty test touch wget yes".split()
 
@@ -111,6 +111,21 @@ class Corner:
             "entry": token("e"),
         }
         return OneOff(**(fields | changes))
+
+    def task(self, *command: str, **changes: Any) -> TaskWish:
+        """Return a task that runs `command`."""
+        fields: dict[str, Any] = {
+            "app": self.app,
+            "app_name": f"blog-{self.engine.instance}",
+            "process": ProcessType("release"),
+            "release": 7,
+            "image": self.image,
+            "command": command,
+            "env": {},
+            "task": TaskId(ReplicaId(token("t"))),
+            "stop_seconds": 1.0,
+        }
+        return TaskWish(**(fields | changes))
 
     async def kill(self, replica: ReplicaId, signal: str = "KILL") -> None:
         """Send a signal to a replica as `docker kill` does."""
