@@ -15,8 +15,9 @@ import structlog
 from agent import sanitise
 from agent.bus.subscriptions import on
 from agent.errors import Retry, Stopped, Unavailable, UserError
-from agent.lifecycle import deploys
+from agent.lifecycle import app_env, deploys
 from agent.manifests.app_json import AppJson, parse_app_json
+from agent.manifests.app_scripts import Scripts
 from agent.manifests.procfile import Procfile, parse_procfile
 from agent.ports.images import BuildFailed, BuildOptions, BuildRequest, ImageBuilder, ImageInfo, Images
 from agent.ports.logs import Transcripts
@@ -25,7 +26,7 @@ from agent.ports.world import Clock, Say, Stop
 from agent.state.apps import App
 from agent.state.database import Database
 from agent.state.deploys import Deploy
-from agent.state.plans import DEFAULT_PORT, Plan, ProcessPlan, TaskPlan
+from agent.state.plans import DEFAULT_PORT, Plan, ProcessPlan, TaskKind, TaskPlan
 from proto.events import AppDestroyed, DeployAccepted, DeployCancelled, DeploySuperseded, Stage
 from proto.names import WEB, AppId, DeployId, ProcessType
 
@@ -131,6 +132,7 @@ class Builder:
         # Files that do not parse are told before minutes of building.
         procfile = await _read_procfile(tree, options)
         app_json = await _read_app_json(tree, options)
+        await app_env.require(self._database.read, app=app, variables=app_json.env)
         builder = await self._choose(self._builders, tree, options)
         say(f"-----> Building {app.name} from {commit[:8]} with {builder.name}")
         for note in await tree.notes():
@@ -198,13 +200,20 @@ def plan_of(info: ImageInfo, *, procfile: Procfile | None, app_json: AppJson) ->
         has_healthcheck=info.has_healthcheck,
         health_seconds=info.health_seconds,
         formation={process: count for process, count in app_json.quantities.items() if process in commands},
-        tasks=_tasks(procfile),
+        tasks=_tasks(procfile, app_json.scripts),
+        env=app_json.env,
     )
 
 
-def _tasks(procfile: Procfile | None) -> tuple[TaskPlan, ...]:
+def _tasks(procfile: Procfile | None, scripts: Scripts) -> tuple[TaskPlan, ...]:
     """Return what a deploy runs once, in this order."""
-    return (TaskPlan("release", procfile.release),) if procfile and procfile.release else ()
+    commands: tuple[tuple[TaskKind, str | None], ...] = (
+        ("predeploy", scripts.predeploy),
+        ("release", procfile.release if procfile else None),
+        ("setup", scripts.setup),
+        ("postdeploy", scripts.postdeploy),
+    )
+    return tuple(TaskPlan(kind, command) for kind, command in commands if command is not None)
 
 
 async def _read_procfile(tree: SourceTree, options: BuildOptions) -> Procfile | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from agent.bus.subscriptions import on
 from agent.errors import Retry
-from agent.lifecycle import deploys, tasks
+from agent.lifecycle import app_env, deploys, tasks
 from agent.ports.logs import Transcripts
 from agent.ports.world import Ids
 from agent.state.database import Database
@@ -27,9 +27,12 @@ class Releaser:
         """Fix image, config and process table as one release, unless another deploy is just being switched to."""
         async with self._database.transaction() as tx:
             switching = await tx.deploys.switching(event.app)
+            keys = [] if switching else await app_env.take(tx, deploy=event.deploy, token=self._ids.token)
             release = None if switching else await deploys.create_release(tx, deploy=event.deploy, new_id=self._ids.new)
         if switching:
             raise Retry("an older deploy is being switched to", after=SWITCH_WAIT_SECONDS)
+        if release and keys:
+            self._transcripts.say(event.app, event.deploy, f"-----> Config from app.json: {' '.join(keys)}")
         if release:
             self._transcripts.say(event.app, event.deploy, f"-----> Releasing v{release.version}...")
 

@@ -1,7 +1,7 @@
-"""The app.json: how many replicas, and how each proves that it is ready.
+"""The app.json: how many replicas, how each proves that it is ready, config that is wanted, commands to run once.
 
 Parsing is strict where a mistake would change what runs (a misspelt ``atempts`` is an error), and only notes what
-Pushboat does not act on (``scripts``, keys of other platforms), so that an app.json written for them still works.
+Pushboat does not act on (``cron``, keys of other platforms), so that an app.json written for them still works.
 """
 
 from __future__ import annotations
@@ -12,19 +12,20 @@ from typing import Literal
 
 import msgspec
 
-from agent.errors import UserError
-from agent.manifests.commented import Json, parse_commented
+from agent.manifests.app_env import EnvVariable, read_env
+from agent.manifests.app_scripts import Scripts, read_scripts
+from agent.manifests.commented import parse_commented
+from agent.manifests.reader import Reader, plain
 from agent.ports.scheduler import CheckSpec
 from proto.names import ProcessType, process_type
 
 MAX_QUANTITY = 1_000
 """Replicas of one process type: a typing error should not start a million."""
 _MAX_ATTEMPTS = 1_000
-_MAX_SECONDS = 3_600.0
 _UPTIME_SECONDS = 10.0
 """Of a check that says nothing else, as Dokku has it."""
 
-_NOT_YET = ("buildpacks", "cron", "env", "scripts")
+_NOT_YET = ("buildpacks", "cron")
 _FOR_OTHERS = (
     "$schema", "addons", "description", "environments", "image", "keywords", "logo", "name", "repository", "stack",
     "success_url", "website",
@@ -49,56 +50,12 @@ class AppJson(msgspec.Struct, frozen=True, kw_only=True):
     """Replicas per process type; only those that the file names."""
     checks: Mapping[ProcessType, tuple[CheckSpec, ...]] = {}
     """Startup checks per process type."""
+    scripts: Scripts = Scripts()
+    """Commands to be run once by a deploy."""
+    env: tuple[EnvVariable, ...] = ()
+    """Config that the app wants to have."""
     notes: tuple[str, ...] = ()
     """What the file asks for and Pushboat does not do, in sentences for the user."""
-
-
-class _Reader:
-    """Reads one JSON object, knows where it stands in the file, and names it in errors."""
-
-    def __init__(self, value: Json, *, where: str, file: str) -> None:
-        self.where = where
-        self.file = file
-        if not isinstance(value, dict):
-            raise self.wrong("", "must be an object")
-        self.values = value
-
-    def wrong(self, key: str, problem: str) -> UserError:
-        place = ".".join(part for part in (self.where, key) if part)
-        message = f"{place} in {self.file} {problem}." if place else f"{self.file} {problem}."
-        return UserError("manifest.invalid", message, "Mend it, commit and push again.")
-
-    def inner(self, key: str) -> _Reader:
-        return _Reader(self.values[key], where=".".join((*filter(None, (self.where,)), key)), file=self.file)
-
-    def only(self, keys: Sequence[str]) -> None:
-        for key in self.values:
-            if key not in keys:
-                raise self.wrong(_plain(key), f"is not known; known are {', '.join(keys)}")
-
-    def text(self, key: str, *, default: str) -> str:
-        value = self.values.get(key, default)
-        if not isinstance(value, str):
-            raise self.wrong(key, "must be a text")
-        return value
-
-    def flag(self, key: str) -> bool:
-        value = self.values.get(key, False)
-        if not isinstance(value, bool):
-            raise self.wrong(key, "must be true or false")
-        return value
-
-    def whole(self, key: str, *, default: int, least: int, most: int) -> int:
-        value = self.values.get(key, default)
-        if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
-            raise self.wrong(key, f"must be a whole number from {least} to {most}")
-        return value
-
-    def seconds(self, key: str, *, default: float, least: float = 0.0) -> float:
-        value = self.values.get(key, default)
-        if isinstance(value, bool) or not isinstance(value, int | float) or not least <= value <= _MAX_SECONDS:
-            raise self.wrong(key, f"must be a number of seconds from {least:g} to {_MAX_SECONDS:g}")
-        return float(value)
 
 
 def parse_app_json(content: bytes, *, name: str = "app.json") -> AppJson:
@@ -107,25 +64,27 @@ def parse_app_json(content: bytes, *, name: str = "app.json") -> AppJson:
     Raises:
         UserError: ``manifest.invalid``, with the line or the place in the file.
     """
-    root = _Reader(parse_commented(content, name=name), where="", file=name)
+    root = Reader(parse_commented(content, name=name), where="", file=name)
     notes = [*_notes(root)]
     quantities = _quantities(root.inner("formation"), notes) if "formation" in root.values else {}
     checks = _checks(root.inner("healthchecks"), notes) if "healthchecks" in root.values else {}
-    return AppJson(quantities=quantities, checks=checks, notes=tuple(notes))
+    scripts = read_scripts(root.inner("scripts"), notes) if "scripts" in root.values else Scripts()
+    env = read_env(root.inner("env")) if "env" in root.values else ()
+    return AppJson(quantities=quantities, checks=checks, scripts=scripts, env=env, notes=tuple(notes))
 
 
-def _notes(root: _Reader) -> Sequence[str]:
+def _notes(root: Reader) -> Sequence[str]:
     notes = []
-    known = ("formation", "healthchecks", *_FOR_OTHERS)
+    known = ("env", "formation", "healthchecks", "scripts", *_FOR_OTHERS)
     for key in root.values:
         if key in _NOT_YET:
             notes.append(f"Pushboat does not act on {key} of {root.file} yet.")
         elif key not in known:
-            notes.append(f"Pushboat does not know {_plain(key)} of {root.file}.")
+            notes.append(f"Pushboat does not know {plain(key)} of {root.file}.")
     return notes
 
 
-def _quantities(formation: _Reader, notes: list[str]) -> Mapping[ProcessType, int]:
+def _quantities(formation: Reader, notes: list[str]) -> Mapping[ProcessType, int]:
     found = {}
     for key in formation.values:
         process, one = _process(formation, key), formation.inner(key)
@@ -136,7 +95,7 @@ def _quantities(formation: _Reader, notes: list[str]) -> Mapping[ProcessType, in
     return found
 
 
-def _checks(healthchecks: _Reader, notes: list[str]) -> Mapping[ProcessType, tuple[CheckSpec, ...]]:
+def _checks(healthchecks: Reader, notes: list[str]) -> Mapping[ProcessType, tuple[CheckSpec, ...]]:
     found = {}
     for key, items in healthchecks.values.items():
         process = _process(healthchecks, key)
@@ -144,7 +103,7 @@ def _checks(healthchecks: _Reader, notes: list[str]) -> Mapping[ProcessType, tup
             raise healthchecks.wrong(key, "must be a list of checks")
         specs = []
         for index, item in enumerate(items):
-            one = _Reader(item, where=f"{healthchecks.where}.{key}[{index}]", file=healthchecks.file)
+            one = Reader(item, where=f"{healthchecks.where}.{key}[{index}]", file=healthchecks.file)
             if (spec := _check(one, notes)) is not None:
                 specs.append(spec)
         if specs:
@@ -152,7 +111,7 @@ def _checks(healthchecks: _Reader, notes: list[str]) -> Mapping[ProcessType, tup
     return found
 
 
-def _check(one: _Reader, notes: list[str]) -> CheckSpec | None:
+def _check(one: Reader, notes: list[str]) -> CheckSpec | None:
     """Return the startup check that `one` describes; `None` for the kinds that are not run at the start."""
     one.only(_CHECK_KEYS)
     when = one.text("type", default="startup")
@@ -183,7 +142,7 @@ def _check(one: _Reader, notes: list[str]) -> CheckSpec | None:
     return spec
 
 
-def _kind(one: _Reader) -> _Kind:
+def _kind(one: Reader) -> _Kind:
     kinds: list[_Kind] = []
     if one.flag("listening"):
         kinds.append("listening")
@@ -193,7 +152,7 @@ def _kind(one: _Reader) -> _Kind:
     return kinds[0] if kinds else "uptime"
 
 
-def _scheme(one: _Reader) -> Literal["http", "https"]:
+def _scheme(one: Reader) -> Literal["http", "https"]:
     match one.text("scheme", default="http").lower():
         case "http":
             return "http"
@@ -202,7 +161,7 @@ def _scheme(one: _Reader) -> Literal["http", "https"]:
     raise one.wrong("scheme", "must be http or https")
 
 
-def _command(one: _Reader) -> tuple[str, ...]:
+def _command(one: Reader) -> tuple[str, ...]:
     value = one.values.get("command", [])
     if not isinstance(value, list) or not all(isinstance(part, str) for part in value):
         raise one.wrong("command", 'must be a list of texts, such as ["./check", "--fast"]')
@@ -211,36 +170,32 @@ def _command(one: _Reader) -> tuple[str, ...]:
     return tuple(part for part in value if isinstance(part, str))
 
 
-def _headers(one: _Reader) -> tuple[tuple[str, str], ...]:
+def _headers(one: Reader) -> tuple[tuple[str, str], ...]:
     value = one.values.get("httpHeaders", [])
     if not isinstance(value, list):
         raise one.wrong("httpHeaders", "must be a list of objects with name and value")
     headers = []
     for index, item in enumerate(value):
-        header = _Reader(item, where=f"{one.where}.httpHeaders[{index}]", file=one.file)
+        header = Reader(item, where=f"{one.where}.httpHeaders[{index}]", file=one.file)
         header.only(("name", "value"))
         name = _matching(header, "name", pattern=_HEADER_NAME, default="", rule="must be the name of an HTTP header")
         headers.append((name, _matching(header, "value", pattern=_HEADER_VALUE, default="", rule="must be plain text")))
     return tuple(headers)
 
 
-def _matching(one: _Reader, key: str, *, pattern: re.Pattern[str], default: str, rule: str) -> str:
+def _matching(one: Reader, key: str, *, pattern: re.Pattern[str], default: str, rule: str) -> str:
     value = one.text(key, default=default)
     if not pattern.fullmatch(value):
         raise one.wrong(key, rule)
     return value
 
 
-def _process(reader: _Reader, key: str) -> ProcessType:
+def _process(reader: Reader, key: str) -> ProcessType:
     try:
         return process_type(key)
     except ValueError as error:
-        raise reader.wrong(_plain(key), "is not the name of a process type") from error
+        raise reader.wrong(plain(key), "is not the name of a process type") from error
 
 
-def _not_yet(one: _Reader, key: str) -> str:
+def _not_yet(one: Reader, key: str) -> str:
     return f"Pushboat does not act on {one.where}.{key} of {one.file} yet."
-
-
-def _plain(key: str) -> str:
-    return "".join(character if character.isprintable() else "?" for character in key[:60])

@@ -6,6 +6,7 @@ from typing import Literal
 
 import msgspec
 
+from agent.manifests.app_env import EnvVariable
 from agent.ports.scheduler import CheckSpec
 from proto.names import ProcessType
 
@@ -50,6 +51,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
 
     tasks: tuple[TaskPlan, ...] = ()
     """What is run once by a deploy, in this order."""
+    env: tuple[EnvVariable, ...] = ()
+    """Config that ``app.json`` wants the app to have."""
 
     def process(self, name: ProcessType) -> ProcessPlan | None:
         """Return the plan of one process type, or `None`."""

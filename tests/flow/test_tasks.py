@@ -112,6 +112,42 @@ async def test_a_task_that_ended_or_vanished_while_no_agent_ran_is_not_run_again
     assert await lone_boat.is_tidy("blog")
 
 
+async def test_app_json_brings_config_and_scripts(lone_boat: Rig) -> None:
+    app_json = {
+        "env": {"GREETING": "hello", "SECRET": {"generator": "secret"}, "REGION": {"description": "where"}},
+        "scripts": {
+            "dokku": {"predeploy": "echo predeploy $GREETING"},
+            "pushboat": {"postdeploy": "echo postdeploy ${#SECRET}"},
+            "postdeploy": "echo setup; exit 7",
+        },
+    }
+    files = migrating("one", "echo release") | {"app.json": "// ours\n" + json.dumps(app_json)}
+    app = lone_boat.checkout("blog", files)
+    refused = await lone_boat.git_push(app)
+    assert refused.status == 1
+    assert "app.json requires config that has no value: REGION (where)" in refused.err
+    await lone_boat.must("config:set", "blog", "REGION=north")
+    done = await pushed(lone_boat, app)
+    told = [line.rstrip() for line in done.err.splitlines()]
+    order = [
+        "-----> Config from app.json: GREETING SECRET",
+        "       predeploy hello",
+        "       release",
+        "       web.1 is ready",
+        "       setup",
+        " !     The setup task failed: it exited with status 7.",
+        "       postdeploy 64",
+        "=====> Application deployed:",
+    ]
+    assert [line for line in told if line in order] == order
+    assert len((await lone_boat.must("config:get", "blog", "SECRET")).strip()) == 64
+    app.write({"index.html": "version two\n"})
+    again = await pushed(lone_boat, app)
+    assert "postdeploy 64" in again.err and "setup" not in again.err and "from app.json" not in again.err
+    assert await lone_boat.is_tidy("blog")
+    assert await tasks_of(lone_boat) == []
+
+
 async def test_a_cancelled_deploy_ends_its_task(lone_boat: Rig) -> None:
     command = "trap 'echo told to end; exit 0' TERM; echo begun; while :; do sleep 0.1; done"
     app = lone_boat.checkout("blog", migrating("one", command))

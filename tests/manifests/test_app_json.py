@@ -7,7 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.errors import UserError
+from agent.manifests.app_env import EnvVariable
 from agent.manifests.app_json import parse_app_json
+from agent.manifests.app_scripts import Scripts
 from agent.manifests.commented import parse_commented
 from agent.ports.scheduler import CheckSpec
 
@@ -45,18 +47,51 @@ def test_each_kind_of_check_is_told_by_its_keys() -> None:
 
 def test_what_is_not_acted_on_is_named() -> None:
     parsed = parse_app_json(
-        b"""{"scripts": {}, "frobnicate": 1, "stack": "heroku-22", "formation": {"web": {"max_parallel": 2}},
+        b"""{"cron": [], "scripts": {"test": "x", "predeploi": "x"}, "frobnicate": 1,
+             "stack": "heroku-22", "formation": {"web": {"max_parallel": 2}},
              "healthchecks": {"web": [{"type": "liveness", "path": "/"}, {"path": "/", "onFailure": {}}]}}"""
     )
     assert parsed.notes == (
-        "Pushboat does not act on scripts of app.json yet.",
+        "Pushboat does not act on cron of app.json yet.",
         "Pushboat does not know frobnicate of app.json.",
         "Pushboat does not act on formation.web.max_parallel of app.json yet.",
         "Pushboat runs no liveness checks yet: healthchecks.web[0] of app.json is left out.",
         "Pushboat does not act on healthchecks.web[1].onFailure of app.json yet.",
+        "Pushboat does not act on scripts.test of app.json.",
+        "Pushboat does not know scripts.predeploi of app.json.",
     )
     assert len(parsed.checks) == 1
     assert parsed.quantities == {}
+
+
+def test_scripts_are_read_under_every_name() -> None:
+    parsed = parse_app_json(
+        b"""{"scripts": {"dokku": {"predeploy": "a", "postdeploy": "b"}, "pushboat": {"postdeploy": "c"},
+             "postdeploy": {"command": "d", "size": "standard-1x"}}}"""
+    )
+    assert parsed.scripts == Scripts(predeploy="a", postdeploy="c", setup="d")
+    assert parsed.notes == (
+        "scripts.dokku.predeploy of app.json is run, and files that it changes are not kept: "
+        "what has to be in the image belongs into the build.",
+        "postdeploy of scripts.pushboat in app.json takes the place of Dokku's.",
+        "Pushboat does not act on scripts.postdeploy.size of app.json.",
+    )
+    assert parse_app_json(b'{"scripts": {"postdeploy": " ./seed  --all "}}').scripts == Scripts(setup="./seed  --all")
+
+
+def test_env_is_read_in_its_short_and_its_long_form() -> None:
+    parsed = parse_app_json(
+        b"""{"env": {"A": "1", "B": {"description": "What B is", "value": "2", "sync": true},
+             "C": {"generator": "secret"}, "D": {"required": false}, "E": {}}}"""
+    )
+    assert parsed.env == (
+        EnvVariable(key="A", value="1"),
+        EnvVariable(key="B", value="2", description="What B is", is_synced=True),
+        EnvVariable(key="C", is_generated=True),
+        EnvVariable(key="D", is_required=False),
+        EnvVariable(key="E"),
+    )
+    assert parsed.notes == ()
 
 
 @pytest.mark.parametrize(
@@ -90,6 +125,19 @@ def test_what_is_not_acted_on_is_named() -> None:
         ('{"healthchecks": {"web": [{"scheme": "ftp"}]}}', "scheme in app.json must be http or https"),
         ('{"healthchecks": {"web": [{"path":"/","httpHeaders": [{"name": "a b"}]}]}}', "must be the name of an HTTP"),
         ('{"healthchecks": {"web": [{"path":"/","httpHeaders": [{"name":"a","value":"b\\n"}]}]}}', "plain text"),
+        ('{"scripts": "x"}', "scripts in app.json must be an object"),
+        ('{"scripts": {"dokku": {"predeploi": "x"}}}', "scripts.dokku.predeploi in app.json is not known"),
+        ('{"scripts": {"pushboat": {"predeploy": ["x"]}}}', "scripts.pushboat.predeploy in app.json must be a text"),
+        ('{"scripts": {"pushboat": {"predeploy": " "}}}', "scripts.pushboat.predeploy in app.json must be a command"),
+        ('{"scripts": {"postdeploy": "a\\nb"}}', "scripts.postdeploy in app.json must be a command on one line"),
+        ('{"scripts": {"postdeploy": {"command": "a", "x": 1}}}', "scripts.postdeploy.x in app.json is not known"),
+        ('{"env": ["A"]}', "env in app.json must be an object"),
+        ('{"env": {"A B": "x"}}', "env.A B in app.json is no name of a variable"),
+        ('{"env": {"A": 1}}', "env.A in app.json must be a text"),
+        ('{"env": {"A": {"value": true}}}', "env.A.value in app.json must be a text"),
+        ('{"env": {"A": {"generator": "uuid"}}}', 'env.A.generator in app.json must be "secret"'),
+        ('{"env": {"A": {"requird": true}}}', "env.A.requird in app.json is not known"),
+        ('{"env": {"A": "a\\u0000b"}}', "env.A in app.json must be at most"),
     ],
 )
 def test_a_mistake_is_named_with_its_place(content: str, says: str) -> None:
@@ -123,7 +171,22 @@ def test_plain_json_means_what_it_means_without_comments(value: object) -> None:
     assert parse_commented(json.dumps(value, ensure_ascii=False).encode(), name="x") == value
 
 
-_keys = st.sampled_from(["web", "path", "command", "attempts", "uptime", "type", "listening", "x"])
+_keys = st.sampled_from(
+    [
+        "dokku",
+        "predeploy",
+        "postdeploy",
+        "value",
+        "web",
+        "path",
+        "command",
+        "attempts",
+        "uptime",
+        "type",
+        "listening",
+        "x",
+    ]
+)
 _shapes = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(max_size=5),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(_keys, inner, max_size=3),
@@ -131,7 +194,7 @@ _shapes = st.recursive(
 )
 
 
-@given(st.dictionaries(st.sampled_from(["formation", "healthchecks", "x"]), _shapes))
+@given(st.dictionaries(st.sampled_from(["env", "formation", "healthchecks", "scripts", "x"]), _shapes))
 def test_any_shape_is_parsed_or_refused(value: object) -> None:
     try:
         parse_app_json(json.dumps(value).encode())

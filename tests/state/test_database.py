@@ -15,8 +15,10 @@ import pytest
 from agent.errors import Misconfigured, Unavailable
 from agent.state import lock
 from agent.state.database import Database
+from agent.state.schema import MIGRATIONS
 from agent.state.sql import InlineSql, ThreadSql
 from agent.vault import Vault
+from proto.names import AppId, DeployId
 from tests.fakes.world import FakeClock
 from tests.state.conftest import BLOG, ROUTES, SHOP, Open, created
 
@@ -259,6 +261,38 @@ async def test_migrations_run_once_in_order(open_database: Open, path: Path, tmp
             pass
     with contextlib.closing(sqlite3.connect(path)) as file:
         assert file.execute("SELECT * FROM one").fetchall() == [("x", "y")]
+
+
+async def test_deploys_of_before_there_were_tasks_are_all_there_afterwards(
+    open_database: Open, path: Path, tmp_path: Path
+) -> None:
+    names = ("0001_outbox.sql", "0002_apps.sql")
+    async with open_database(migrations=migrations(tmp_path, *((MIGRATIONS / name).read_text() for name in names))):
+        pass
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as file:
+        file.execute("INSERT INTO apps (id, name, created_at, created_by) VALUES ('a1', 'blog', 1, 'ada')")
+        for number, status in ((3, "live"), (9, "starting")):
+            values = (number, f"d{number}", "a1", "push", status, "ada", "push", 1.0)
+            file.execute(
+                "INSERT INTO deploys (number, id, app, kind, status, by, why, created_at)"
+                " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+                values,
+            )
+        file.execute(
+            "INSERT INTO releases (app, version, deploy, image, plan, by, why, created_at)"
+            " VALUES ('a1', 1, 'd3', 'sha256:0', x'7b7d', 'ada', 'push', 1)"
+        )
+    async with open_database() as database:
+        found = await database.read.deploys.of_app(AppId("a1"))
+        assert [(deploy.id, deploy.number, deploy.status) for deploy in found] == [
+            ("d9", 9, "starting"),
+            ("d3", 3, "live"),
+        ]
+        async with database.transaction() as tx:
+            await tx.deploys.add(DeployId("d10"), app=AppId("a1"), kind="push", by="ada", why="push", at=2.0)
+            assert await tx.deploys.move(DeployId("d10"), old=("accepted",), new="releasing")
+        newest = await database.read.deploys.newest(AppId("a1"))
+        assert newest is not None and (newest.number, newest.status) == (10, "releasing")
 
 
 async def test_a_migration_that_fails_leaves_nothing_of_itself(open_database: Open, path: Path, tmp_path: Path) -> None:
