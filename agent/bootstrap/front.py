@@ -41,6 +41,7 @@ def make_shell(
     world = World(
         database=database,
         scheduler=adapters.scheduler,
+        prober=adapters.prober,
         proxy=adapters.proxy,
         images=adapters.images,
         source=adapters.repos,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from agent.commands import (
     apps,
+    checks,
     config,
     deploys,
     docker_options,
@@ -24,6 +25,7 @@ from agent.commands.registry import Registry
 
 MODULES = (
     apps,
+    checks,
     config,
     deploys,
     docker_options,

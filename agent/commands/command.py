@@ -32,7 +32,7 @@ from agent.errors import UserError
 from agent.ports.images import Images
 from agent.ports.logs import LogReader, Transcripts
 from agent.ports.proxy import Proxy
-from agent.ports.scheduler import Scheduler
+from agent.ports.scheduler import Prober, Scheduler
 from agent.ports.session import Session, User
 from agent.ports.source import Downloads, SourceRepo
 from agent.ports.world import Clock, Ids
@@ -91,6 +91,7 @@ class World(msgspec.Struct, frozen=True, kw_only=True):
 
     database: Database
     scheduler: Scheduler
+    prober: Prober
     proxy: Proxy
     images: Images
     source: SourceRepo
@@ -121,6 +122,7 @@ class Context:
         self.guide = guide
         self.database = world.database
         self.scheduler = world.scheduler
+        self.prober = world.prober
         self.proxy = world.proxy
         self.images = world.images
         self.source = world.source

@@ -21,7 +21,6 @@ from proto.names import SERVER
 ABOUT = {
     "builder": "How apps are built.",
     "builder-dockerfile": "How Dockerfiles are built.",
-    "checks": "How deploys replace what runs.",
     "proxy": "How requests reach apps.",
 }
 """What each noun is for."""
@@ -151,25 +150,6 @@ class DockerfileReport(ReportCommand, frozen=True, kw_only=True):
     name = "builder-dockerfile:report"
     noun = "builder-dockerfile"
     examples = ("builder-dockerfile:report blog",)
-
-
-class ChecksSet(SetCommand, frozen=True, kw_only=True):
-    """Set how deploys replace what runs.
-
-    The checks themselves are written in the app's app.json.
-    """
-
-    name = "checks:set"
-    noun = "checks"
-    examples = ("checks:set blog wait-to-retire 120",)
-
-
-class ChecksReport(ReportCommand, frozen=True, kw_only=True):
-    """Report how deploys replace what runs."""
-
-    name = "checks:report"
-    noun = "checks"
-    examples = ("checks:report blog", "checks:report blog --checks-computed-wait-to-retire")
 
 
 class ProxySet(SetCommand, frozen=True, kw_only=True):

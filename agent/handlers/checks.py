@@ -14,7 +14,7 @@ import structlog
 
 from agent.bus.subscriptions import reconciles, surveys
 from agent.errors import Stopped, Unavailable
-from agent.lifecycle import deploys, domains, replicas
+from agent.lifecycle import checks, deploys, domains, replicas
 from agent.ports.logs import LogKeeper, LogLine, LogQuery, LogReader, Transcripts
 from agent.ports.scheduler import CheckSpec, Prober, ReplicaStatus, Scheduler
 from agent.ports.world import Clock, Stop
@@ -32,9 +32,6 @@ FIRST_POLL_SECONDS = 0.02
 """A small server listens after 70 to 150 ms; asking sooner costs nothing."""
 POLL_GROWTH = 1.5
 SLOWEST_POLL_SECONDS = 1.0
-UPTIME_SECONDS = 1.0
-"""How long a process without a port must stay up to count as ready. Doubled for each loss."""
-LONGEST_UPTIME_SECONDS = 30.0
 LAST_LINES = 30
 """Log lines of a failed replica that the pusher is shown."""
 LOOK_SECONDS = 0.25
@@ -67,6 +64,8 @@ class Watch(msgspec.Struct, frozen=True, kw_only=True):
     """The deploy that fails if the replica does; `None`: the release is live already."""
     host: str
     """Sent as Host by HTTP checks."""
+    is_checked: bool
+    """Whether it has checks to pass; else it is ready as soon as it runs."""
 
 
 class Checks:
@@ -121,6 +120,7 @@ class Checks:
             candidate = await tables.deploys.candidate(app)
             releases = {release.version: release for release in await replicas.generations(tables, app)}
             names = await domains.of_app(tables, row)
+            modes = await checks.modes_of(tables, app)
             waiting = [replica for replica in await tables.replicas.of_app(app) if replica.state == "started"]
         return [
             Watch(
@@ -129,6 +129,7 @@ class Checks:
                 row=replica,
                 deploy=candidate if candidate and candidate.release == replica.release else None,
                 host=next((name for name in names if not name.startswith("*")), row.name),
+                is_checked=modes.of(replica.process) == "enabled",
             )
             for replica in waiting
             if replica.release in releases
@@ -149,7 +150,8 @@ class Checks:
             if await replicas.ready(tx, replica=watch.row):
                 await deploys.ready_if_complete(tx, app=watch.app.id)
         if watch.deploy:
-            self._say(watch, f"       {watch.row.label} is ready")
+            told = "is ready" if watch.is_checked else "runs; its checks are off"
+            self._say(watch, f"       {watch.row.label} {told}")
 
     async def _through_silence(self, watch: Watch) -> None:
         """Wait until the replica is ready, beginning anew whenever the engine did not answer."""
@@ -171,10 +173,10 @@ class Checks:
             await asyncio.sleep(SILENCE_SECONDS)
 
     async def _until_ready(self, watch: Watch) -> None:
-        checks = checks_of(watch.release, watch.row, start_seconds=self._start_seconds)
+        due = checks.due(watch.release, watch.row, start_seconds=self._start_seconds) if watch.is_checked else ()
         first = await self._look(watch)
         alive = asyncio.ensure_future(self._watch_over(watch, first))
-        passed = asyncio.gather(*(self._pass(watch, check) for check in checks))
+        passed = asyncio.gather(*(self._pass(watch, check) for check in due))
         try:
             await asyncio.wait((alive, passed), return_when=asyncio.FIRST_COMPLETED)
             (await alive) if alive.done() else (await passed)
@@ -301,21 +303,3 @@ class Checks:
     def _say(self, watch: Watch, line: str) -> None:
         if watch.deploy:
             self._transcripts.say(watch.app.id, watch.deploy.id, line)
-
-
-def checks_of(release: Release, row: Replica, *, start_seconds: float) -> Sequence[CheckSpec]:
-    """Return what a replica has to pass: its image's HEALTHCHECK and app.json's checks, or the default.
-
-    The default is a connection to its port for ``web``, and staying up for a moment for the others.
-    """
-    plan = release.plan.process(row.process)
-    checks = list(plan.checks) if plan else []
-    if release.plan.has_healthcheck:
-        seconds = max(start_seconds, release.plan.health_seconds)
-        checks.append(CheckSpec(name="image", kind="image", uptime=seconds))
-    if checks:
-        return checks
-    if row.port:
-        return (CheckSpec(name="port", kind="connect", uptime=start_seconds),)
-    seconds = min(UPTIME_SECONDS * 2**row.losses, LONGEST_UPTIME_SECONDS)
-    return (CheckSpec(name="uptime", kind="uptime", uptime=seconds),)

@@ -35,10 +35,11 @@ from proto.events import (
     DeploySuperseded,
     ReleaseCreated,
     ReplicaLost,
+    ReplicaRemoved,
     ScaleChanged,
     TaskEnded,
 )
-from proto.names import AppId
+from proto.names import AppId, DeployId
 
 log = structlog.get_logger(__name__)
 
@@ -86,6 +87,7 @@ class SchedulerReconciler:
         self._fingerprint = fingerprint
         self._defaults = defaults
         self._has_surveyed = False
+        self._told_held: dict[AppId, DeployId] = {}
 
     @reconciles(
         ReleaseCreated,
@@ -99,6 +101,7 @@ class SchedulerReconciler:
         AppStopped,
         AppDestroyed,
         ReplicaLost,
+        ReplicaRemoved,
         name="scheduler.converge",
         limit=8,
     )
@@ -116,12 +119,23 @@ class SchedulerReconciler:
         async with self._database.snapshot() as tables:
             releases = await replicas.generations(tables, app)
             candidate = await tables.deploys.candidate(app)
+            held = [slot for slot in await replicas.wanted(tables, app) if slot.is_held] if candidate else []
+        self._tell_held(held, candidate)
         for release in releases:
             of_release = [replica for replica in rows if replica.release == release.version]
             await self._start(row, release, of_release, candidate=candidate)
         async with self._database.transaction() as tx:
             await deploys.ready_if_complete(tx, app=app)
         return self._next_retry(rows)
+
+    def _tell_held(self, held: Sequence[replicas.Slot], candidate: Deploy | None) -> None:
+        """Tell those who watch a deploy, once, what it waits for."""
+        if candidate is None or not held or self._told_held.get(candidate.app) == candidate.id:
+            return
+        self._told_held[candidate.app] = candidate.id
+        types = ", ".join(sorted({slot.process for slot in held}))
+        line = f"       Waiting for the old {types} to end first: checks are disabled"
+        self._transcripts.say(candidate.app, candidate.id, line)
 
     @surveys
     async def survey(self) -> Iterable[AppId]:

@@ -16,7 +16,7 @@ from agent import sanitise
 from agent.errors import Unavailable, UserError
 from agent.state.database import Database, Transaction
 from proto.events import PropertyChanged
-from proto.names import AppId, is_config_key
+from proto.names import AppId, is_config_key, process_type
 
 log = structlog.get_logger(__name__)
 
@@ -102,6 +102,10 @@ def _task_seconds(value: str) -> str:
     return str(int(value))
 
 
+def _types(value: str) -> str:
+    return ",".join(process_type(text) for text in value.split(","))
+
+
 def _balance(value: str) -> str:
     if value not in ("roundrobin", "leastconn"):
         raise ValueError("roundrobin or leastconn")
@@ -164,6 +168,18 @@ PROPERTIES: dict[str, Property] = {
             help="Seconds that a replaced web process may go on with requests in flight and open sockets.",
             check=_seconds,
             default="60",
+        ),
+        Property(
+            name="checks.skipped",
+            help="The process types that are not checked.",
+            check=_types,
+            is_hidden=True,
+        ),
+        Property(
+            name="checks.disabled",
+            help="The process types that are not checked, and end before their successors start.",
+            check=_types,
+            is_hidden=True,
         ),
         Property(
             name="proxy.balance",

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 
 import msgspec
 
-from agent.lifecycle import addresses
+from agent.lifecycle import addresses, checks
 from agent.ports.addresses import Bridges
 from agent.ports.scheduler import ReplicaStatus
 from agent.state.database import Tables, Transaction
@@ -34,6 +34,8 @@ class Slot(msgspec.Struct, frozen=True):
     number: int
     port: int
     """Where it will serve; 0 for process types that do not."""
+    is_held: bool = False
+    """Whether it has to wait until its predecessors of another release are gone."""
 
 
 async def plan(tx: Transaction, *, app: AppId, bridges: Bridges, new_id: NewId, drain_seconds: float) -> list[Replica]:
@@ -43,7 +45,7 @@ async def plan(tx: Transaction, *, app: AppId, bridges: Bridges, new_id: NewId, 
     surplus = [row for row in rows if (row.release, row.process, row.number) not in slots]
     await drain(tx, app=app, surplus=surplus, until=tx.now + drain_seconds)
     there = {(row.release, row.process, row.number) for row in rows}
-    for key in [key for key in slots if key not in there]:
+    for key in [key for key, slot in slots.items() if key not in there and not slot.is_held]:
         place = await addresses.take(tx, bridges=bridges)
         slot = slots[key]
         await tx.replicas.add(
@@ -63,17 +65,27 @@ async def plan(tx: Transaction, *, app: AppId, bridges: Bridges, new_id: NewId, 
 async def wanted(tables: Tables, app: AppId) -> list[Slot]:
     """Return what should run: the live release's replicas, unless stopped, and the candidate's.
 
+    Where checks are disabled, replicas of the live release make room for those of the candidate, and no two releases
+    run at once: one that has to wait is held.
+
     All is read from `tables`, the app's row too: with a row from before a switch, the release that has just gone live
     would be taken for one too many.
     """
     scales = await tables.scales.of_app(app)
+    modes = await checks.modes_of(tables, app)
+    rows = await tables.replicas.of_app(app) if modes.disabled else []
+    found = await generations(tables, app)
     slots: list[Slot] = []
-    for release in await generations(tables, app):
+    for release in found:
         port = await web_port(tables, release)
         for plan in release.plan.processes:
+            is_alone = modes.of(plan.type) == "disabled"
+            if is_alone and release is not found[-1] and found[-1].plan.process(plan.type):
+                continue
+            is_held = is_alone and any(row.process == plan.type and row.release != release.version for row in rows)
             count = scales.get(plan.type, 1 if plan.type == WEB else 0)
             slots += [
-                Slot(release.version, plan.type, number, port if plan.type == WEB else 0)
+                Slot(release.version, plan.type, number, port if plan.type == WEB else 0, is_held)
                 for number in range(1, count + 1)
             ]
     return slots

@@ -47,6 +47,7 @@ class Desk:
             world=World(
                 database=core.database,
                 scheduler=core.scheduler,
+                prober=core.prober,
                 proxy=core.proxy,
                 images=core.images,
                 source=core.repos,

@@ -40,7 +40,13 @@ async def test_properties_are_set_reported_and_unset(desk: Desk) -> None:
     assert (await desk.give("git:set blog deploy-branch")).out == "=====> Unsetting deploy-branch\n"
     await desk.give("checks:set --global wait-to-retire 90")
     report = (await desk.give("checks:report blog --format json")).json()
-    assert report == {"wait-to-retire": "", "global-wait-to-retire": "90", "computed-wait-to-retire": "90"}
+    assert report == {
+        "wait-to-retire": "",
+        "global-wait-to-retire": "90",
+        "computed-wait-to-retire": "90",
+        "disabled-list": "none",
+        "skipped-list": "none",
+    }
     await desk.give("git:set blog rev-env-var ''")
     assert await desk.database.read.properties.get(app.id, "git.rev-env-var") == ""
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 
-from agent.handlers.checks import checks_of
 from agent.ports.scheduler import CheckSpec
 from agent.state.plans import Plan, ProcessPlan
 from agent.state.releases import Release
@@ -50,7 +49,7 @@ def kinds(
         ready_at=None,
         drain_until=None,
     )
-    return [(check.kind, check.uptime) for check in checks_of(release, row, start_seconds=60.0)]
+    return [(check.kind, check.uptime) for check in due(release, row, start_seconds=60.0)]
 
 
 def test_a_port_is_waited_for_and_other_processes_have_to_stay_up() -> None:

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.lifecycle import apps, config
+from agent.lifecycle import apps, checks, config
 from agent.state.apps import App
 from proto.names import ProcessType
 from tests.fakes.core import Core, World, core
@@ -56,6 +56,12 @@ async def broken(c: Core, app: App) -> None:
     newest = await c.database.read.deploys.newest(app.id)
     row = await c.database.read.apps.get(app.id)
     assert newest and newest.status == "failed" and row and row.live_release == 2
+
+
+async def replace_alone(c: Core, app: App) -> None:
+    async with c.database.transaction() as tx:
+        await checks.set_mode(tx, app=app.id, mode="disabled", types=[])
+    await push(c, app)
 
 
 async def migrate(c: Core, app: App) -> None:
@@ -139,6 +145,7 @@ SCENARIOS: dict[str, tuple[Act, Verify, bool]] = {
     "failing build": (break_build, broken, True),
     "release task": (migrate, migrated, True),
     "failing release task": (break_migration, not_migrated, True),
+    "push without checks": (replace_alone, pushed, False),
     "rollback": (roll_back, rolled_back, True),
     "scale": (scale, scaled, True),
     "config": (configure, configured, True),
