@@ -39,6 +39,18 @@ class DeployFacts(msgspec.Struct, frozen=True, kw_only=True):
     ended_at: float | None
 
 
+class TaskFacts(msgspec.Struct, frozen=True, kw_only=True):
+    """A task of a deploy, for scripts."""
+
+    kind: str
+    command: str
+    status: str
+    exit_code: int | None
+    reason: str | None
+    started_at: float | None
+    ended_at: float | None
+
+
 class DeploysList(Command, frozen=True, kw_only=True):
     """List an app's deploys, the newest first."""
 
@@ -77,6 +89,7 @@ class DeployShown(Reply, frozen=True, kw_only=True):
     """One deploy."""
 
     deploy: DeployFacts
+    tasks: tuple[TaskFacts, ...]
     outcome: tuple[str, ...]
 
     def lines(self, *, quiet: bool) -> Iterable[str]:
@@ -95,11 +108,22 @@ class DeployShown(Reply, frozen=True, kw_only=True):
         ):
             if value:
                 yield f"{INDENT}{key}:".ljust(24) + value
+        for task in self.tasks:
+            yield f"{INDENT}Task {task.kind}:".ljust(24) + _ending(task)
         yield from self.outcome
 
     def json(self) -> Json:
-        """Return its facts."""
-        return msgspec.to_builtins(self.deploy)
+        """Return its facts, and those of its tasks."""
+        return {**msgspec.to_builtins(self.deploy), "tasks": msgspec.to_builtins(self.tasks)}
+
+
+def _ending(task: TaskFacts) -> str:
+    """Return how a task stands."""
+    if task.ended_at is None:
+        return "running" if task.started_at else "not started"
+    if task.started_at is None:
+        return "not run"
+    return f"{'failed' if task.reason else 'succeeded'}, took {lasted(task.started_at, task.ended_at)}"
 
 
 class DeploysShow(Command, frozen=True, kw_only=True):
@@ -116,8 +140,11 @@ class DeploysShow(Command, frozen=True, kw_only=True):
     async def run(self, ctx: Context) -> Reply:
         """Answer from the database alone."""
         deploy = await find_deploy(ctx, self.deploy)
+        tasks = await ctx.database.read.tasks.of_deploy(deploy.id)
         return DeployShown(
-            deploy=facts_of(deploy, app=ctx.app.name), outcome=tuple(await watcher_of(ctx).outcome(deploy))
+            deploy=facts_of(deploy, app=ctx.app.name),
+            tasks=tuple(msgspec.convert(task, TaskFacts, from_attributes=True) for task in tasks),
+            outcome=tuple(await watcher_of(ctx).outcome(deploy)),
         )
 
 

@@ -44,7 +44,8 @@ class TaskOutput:
         lines = self._transcripts.follow(self._task.app, self._task.deploy, is_over=is_over)
         async with aclosing(lines):
             async for line in lines:
-                self._told = 0 if line == self.heading else self._told + line.startswith(INDENT)
+                is_heading = line.startswith(f"-----> Running the {self._task.kind} task: ")
+                self._told = 0 if is_heading else self._told + line.startswith(INDENT)
 
     async def tell(self) -> None:
         """Tell what is stored and not told yet, and what comes, until cancelled."""

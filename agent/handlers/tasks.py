@@ -28,7 +28,7 @@ from agent.state.plans import TaskKind
 from agent.state.releases import Release
 from agent.state.tasks import Task
 from proto.events import AppDestroyed, DeployCancelled, DeployLive, DeploySuperseded, ReleaseCreated
-from proto.names import AppId, DeployId, TaskId
+from proto.names import AppId, DeployId
 
 log = structlog.get_logger(__name__)
 
@@ -87,8 +87,6 @@ class Tasks:
         self._clock = clock
         self._defaults = defaults
         self._limit_seconds = limit_seconds
-        self._waiting: set[TaskId] = set()
-        """Tasks that were told to wait for another one."""
 
     @on(
         ReleaseCreated,
@@ -164,13 +162,7 @@ class Tasks:
 
     async def _prepare(self, job: Job) -> None:
         """Make the container, waiting for an engine that does not answer, and for an older task of the app."""
-        task = job.task
-        if others := [other for other in await self._database.read.tasks.started(task.app) if other.id != task.id]:
-            if task.id not in self._waiting:
-                self._waiting.add(task.id)
-                job.output.say(f"{INDENT}Waiting for the {others[0].kind} task of v{others[0].release} to end")
-            raise Retry("another task of the app is under way", after=TURN_SECONDS)
-        self._waiting.discard(task.id)
+        await self._await_turn(job)
         wish = await self._wish(job)
         silent_since: float | None = None
         while True:
@@ -183,6 +175,15 @@ class Tasks:
                 if error.code == "image.missing" or self._clock.now() - silent_since > PATIENCE_SECONDS:
                     raise StartFailed(f"{error.message} {error.hint}".strip()) from error
             await asyncio.sleep(SILENCE_SECONDS)
+
+    async def _await_turn(self, job: Job) -> None:
+        """Return once no other task of the app may be running: an older deploy may not be through with its last."""
+        has_told = False
+        while others := await self._database.read.tasks.started(job.app.id):
+            if not has_told:
+                has_told = True
+                job.output.say(f"{INDENT}Waiting for the {others[0].kind} task of v{others[0].release} to end")
+            await asyncio.sleep(TURN_SECONDS)
 
     async def _start(self, job: Job) -> float:
         """Have the engine start the container, once and for all; return when that was.

@@ -48,10 +48,8 @@ class Modes(msgspec.Struct, frozen=True):
 
 async def modes_of(tables: Tables, app: AppId) -> Modes:
     """Return how the process types of an app are checked."""
-    return Modes(
-        skipped=_listed(await tables.properties.get(app, "checks.skipped")),
-        disabled=_listed(await tables.properties.get(app, "checks.disabled")),
-    )
+    properties = await tables.properties.of_app(app)
+    return Modes(skipped=_listed(properties.get("checks.skipped")), disabled=_listed(properties.get("checks.disabled")))
 
 
 async def set_mode(tx: Transaction, *, app: AppId, mode: Mode, types: Collection[ProcessType]) -> Modes:

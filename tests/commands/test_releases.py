@@ -6,6 +6,17 @@ from proto.wire import Exit
 from tests.commands.desk import DOCKERFILE, Desk
 
 
+async def test_a_deploy_is_shown_with_its_tasks(desk: Desk) -> None:
+    files = {"Dockerfile": "FROM scratch\nEXPOSE 8080\n", "Procfile": "web: serve\nrelease: ./migrate\n"}
+    await desk.deployed(files=files)
+    shown = await desk.give("deploys:show blog")
+    assert "       Task release:".ljust(24) + "succeeded, took 0.0 s" in shown.out.splitlines()
+    facts = (await desk.give("deploys:show blog --format json")).json()
+    assert isinstance(facts, dict)
+    (task,) = facts["tasks"]
+    assert (task["kind"], task["command"], task["status"], task["exit_code"]) == ("release", "./migrate", "ended", 0)
+
+
 async def test_a_rollback_is_a_release_with_the_older_config(desk: Desk) -> None:
     await desk.deployed("blog")
     await desk.meanwhile("config:set blog NEW=secret-value")

@@ -32,6 +32,7 @@ AGAIN = {**MIGRATING, "Dockerfile": "FROM scratch\nEXPOSE 8081\n"}
 @pytest.fixture
 async def blog(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Core]:
     monkeypatch.setattr(handler, "SILENCE_SECONDS", 0.0)
+    monkeypatch.setattr(handler, "TURN_SECONDS", 0.0)
     async with core(tmp_path) as c:
         await c.global_domain()
         yield c

@@ -33,6 +33,11 @@ MIGRATING = {
     "Dockerfile": "FROM scratch\nEXPOSE 8082\n",
     "Procfile": "web: ./serve\nworker: ./work\nrelease: ./migrate\n",
 }
+TELLING = {
+    "Dockerfile": "FROM scratch\nEXPOSE 8083\n",
+    "Procfile": "web: ./serve\nworker: ./work\n",
+    "app.json": '{"scripts": {"pushboat": {"predeploy": "./check", "postdeploy": "./tell"}}}',
+}
 OTHER = {"Dockerfile": "FROM scratch\nEXPOSE 8081\n", "Procfile": "web: ./serve\nworker: ./work\n"}
 
 Act = Callable[[Core, App], Awaitable[None]]
@@ -77,6 +82,11 @@ async def migrated(c: Core, app: App) -> None:
         assert (newest.status, newest.stage) == ("failed", "release")
         assert "has not run" in (newest.reason or "")
         assert c.scheduler.task_starts == {}
+
+
+async def tell(c: Core, app: App) -> None:
+    c.scheduler.task_seconds = 3.0
+    await c.push(app, TELLING, commit="f" * 40)
 
 
 async def break_migration(c: Core, app: App) -> None:
@@ -144,6 +154,7 @@ SCENARIOS: dict[str, tuple[Act, Verify, bool]] = {
     "push": (push, pushed, True),
     "failing build": (break_build, broken, True),
     "release task": (migrate, migrated, True),
+    "tasks of app.json": (tell, migrated, True),
     "failing release task": (break_migration, not_migrated, True),
     "push without checks": (replace_alone, pushed, False),
     "rollback": (roll_back, rolled_back, True),
