@@ -28,7 +28,7 @@ from agent.state.plans import TaskKind
 from agent.state.releases import Release
 from agent.state.tasks import Task
 from proto.events import AppDestroyed, DeployCancelled, DeployLive, DeploySuperseded, ReleaseCreated
-from proto.names import AppId, DeployId
+from proto.names import AppId, DeployId, TaskId
 
 log = structlog.get_logger(__name__)
 
@@ -87,6 +87,8 @@ class Tasks:
         self._clock = clock
         self._defaults = defaults
         self._limit_seconds = limit_seconds
+        self._begun: set[TaskId] = set()
+        """Tasks under way that this agent has started."""
 
     @on(
         ReleaseCreated,
@@ -151,7 +153,8 @@ class Tasks:
             except StartFailed as error:
                 return Ending(reason=f"The {job.task.kind} task could not be started: {error}")
         else:
-            job.output.say(f" !     Pushboat was restarted; the {job.task.kind} task was left to itself meanwhile.")
+            if job.task.id not in self._begun:
+                job.output.say(f" !     Pushboat was restarted; the {job.task.kind} task was left to itself meanwhile.")
             await job.output.take_up()
         telling = asyncio.ensure_future(job.output.tell())
         try:
@@ -195,6 +198,7 @@ class Tasks:
             is_ours = await tasks.started(tx, task=job.task)
         if not is_ours:
             raise Retry("another task of the app is under way, or the deploy has ended", after=TURN_SECONDS)
+        self._begun.add(job.task.id)
         job.output.say(job.output.heading)
         started_at = self._clock.now()
         try:
@@ -256,15 +260,20 @@ class Tasks:
         log.info("task.ended", task=task.id, kind=task.kind, exit_code=ending.exit_code, reason=ending.reason)
         async with self._database.transaction() as tx:
             await deploys.task_ended(tx, task=task, exit_code=ending.exit_code, reason=ending.reason)
+        self._begun.discard(task.id)
         # What a crash leaves here is found by the survey of those who end replicas.
         await self._scheduler.remove(task.id)
 
     async def _end_early(self, task: Task) -> None:
         """End a task that is no longer wanted, if it was begun, and note that."""
-        await self._scheduler.stop(task.id, seconds=await self._patience(task.app))
-        await self._drained(task)
-        async with self._database.transaction() as tx:
-            await deploys.task_ended(tx, task=task, reason=f"The {task.kind} task was stopped: the deploy has ended.")
+        now = await self._database.read.tasks.get(task.id)
+        if now is not None and now.ended_at is None:
+            await self._scheduler.stop(task.id, seconds=await self._patience(task.app))
+            await self._drained(task)
+            reason = f"The {task.kind} task was stopped: the deploy has ended."
+            async with self._database.transaction() as tx:
+                await deploys.task_ended(tx, task=task, reason=reason)
+        self._begun.discard(task.id)
         await self._scheduler.remove(task.id)
 
     async def _drained(self, task: Task) -> None:

@@ -202,3 +202,40 @@ async def test_a_frozen_engine_costs_a_push_time_and_nobody_else_anything(beaten
     assert pushed.status == 0, pushed.err
     assert await beaten.is_steady("frozen", "version two\n")
     assert "Traceback" not in rig.log
+
+
+def migrating(version: str, command: str) -> dict[str, str]:
+    return apps.with_procfile(version, "web: httpd -f -p $PORT -h /www", f"release: {command}")
+
+
+async def test_a_task_goes_on_while_its_engine_is_frozen_and_is_run_once(beaten: Beaten) -> None:
+    rig, engine = beaten.rig, beaten.engine
+    app = rig.checkout("thawed", migrating("one", "echo begun; sleep 2; echo ended"))
+    push = asyncio.create_task(rig.git_push(app))
+    await rig.until_logged("thawed", "begun")
+    engine.freeze()
+    try:
+        assert await beaten.is_said_to_be_silent("thawed")
+    finally:
+        engine.thaw()
+    pushed = await push
+    assert pushed.status == 0, pushed.err
+    assert pushed.err.count("       begun") == 1 and pushed.err.count("       ended") == 1
+    assert await beaten.is_steady("thawed", "version one\n")
+
+
+async def test_a_task_that_a_restart_of_the_engine_ends_fails_its_deploy_and_is_not_run_again(beaten: Beaten) -> None:
+    rig, engine = beaten.rig, beaten.engine
+    app = rig.checkout("cut", migrating("one", "echo begun; sleep 100"))
+    push = asyncio.create_task(rig.git_push(app))
+    await rig.until_logged("cut", "begun")
+    await engine.stop()
+    await engine.start()
+    pushed = await push
+    assert pushed.status == 1
+    assert "The deploy failed (release): The release task failed: it exited with status" in pushed.err
+    assert (await rig.must("logs", "cut", "-p", "release", "-n", "100")).count("begun") == 1
+    app.write(migrating("two", "echo begun anew"))
+    assert (await rig.git_push(app)).status == 0
+    assert await beaten.is_steady("cut", "version two\n")
+    assert "Traceback" not in rig.log
