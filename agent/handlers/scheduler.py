@@ -134,7 +134,7 @@ class SchedulerReconciler:
             return
         self._told_held[candidate.app] = candidate.id
         types = ", ".join(sorted({slot.process for slot in held}))
-        line = f"       Waiting for the old {types} to end first: checks are disabled"
+        line = f"       Waiting for the old {types} to end first"
         self._transcripts.say(candidate.app, candidate.id, line)
 
     @surveys

@@ -103,7 +103,10 @@ def _task_seconds(value: str) -> str:
 
 
 def _types(value: str) -> str:
-    return ",".join(process_type(text) for text in value.split(","))
+    try:
+        return ",".join(process_type(text.strip()) for text in value.split(","))
+    except ValueError as error:
+        raise ValueError("process types with commas between, such as worker,clock") from error
 
 
 def _balance(value: str) -> str:
@@ -156,6 +159,11 @@ PROPERTIES: dict[str, Property] = {
             help="How long a process may take to end after SIGTERM, before it is killed.",
             check=_seconds,
             default="30",
+        ),
+        Property(
+            name="ps.stop-first",
+            help="Process types, with commas between, whose old processes end before the new ones start; none.",
+            check=_types,
         ),
         Property(
             name="ps.task-timeout-seconds",

@@ -65,21 +65,21 @@ async def plan(tx: Transaction, *, app: AppId, bridges: Bridges, new_id: NewId, 
 async def wanted(tables: Tables, app: AppId) -> list[Slot]:
     """Return what should run: the live release's replicas, unless stopped, and the candidate's.
 
-    Where checks are disabled, replicas of the live release make room for those of the candidate, and no two releases
-    run at once: one that has to wait is held.
+    Of process types that run alone, replicas of the live release make room for those of the candidate, and one that
+    has to wait for the end of another release's is held.
 
     All is read from `tables`, the app's row too: with a row from before a switch, the release that has just gone live
     would be taken for one too many.
     """
     scales = await tables.scales.of_app(app)
     modes = await checks.modes_of(tables, app)
-    rows = await tables.replicas.of_app(app) if modes.disabled else []
+    rows = await tables.replicas.of_app(app) if modes.has_alone else []
     found = await generations(tables, app)
     slots: list[Slot] = []
     for release in found:
         port = await web_port(tables, release)
         for plan in release.plan.processes:
-            is_alone = modes.of(plan.type) == "disabled"
+            is_alone = modes.is_alone(plan.type)
             if is_alone and release is not found[-1] and found[-1].plan.process(plan.type):
                 continue
             is_held = is_alone and any(row.process == plan.type and row.release != release.version for row in rows)

@@ -10,6 +10,7 @@ import pytest
 
 from agent.lifecycle import apps, checks
 from agent.lifecycle.checks import Mode
+from agent.lifecycle.properties import set_property
 from agent.ports.scheduler import ReplicaStatus, ReplicaWish
 from agent.ports.world import Say
 from agent.state.apps import App
@@ -82,8 +83,20 @@ async def test_a_disabled_type_ends_before_its_successor_starts(blog: Core) -> N
     assert overlaps.seen == {"web"}
     assert [status.release for status in blog.scheduler.running(app.id)] == [2, 2]
     told = blog.transcripts.lines[deploy.id]
-    assert told.count("       Waiting for the old worker to end first: checks are disabled") == 1
+    assert told.count("       Waiting for the old worker to end first") == 1
     assert "       worker.1 runs; its checks are off" in told
+
+
+async def test_a_type_that_is_stopped_first_is_checked_all_the_same(blog: Core) -> None:
+    app = await live_app(blog)
+    async with blog.database.transaction() as tx:
+        await set_property(tx, app=app.id, name="ps.stop-first", value="worker")
+    overlaps = Overlaps(blog)
+    deploy = await blog.push(app, files(2), commit="d" * 40)
+    await blog.settle()
+    assert (await blog.deploy(deploy)).status == "live"
+    assert overlaps.seen == {"web"}
+    assert "       worker.1 is ready" in blog.transcripts.lines[deploy.id]
 
 
 async def test_a_disabled_web_process_is_down_meanwhile_and_served_again(blog: Core) -> None:
