@@ -134,8 +134,7 @@ async def create_release(tx: Transaction, *, deploy: DeployId, new_id: tasks.New
     await tx.releases.add(release)
     await tx.deploys.set_release(deploy, release=release.version)
     await _set_scale(tx, release)
-    app = await tx.apps.get(row.app)
-    due = tasks.due(release.plan, kind=row.kind, is_first=app is not None and app.live_release is None)
+    due = await tasks.due(tx, deploy=row, release=release.version, plan=release.plan)
     if not await tasks.plan(tx, deploy=row, release=release.version, tasks=due, new_id=new_id):
         await tx.deploys.move(deploy, old=("releasing",), new="starting")
     await tx.emit(ReleaseCreated(app=row.app, deploy=deploy, release=release.version))

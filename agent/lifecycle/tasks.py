@@ -1,7 +1,7 @@
 """The moves of tasks: planned with their release, started once, ended.
 
 Which tasks a deploy has is decided when its release is made: ``predeploy`` and ``release`` run before its replicas
-start, ``setup`` and ``postdeploy`` once it serves. A restart has none: it brings nothing new.
+start, ``setup`` and ``postdeploy`` once it serves. A restart has none of its own: it brings nothing new.
 """
 
 from __future__ import annotations
@@ -10,11 +10,11 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from agent.state.database import Transaction
-from agent.state.deploys import Deploy, Kind
+from agent.state.deploys import Deploy
 from agent.state.plans import Plan, TaskKind, TaskPlan
 from agent.state.tasks import Task
 from proto.events import TaskEnded, TaskStarted
-from proto.names import ReplicaId, TaskId
+from proto.names import AppId, ReplicaId, TaskId
 
 NewId = Callable[[str], str]
 """Makes an id that begins with the given letter; see ``agent.ports.world.Ids.new``."""
@@ -25,10 +25,12 @@ AFTER: Final[tuple[TaskKind, ...]] = ("setup", "postdeploy")
 """Tasks that run once the release serves. One that fails is told, and changes nothing."""
 
 
-def due(plan: Plan, *, kind: Kind, is_first: bool) -> list[TaskPlan]:
-    """Return the tasks that a deploy of this kind has. `is_first`: no release of the app was ever live."""
-    if kind == "restart":
-        return []
+async def due(tx: Transaction, *, deploy: Deploy, release: int, plan: Plan) -> list[TaskPlan]:
+    """Return the tasks that a deploy has, which is about to make this release."""
+    if deploy.kind == "restart":
+        return await _owed(tx, app=deploy.app, release=release - 1)
+    app = await tx.apps.get(deploy.app)
+    is_first = app is not None and app.live_release is None
     return [task for task in plan.tasks if is_first or task.kind != "setup"]
 
 
@@ -47,6 +49,16 @@ async def plan(
             at=tx.now,
         )
     return [task for task in tasks if task.kind in BEFORE]
+
+
+async def _owed(tx: Transaction, *, app: AppId, release: int) -> list[TaskPlan]:
+    """Return what was to be run once a release serves that a restart has superseded: it never will, but its code."""
+    before = await tx.releases.get(app, release)
+    deploy = await tx.deploys.get(before.deploy) if before else None
+    if deploy is None or deploy.status != "superseded":
+        return []
+    rows = await tx.tasks.of_deploy(deploy.id)
+    return [TaskPlan(row.kind, row.command) for row in rows if row.kind in AFTER and row.started_at is None]
 
 
 async def started(tx: Transaction, *, task: Task) -> bool:

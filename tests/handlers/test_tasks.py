@@ -366,6 +366,25 @@ async def test_config_changes_and_rollbacks_run_the_task_and_a_restart_does_not(
     assert (await blog.database.read.apps.get(app.id) or app).live_release == 4
 
 
+async def test_a_restart_does_what_the_deploy_that_it_supersedes_still_owed(blog: Core) -> None:
+    app = await blog.create()
+    blog.scheduler.gate.clear()
+    deploy = await blog.push(app, scripted(postdeploy="./seed", pushboat={"postdeploy": "./tell"}))
+    async with blog.bus.delivering():
+        while (await blog.deploy(deploy)).status != "starting":
+            await asyncio.sleep(0)
+        newer = await blog.accept(app, kind="restart")
+        blog.scheduler.gate.set()
+        await blog.settle()
+    assert (await blog.deploy(deploy)).status == "superseded"
+    assert (await blog.deploy(newer)).status == "live"
+    ran = [(wish.process, wish.release) for wish in blog.scheduler.task_wishes.values()]
+    assert ran == [("release", 1), ("setup", 2), ("postdeploy", 2)]
+    await blog.accept(app, kind="restart")
+    await blog.settle()
+    assert len(blog.scheduler.task_wishes) == 3
+
+
 async def test_a_restart_joins_a_deploy_whose_task_runs(blog: Core) -> None:
     app = await blog.create()
     blog.scheduler.are_tasks_held = True
