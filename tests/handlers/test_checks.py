@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from agent.lifecycle.checks import due
 from agent.ports.scheduler import CheckSpec
 from agent.state.plans import Plan, ProcessPlan
 from agent.state.releases import Release
