@@ -42,6 +42,7 @@ def make_shell(
         scheduler=adapters.scheduler,
         proxy=adapters.proxy,
         images=adapters.images,
+        choose=adapters.choose,
         source=adapters.repos,
         downloads=adapters.downloads,
         transcripts=adapters.transcripts,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from agent.commands import (
     apps,
+    builder,
     config,
     deploys,
     docker_options,
@@ -24,6 +25,7 @@ from agent.commands.registry import Registry
 
 MODULES = (
     apps,
+    builder,
     config,
     deploys,
     docker_options,

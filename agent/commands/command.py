@@ -29,7 +29,7 @@ from agent.commands.replies import Reply
 from agent.commands.requests import Permission
 from agent.commands.screen import Screen, read_line
 from agent.errors import UserError
-from agent.ports.images import Images
+from agent.ports.images import Choose, Images
 from agent.ports.logs import LogReader, Transcripts
 from agent.ports.proxy import Proxy
 from agent.ports.scheduler import Scheduler
@@ -91,6 +91,7 @@ class World(msgspec.Struct, frozen=True, kw_only=True):
     scheduler: Scheduler
     proxy: Proxy
     images: Images
+    choose: Choose
     source: SourceRepo
     downloads: Downloads
     transcripts: Transcripts
@@ -121,6 +122,7 @@ class Context:
         self.scheduler = world.scheduler
         self.proxy = world.proxy
         self.images = world.images
+        self.choose = world.choose
         self.source = world.source
         self.downloads = world.downloads
         self.transcripts = world.transcripts

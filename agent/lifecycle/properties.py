@@ -14,6 +14,7 @@ import structlog
 
 from agent import sanitise
 from agent.errors import Unavailable, UserError
+from agent.ports.images import BUILDERS
 from agent.state.database import Database, Transaction
 from proto.events import PropertyChanged
 from proto.names import AppId, is_config_key
@@ -28,6 +29,12 @@ _UNCLEAN = "files.unclean"
 
 _BRANCH = re.compile(r"(?!-)(?!.*(?:\.\.|//|@\{|\.lock(?:/|$)))[A-Za-z0-9._/@+-]{1,200}(?<![/.])")
 """A strict part of what git-check-ref-format(1) allows."""
+
+_IMAGE = re.compile(
+    r"(?=.{1,400}\Z)[A-Za-z0-9]+(?:[._-]+[A-Za-z0-9]+)*(?::[0-9]{1,5})?(?:/[a-z0-9]+(?:[._-]+[a-z0-9]+)*)*"
+    r"(?::[A-Za-z0-9_][A-Za-z0-9_.-]{0,127})?(?:@sha256:[0-9a-f]{64})?"
+)
+"""As the engine reads them, a little narrower."""
 
 _STAGE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}")
 
@@ -81,6 +88,18 @@ def _folder(value: str) -> str:
     return "/".join(parts)
 
 
+def _builder(value: str) -> str:
+    if value not in BUILDERS:
+        raise ValueError(f"one of {', '.join(BUILDERS)}")
+    return value
+
+
+def _image(value: str) -> str:
+    if not _IMAGE.fullmatch(value):
+        raise ValueError("an image's name, such as python:3.12-slim or registry.example.com/base:1")
+    return value
+
+
 def _stage(value: str) -> str:
     if not _STAGE.fullmatch(value):
         raise ValueError("the name of a stage of the Dockerfile")
@@ -121,7 +140,17 @@ PROPERTIES: dict[str, Property] = {
             default="GIT_REV",
             may_be_empty=True,
         ),
+        Property(
+            name="builder.selected",
+            help="The builder to take, whatever else there is: " + ", ".join(BUILDERS) + ".",
+            check=_builder,
+        ),
         Property(name="builder.build-dir", help="The folder of the repository that is built.", check=_folder),
+        Property(
+            name="builder.base-image",
+            help="What builders of languages build on; unset, the official image of the wanted version.",
+            check=_image,
+        ),
         Property(
             name="builder-dockerfile.dockerfile-path",
             help="The Dockerfile, from the folder that is built.",

@@ -49,6 +49,7 @@ class Desk:
                 scheduler=core.scheduler,
                 proxy=core.proxy,
                 images=core.images,
+                choose=core.choose,
                 source=core.repos,
                 downloads=core.downloads,
                 transcripts=core.transcripts,
