@@ -12,7 +12,9 @@ from typing import Final
 
 from agent.builders.dockerfile import DockerfileBuilder, dockerfile_of, folder_of
 from agent.builders.language import LanguageBuilder
+from agent.builders.node import Node
 from agent.builders.python import Python
+from agent.builders.static import Static
 from agent.docker.engine import Engine
 from agent.errors import UserError
 from agent.ports.images import BuildOptions, Choice, ImageBuilder, Images
@@ -21,6 +23,8 @@ from agent.ports.source import SourceTree, TreeEntry
 BUILDERS: Final[tuple[Callable[[Engine, Images], ImageBuilder], ...]] = (
     DockerfileBuilder,
     partial(LanguageBuilder, language=Python()),
+    partial(LanguageBuilder, language=Node()),
+    partial(LanguageBuilder, language=Static()),
 )
 """Makes each builder, in order of detection: the first that can build a source, does."""
 

@@ -139,8 +139,9 @@ def apt(*packages: str) -> Run:
     names = " ".join(_checked(name, _PLAIN_PATH) for name in packages)
     return Run(
         (
-            "apt-get update",
-            f"apt-get install --yes --no-install-recommends {names}",
+            "apt-get -qq update",
+            # Without a terminal to ask on; what goes wrong is on standard error.
+            f"DEBIAN_FRONTEND=noninteractive apt-get -qq install --no-install-recommends {names} > /dev/null",
             "rm -rf /var/lib/apt/lists/*",
         )
     )

@@ -16,7 +16,7 @@ from agent.builders.language import Sketch
 from agent.builders.plan import BuildPlan, BuildStage, Cache, Copy, CopyFrom, Env, Run, Step, Workdir
 from agent.builders.python_manifests import Manifest, read_manifest, wanted_python
 from agent.builders.python_web import guess
-from agent.builders.stages import APP, build_packages, foundation, running
+from agent.builders.stages import APP, build_packages, each_in_its_folder, foundation, running, shown
 from agent.ports.images import BuildOptions
 
 VENV: Final = "/opt/venv"
@@ -106,7 +106,7 @@ class Python:
         why = f"{named}, so {need} with {manifest.tool}"
         if not files.has("Procfile"):
             web = await guess(files, manifest.packages, file=manifest.file)
-            words, why = web.words, f"{why}; {web.why}, so web: {_shown(web.words)}"
+            words, why = web.words, f"{why}; {web.why}, so web: {shown(web.words)}"
         collects = await _collects_static(files, manifest, options)
         sources = any(name.startswith("src/") and name.endswith(".py") for name in files.names)
 
@@ -129,19 +129,17 @@ def _plan(
     stages, start = foundation(base)
     tool = _TOOLS[manifest.tool]
     command = tool.locked if manifest.is_locked else tool.unlocked
-    everything: tuple[Step, ...] = (Copy(),)
-    manifests: tuple[Step, ...] = everything if manifest.needs_source else (Copy(manifest.files),)
     steps: list[Step] = [
         *build_packages(base),
         Run((f"python3 -m venv {VENV}",)),
         Env({"VIRTUAL_ENV": VENV, "PATH": f"{VENV}/bin:$PATH", "PIP_DISABLE_PIP_VERSION_CHECK": "1", **tool.env}),
         *_the_tool(manifest.tool, tool),
         Workdir(APP),
-        *_folders_first(manifests, manifest),
+        *((Copy(),) if manifest.needs_source else each_in_its_folder(manifest.files)),
         Run((command,), (tool.cache,)),
     ]
     if not manifest.needs_source:
-        steps += everything
+        steps.append(Copy())
     if manifest.is_package:
         steps.append(Run((tool.itself,), (tool.cache,)))
     if collects:
@@ -172,16 +170,6 @@ def _the_tool(name: str, tool: _Tool) -> tuple[Step, ...]:
     return (Run((f"python3 -m venv {folder}", f"{folder}/bin/pip install '{tool.package}'"), (_PIP_CACHE,)),)
 
 
-def _folders_first(copies: tuple[Step, ...], manifest: Manifest) -> tuple[Step, ...]:
-    """Have each requirement file copied into its own folder."""
-    folders: dict[str, list[str]] = {}
-    for name in manifest.files:
-        folders.setdefault(name.rpartition("/")[0], []).append(name)
-    if manifest.needs_source or set(folders) == {""}:
-        return copies
-    return tuple(Copy(tuple(names), f"{folder}/" if folder else "./") for folder, names in folders.items())
-
-
 async def _collects_static(files: Files, manifest: Manifest, options: BuildOptions) -> bool:
     if "django" not in manifest.packages or not files.has("manage.py") or not options.has_collectstatic:
         return False
@@ -197,7 +185,3 @@ def _notes(manifest: Manifest) -> tuple[str, ...]:
     if not manifest.is_locked and manifest.tool != "pip":
         notes.append(f"There is no lock file for {manifest.tool}: two builds may get different versions. Commit one")
     return tuple(notes)
-
-
-def _shown(words: tuple[str, ...]) -> str:
-    return words[2].removeprefix("exec ") if words[:2] == ("sh", "-c") else " ".join(words)

@@ -63,7 +63,7 @@ async def read_manifest(files: Files) -> Manifest | None:
         return await _of_project(files, project, tool="uv", lock="uv.lock")
     if files.has("poetry.lock", "pyproject.toml") or "poetry" in tools:
         return await _of_project(files, project, tool="poetry", lock="poetry.lock")
-    if files.has("pdm.lock", "pyproject.toml"):
+    if files.has("pdm.lock", "pyproject.toml") or "pdm" in tools:
         return await _of_project(files, project, tool="pdm", lock="pdm.lock")
     if files.has("requirements.txt"):
         return await _of_requirements(files)

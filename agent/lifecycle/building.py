@@ -29,5 +29,6 @@ async def build_options(tables: Tables, *, app: AppId, name: str, timeout_second
         timeout_seconds=timeout_seconds,
         selected=await effective("builder.selected"),
         base_image=await effective("builder.base-image"),
+        static_folder=await effective("builder.static-folder"),
         has_collectstatic=config.get(COLLECTSTATIC, "") in ("", "0"),
     )

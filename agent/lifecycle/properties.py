@@ -14,7 +14,7 @@ import structlog
 
 from agent import sanitise
 from agent.errors import Unavailable, UserError
-from agent.ports.images import BUILDERS
+from agent.ports.images import BUILDER_NAMES
 from agent.state.database import Database, Transaction
 from proto.events import PropertyChanged
 from proto.names import AppId, is_config_key
@@ -89,8 +89,8 @@ def _folder(value: str) -> str:
 
 
 def _builder(value: str) -> str:
-    if value not in BUILDERS:
-        raise ValueError(f"one of {', '.join(BUILDERS)}")
+    if value not in BUILDER_NAMES:
+        raise ValueError(f"one of {', '.join(BUILDER_NAMES)}")
     return value
 
 
@@ -142,7 +142,7 @@ PROPERTIES: dict[str, Property] = {
         ),
         Property(
             name="builder.selected",
-            help="The builder to take, whatever else there is: " + ", ".join(BUILDERS) + ".",
+            help="The builder to take, whatever else there is: " + ", ".join(BUILDER_NAMES) + ".",
             check=_builder,
         ),
         Property(name="builder.build-dir", help="The folder of the repository that is built.", check=_folder),
@@ -150,6 +150,11 @@ PROPERTIES: dict[str, Property] = {
             name="builder.base-image",
             help="What builders of languages build on; unset, the official image of the wanted version.",
             check=_image,
+        ),
+        Property(
+            name="builder.static-folder",
+            help="Where the static builder finds the pages, or the build puts them; unset, it looks.",
+            check=_folder,
         ),
         Property(
             name="builder-dockerfile.dockerfile-path",

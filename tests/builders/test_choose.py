@@ -12,8 +12,7 @@ from agent.builders.dockerfile import DockerfileBuilder, dockerfile_of, folder_o
 from agent.docker.engine import Engine
 from agent.errors import UserError
 from agent.git.tree import GitTree
-from agent.ports.images import BUILDERS as NAMES
-from agent.ports.images import BuildOptions, Choice, ImageBuilder
+from agent.ports.images import BUILDER_NAMES, BuildOptions, Choice, ImageBuilder
 from tests.fakes.images import FakeImages
 from tests.fakes.source import FakeTree
 from tests.support.git_client import LINK, Client
@@ -66,7 +65,7 @@ async def test_what_was_looked_for_is_said_and_what_may_be_meant(
 async def every(tmp_path: Path, files: dict[str, str], options: BuildOptions) -> Choice:
     async with Engine.open(f"unix://{tmp_path}/none.sock", instance="t") as engine:
         builders = [make(engine, FakeImages()) for make in BUILDERS]
-        assert tuple(builder.name for builder in builders) == NAMES
+        assert tuple(builder.name for builder in builders) == BUILDER_NAMES
         tree = FakeTree("1" * 40, {name: text.encode() for name, text in files.items()})
         return await choose(builders, tree, options)
 

@@ -11,11 +11,10 @@ async def test_a_builder_is_selected_by_a_name_that_exists(desk: Desk) -> None:
     await desk.core.create("blog")
     assert (await desk.give("builder:set blog selected python")).status == 0
     wrong = await desk.give("builder:set blog selected pyhton")
-    assert wrong.status != 0 and "one of dockerfile, python" in wrong.err
+    assert wrong.status != 0 and "one of dockerfile, python, node, static" in wrong.err
     assert (await desk.give("builder:set --global base-image house/debian:bookworm")).status == 0
-    report = await desk.give("builder:report blog")
-    assert "Builder computed selected:     python" in report.out
-    assert "Builder computed base image:   house/debian:bookworm" in report.out
+    assert (await desk.give("builder:report blog --builder-computed-selected")).out == "python\n"
+    assert (await desk.give("builder:report blog --builder-computed-base-image")).out == "house/debian:bookworm\n"
 
 
 @pytest.mark.parametrize("image", ["-x", "a b", "x:$(y)", "../x", "X/Y", "a\nb", "x" * 401])
@@ -30,9 +29,9 @@ async def test_the_report_tells_what_the_last_build_was_made_of(desk: Desk) -> N
     assert '"detected":""' in (await desk.give("builder:report empty --format json")).out.replace(" ", "")
     await desk.deployed()
     await desk.meanwhile("config:set blog A=1")
-    report = await desk.give("builder:report blog")
-    assert "Builder detected:              dockerfile" in report.out
-    assert "Builder detected because:      Dockerfile, so what it says" in report.out
+    assert (await desk.give("builder:report blog --builder-detected")).out == "dockerfile\n"
+    because = await desk.give("builder:report blog --builder-detected-because")
+    assert because.out == "Dockerfile, so what it says\n"
 
 
 async def test_the_plan_is_printed_alone_on_standard_output(desk: Desk) -> None:

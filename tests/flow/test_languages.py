@@ -115,3 +115,64 @@ async def test_a_printed_plan_is_a_dockerfile_that_builds_the_app(harbour: Rig) 
     # The printed text is the same again, now that it is the app's own.
     await harbour.must("builder:set", "taken", "selected", "python")
     assert (await plan(harbour, "taken")).out == printed.out
+
+
+async def test_node_with_npm_and_a_build(harbour: Rig) -> None:
+    app = example(harbour, "node", app="node")
+    said = await pushed(harbour, app)
+    why = "package-lock.json and package.json, so Node >=18 with npm; web: node server.js"
+    assert f"with node\n       {why}\n" in said
+    assert (await harbour.http("node.localhost")).text.startswith("Hello from Node, up for ")
+    assert await runs_as(harbour, "node") == "10001"
+    replica, *_ = await harbour.replicas("node")
+    # What only the build needed is gone, and so is npm.
+    modules = (await harbour.docker("exec", replica, "ls", "node_modules")).out.split()
+    assert modules == ["ms"]
+    assert (await harbour.docker("exec", replica, "npm", "--version")).status != 0
+    await change(app, "server.js")
+    said = await pushed(harbour, app)
+    assert cached(said, "npm ci")
+    assert "This is version 2." in (await harbour.http("node.localhost")).text
+    assert await exit_status(harbour, "node") != KILLED
+
+
+async def test_a_front_end_that_vite_builds(harbour: Rig) -> None:
+    app = example(harbour, "static-vite", app="vite")
+    said = await pushed(harbour, app)
+    assert "with static\n       package-lock.json and a script build with nothing to start" in said
+    page = await harbour.http("vite.localhost", "/no/such/path")
+    assert page.status == 200 and "This is version 1." in page.text
+    assert page.headers["cache-control"] == "no-cache"
+    script = page.text.partition('src="')[2].partition('"')[0]
+    asset = await harbour.http("vite.localhost", script)
+    assert "You are at" in asset.text and asset.headers["cache-control"] == "public, max-age=31536000, immutable"
+    assert asset.headers["content-type"] == "application/javascript"
+    assert (await harbour.http("vite.localhost", "/assets/none.js")).status == 404
+    assert await runs_as(harbour, "vite") == "10001"
+    await change(app, "index.html")
+    said = await pushed(harbour, app)
+    assert cached(said, "npm ci")
+    await harbour.page("vite.localhost", "This is version 2.")
+    await harbour.until_logged("vite", '"GET /no/such/path HTTP/1.1" 200')
+    assert await exit_status(harbour, "vite") != KILLED
+
+
+async def test_pages_as_they_are(harbour: Rig) -> None:
+    app = example(harbour, "static", app="pages")
+    app.write({".env": "A=1\n", "big.css": "a {}\n" * 1000, ".dockerignore": "drafts\n", "drafts/a.html": "draft\n"})
+    said = await pushed(harbour, app)
+    assert "with static\n       index.html, so files as they are\n" in said
+    assert "This is version 1." in (await harbour.http("pages.localhost")).text
+    assert (await harbour.http("pages.localhost", "/style.css")).headers["content-type"] == "text/css"
+    missing = await harbour.http("pages.localhost", "/nothing/here")
+    assert missing.status == 404 and "There is no such page." in missing.text
+    assert (await harbour.http("pages.localhost", "/.env")).status == 404
+    assert (await harbour.http("pages.localhost", "/drafts/a.html")).status == 404
+    port = str(harbour.ports[1])
+    small = await harbour.run(
+        "curl", "--silent", "--fail", "--header", "Accept-Encoding: gzip", "--header", "Host: pages.localhost",
+        "--output", "/dev/null", "--write-out", "%{size_download}", f"http://127.0.0.1:{port}/big.css",
+    )  # fmt: skip
+    assert 0 < int(small.out) < 1000
+    assert await runs_as(harbour, "pages") == "10001"
+    assert await exit_status(harbour, "pages") != KILLED

@@ -3,13 +3,13 @@
 # Python 3.11.2 of Debian's own packages, on debian:bookworm-slim
 
 FROM debian:bookworm-slim AS base
-RUN apt-get update \
-    && apt-get install --yes --no-install-recommends ca-certificates python3 \
+RUN apt-get -qq update \
+    && DEBIAN_FRONTEND=noninteractive apt-get -qq install --no-install-recommends ca-certificates python3 > /dev/null \
     && rm -rf /var/lib/apt/lists/*
 
 FROM base AS build
-RUN apt-get update \
-    && apt-get install --yes --no-install-recommends python3-venv \
+RUN apt-get -qq update \
+    && DEBIAN_FRONTEND=noninteractive apt-get -qq install --no-install-recommends python3-venv > /dev/null \
     && rm -rf /var/lib/apt/lists/*
 RUN python3 -m venv /opt/venv
 ENV VIRTUAL_ENV=/opt/venv
