@@ -72,7 +72,7 @@ _TOOLS: Final = {
         cache=Cache("poetry", "/root/.cache/pypoetry"),
     ),
     "pdm": _Tool(
-        package="pdm<3",
+        package="pdm[locked]<3",
         locked="/opt/pdm/bin/pdm sync --prod --no-self",
         unlocked="/opt/pdm/bin/pdm install --prod --no-self",
         itself="pip install --no-deps .",
