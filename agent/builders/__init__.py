@@ -11,6 +11,7 @@ from functools import partial
 from typing import Final
 
 from agent.builders.dockerfile import DockerfileBuilder, dockerfile_of, folder_of
+from agent.builders.go import Go
 from agent.builders.language import LanguageBuilder
 from agent.builders.node import Node
 from agent.builders.python import Python
@@ -22,6 +23,7 @@ from agent.ports.source import SourceTree, TreeEntry
 
 BUILDERS: Final[tuple[Callable[[Engine, Images], ImageBuilder], ...]] = (
     DockerfileBuilder,
+    partial(LanguageBuilder, language=Go()),
     partial(LanguageBuilder, language=Python()),
     partial(LanguageBuilder, language=Node()),
     partial(LanguageBuilder, language=Static()),

@@ -46,7 +46,7 @@ class Runtime(msgspec.Struct, frozen=True, kw_only=True):
     official: str
     """Its official image, with ``{}`` for the version."""
     variable: str
-    """Which those set to their version."""
+    """Which those set to their version; empty: it need not be told from others."""
     offered: tuple[str, ...]
     """Versions to choose from, the best first."""
     debian: Mapping[str, Packages]
@@ -146,6 +146,8 @@ class Bases:
         if info is None:
             info = await self._images.pull(image, lambda line: say(f"       {line}"))
         runtime, version = need.runtime, _version_in(info, need.runtime)
+        if not runtime.variable:
+            return Base(image=image, why=f"{image}, as it is set", version="")
         if version:
             if not need.wanted.holds(numbers(version)):
                 raise _none(need, app=app, there=f"the base image {image} has {runtime.title} {version}")

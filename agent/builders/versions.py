@@ -51,7 +51,7 @@ class Range(msgspec.Struct, frozen=True):
 
     def best_of(self, offered: Iterable[str]) -> str | None:
         """Return the first of `offered` (``3.12``: its newest patch level) that is wanted, or `None`."""
-        return next((each for each in offered if self.holds(numbers(each, rest=10**6))), None)
+        return next((each for each in offered if not self.alternatives or self.holds(numbers(each, rest=10**6))), None)
 
 
 def parse_range(text: str) -> Range:

@@ -11,7 +11,7 @@ from agent.ports.source import SourceTree
 from agent.ports.world import Say
 from proto.names import AppId, DeployId
 
-BUILDER_NAMES = ("dockerfile", "python", "node", "static")
+BUILDER_NAMES = ("dockerfile", "go", "python", "node", "static")
 """Names of the builders, in order of detection."""
 
 

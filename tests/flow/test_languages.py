@@ -101,19 +101,19 @@ async def test_flask_with_pip(harbour: Rig) -> None:
 
 
 async def test_a_printed_plan_is_a_dockerfile_that_builds_the_app(harbour: Rig) -> None:
-    app = example(harbour, "python-flask", app="taken")
+    app = example(harbour, "static", app="taken")
     await harbour.must("apps:create", "taken")
     nothing = await plan(harbour, "taken")
     assert nothing.status == 1 and "Nothing was pushed" in nothing.err
     await pushed(harbour, app)
     printed = await plan(harbour, "taken")
-    assert printed.status == 0 and "requirements.txt, so Python with pip" in printed.err
+    assert printed.status == 0 and "static: index.html, so files as they are" in printed.err
     app.write({"Dockerfile": printed.out})
     said = await pushed(harbour, app)
     assert "with dockerfile" in said
-    assert (await harbour.http("taken.localhost")).text == "Hello from Flask, you. This is version 1.\n"
+    assert "This is version 1." in (await harbour.http("taken.localhost")).text
     # The printed text is the same again, now that it is the app's own.
-    await harbour.must("builder:set", "taken", "selected", "python")
+    await harbour.must("builder:set", "taken", "selected", "static")
     assert (await plan(harbour, "taken")).out == printed.out
 
 
@@ -176,3 +176,19 @@ async def test_pages_as_they_are(harbour: Rig) -> None:
     assert 0 < int(small.out) < 1000
     assert await runs_as(harbour, "pages") == "10001"
     assert await exit_status(harbour, "pages") != KILLED
+
+
+async def test_go_with_a_vendored_module(harbour: Rig) -> None:
+    app = example(harbour, "go", app="go")
+    said = await pushed(harbour, app)
+    assert "with go\n       go.mod, so Go >=1.19 with what is in vendor; web: /app/bin/web\n" in said
+    assert (await harbour.http("go.localhost")).text == "Hello from Go. This is version 1.\n"
+    assert await runs_as(harbour, "go") == "10001"
+    replica, *_ = await harbour.replicas("go")
+    assert (await harbour.docker("exec", replica, "which", "go")).status != 0
+    await change(app, "cmd/web/main.go")
+    said = await pushed(harbour, app)
+    assert cached(said, "install --no-install-recommends ca-certificates golang-go")
+    assert (await harbour.http("go.localhost")).text == "Hello from Go. This is version 2.\n"
+    # It ends by itself once it was told to.
+    assert await exit_status(harbour, "go") == 0
