@@ -16,6 +16,10 @@ from agent.ports.source import SourceTree
 
 MAX_SOURCE: Final = 200_000
 """Bytes of a source file that is looked into."""
+MAX_LOCK: Final = 32 << 20
+"""Bytes of a lock file."""
+HEAD: Final = 4096
+"""Bytes of it that are looked at."""
 
 _REGULAR: Final = 0o100000
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9_.][A-Za-z0-9_.@+-]*(?:/[A-Za-z0-9_.@+][A-Za-z0-9_.@+-]*)*")
@@ -70,6 +74,15 @@ class Files:
         if self._sizes.get(name, MAX_SOURCE + 1) > MAX_SOURCE:
             return ""
         return (await self._source.read(self.path(name), limit=MAX_SOURCE) or b"").decode("utf-8", "replace")
+
+    async def head(self, name: str) -> str:
+        """Return the first part of a file that may be large, such as a lock file; empty if it is not there.
+
+        Raises:
+            UserError: ``source.file-too-large``, it is larger than any.
+        """
+        content = await self._source.read(self.path(name), limit=MAX_LOCK) or b""
+        return content[:HEAD].decode("utf-8", "replace")
 
     async def toml(self, name: str) -> Mapping[str, Any]:
         """Return a TOML file's content; empty if it is not there.

@@ -164,10 +164,12 @@ async def _manager(files: Files, package: Mapping[str, Any]) -> tuple[str, str, 
     name, version = (chosen[1], chosen[2]) if chosen else (found[0][0] if found else "npm", "")
     lock = next((lock for manager, lock in found if manager == name), "")
     if name == "pnpm" and lock and not version:
-        match = _PNPM_LOCK.search(await files.code(lock))
+        match = _PNPM_LOCK.search(await files.head(lock))
         version = _PNPM_OF_LOCK.get(match[1], "9") if match else "9"
     if name == "yarn":
-        is_old = version.startswith("1.") or (not version and "__metadata:" not in await files.code(lock))
+        is_old = version.startswith("1.") or (
+            not version and "__metadata:" not in (await files.head(lock) if lock else "")
+        )
         return "yarn" if is_old else "berry", lock, version or ("1" if is_old else "4")
     return name, lock, version
 

@@ -12,6 +12,7 @@ import msgspec
 
 from agent.builders.files import Files, is_plain
 from agent.errors import UserError
+from agent.manifests.procfile import argv
 
 MAX_LOOKED_INTO: Final = 40
 """Source files that are searched for the app object."""
@@ -75,9 +76,10 @@ def _served(module: str, name: str, packages: frozenset[str], *, file: str, why:
         # Not read from the environment by uvicorn itself, unlike all else that it needs to know.
         factory = "--factory " if name.endswith("()") else ""
         app = target.removesuffix("()")
-        return Web(("sh", "-c", f'exec uvicorn {factory}{app} --host 0.0.0.0 --port "${{PORT:-5000}}"'), why)
+        line = f'uvicorn {factory}{app} --host 0.0.0.0 --port "${{PORT:-5000}}"'
+        return Web(argv(line, environment={}), why)
     if is_async and "hypercorn" in packages:
-        return Web(("sh", "-c", f'exec hypercorn "{target}" --bind "0.0.0.0:${{PORT:-5000}}"'), why)
+        return Web(argv(f'hypercorn "{target}" --bind "0.0.0.0:${{PORT:-5000}}"', environment={}), why)
     if not is_async and "gunicorn" in packages:
         # Listens at $PORT, with as many workers as $WEB_CONCURRENCY says, by its own defaults.
         return Web(("gunicorn", target), why)

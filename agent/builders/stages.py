@@ -54,6 +54,6 @@ def running(
 
 def shown(words: Sequence[str]) -> str:
     """Return a command as people write it, on one line."""
-    is_script = len(words) == 3 and words[0].endswith("sh") and words[1] == "-c"
+    is_script = len(words) == 3 and words[1] == "-c"
     text = words[2].removeprefix("exec ") if is_script else " ".join(words)
     return "".join(character if character.isprintable() else " " for character in text)[:200]

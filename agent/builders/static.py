@@ -17,6 +17,7 @@ from agent.builders.node_manifests import Manifest, read_manifest, wanted_node
 from agent.builders.plan import BuildPlan, BuildStage, Copy, CopyFrom, Run, Step, Workdir, Write
 from agent.builders.stages import APP, foundation, running
 from agent.errors import UserError
+from agent.manifests.procfile import argv
 from agent.ports.images import BuildOptions
 
 NGINX: Final = Runtime(
@@ -150,7 +151,7 @@ def _served(base: Base, stage: BuildStage, *, why: tuple[str, ...]) -> BuildPlan
         start,
         copies=[CopyFrom("build", PAGES)],
         env={},
-        command=("sh", "-c", _START),
+        command=argv(_START, environment={}),
         before=(Write(_CONFIGURATION, _NGINX),),
         folder=APP,
     )

@@ -49,7 +49,7 @@ class BuilderPlan(Command, frozen=True, kw_only=True):
     """Print the Dockerfile that a build of the deploy branch follows, without building.
 
     Committed as Dockerfile, it is yours to change: the app is built by it from then on. What would be said in the
-    push goes to standard error.
+    push goes to standard error. A base image that is not on the machine is fetched, to see whether it can be had.
     """
 
     name = "builder:plan"

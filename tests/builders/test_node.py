@@ -132,6 +132,12 @@ async def test_without_a_lock_file_it_says_so() -> None:
     assert found is not None and found.notes[0].startswith("There is no lock file for npm")
 
 
+async def test_large_lock_files_tell_their_kind_too() -> None:
+    much = "# x\n" * 100_000
+    assert "pnpm@8" in await dockerfile(NODE, {**app(), "pnpm-lock.yaml": f"lockfileVersion: '6.0'\n{much}"})
+    assert "cli-dist@4" in await dockerfile(NODE, {**app(), "yarn.lock": f"__metadata:\n{much}"})
+
+
 def test_a_script_that_only_runs_another_is_followed_and_a_circle_is_nothing() -> None:
     assert resolved({"start": "npm run a", "a": "pnpm b", "b": "node x"}, "start") == "node x"
     assert resolved({"start": "npm run a", "a": "node x", "prea": "y"}, "start") == "npm run a"

@@ -10,7 +10,7 @@ ENV PIP_DISABLE_PIP_VERSION_CHECK=1
 ENV PDM_CHECK_UPDATE=false
 ENV PDM_IGNORE_SAVED_PYTHON=1
 RUN --mount=type=cache,target=/root/.cache/pip python3 -m venv /opt/pdm \
-    && /opt/pdm/bin/pip install 'pdm<3'
+    && /opt/pdm/bin/pip install 'pdm[locked]<3'
 WORKDIR /app
 COPY pyproject.toml pdm.lock ./
 RUN --mount=type=cache,target=/root/.cache/pdm /opt/pdm/bin/pdm sync --prod --no-self

@@ -32,4 +32,4 @@ COPY --from=build /opt/venv /opt/venv
 COPY --from=build --chown=10001:10001 /app /app
 USER 10001:10001
 ENTRYPOINT []
-CMD ["sh", "-c", "exec uvicorn api.app:app --host 0.0.0.0 --port \"${PORT:-5000}\""]
+CMD ["/bin/sh", "-c", "exec uvicorn api.app:app --host 0.0.0.0 --port \"${PORT:-5000}\""]

@@ -77,4 +77,4 @@ ENV HOME=/app
 COPY --from=build /srv/www /srv/www
 USER 10001:10001
 ENTRYPOINT []
-CMD ["sh", "-c", "sed \"s/PORT/${PORT:-5000}/\" /etc/pushboat/nginx.conf > /tmp/nginx.conf && exec nginx -c /tmp/nginx.conf -g 'daemon off;'"]
+CMD ["/bin/sh", "-c", "sed \"s/PORT/${PORT:-5000}/\" /etc/pushboat/nginx.conf > /tmp/nginx.conf && exec nginx -c /tmp/nginx.conf -g 'daemon off;'"]
