@@ -76,6 +76,14 @@ class Base(msgspec.Struct, frozen=True, kw_only=True):
     packages: Packages | None = None
     """What is to be installed in it first."""
 
+    def with_packages(self, names: tuple[str, ...]) -> Base:
+        """Return the same with more Debian packages, to run with and hence to build with."""
+        if not names:
+            return self
+        packages = self.packages or Packages(version=self.version, run=())
+        more = msgspec.structs.replace(packages, run=tuple(dict.fromkeys((*packages.run, *names))))
+        return msgspec.structs.replace(self, packages=more)
+
     def needed_to_run(self) -> tuple[str, ...]:
         """Return the Debian packages to install where the app runs."""
         return self.packages.run if self.packages else ()

@@ -110,7 +110,8 @@ def _plan(
         steps += [Copy(manifests), Run(("go mod download",), _CACHES)]
     target = f"-o bin/{programs.names[0]} ." if programs.is_root else "-o bin/ ./cmd/..."
     steps += [Copy(), Run(("mkdir -p bin", f"go build -ldflags='-s -w' {target}"), _CACHES)]
-    runtime = BuildStage(base=debian.image, name="runtime", steps=(apt("ca-certificates", "tzdata"),))
+    needed = ("ca-certificates", "tzdata", *debian.needed_to_run())
+    runtime = BuildStage(base=debian.image, name="runtime", steps=(apt(*needed),))
     last = running(
         "runtime",
         copies=[CopyFrom("build", APP, is_apps=True)],

@@ -104,4 +104,4 @@ class LanguageBuilder:
             await self._bases.find(need, chosen=options.base_image, app=options.app_name, say=say)
             for need in sketch.needs
         ]
-        return sketch.plan(tuple(bases))
+        return sketch.plan(tuple(base.with_packages(options.apt_packages) for base in bases))

@@ -29,6 +29,7 @@ async def build_options(tables: Tables, *, app: AppId, name: str, timeout_second
         timeout_seconds=timeout_seconds,
         selected=await effective("builder.selected"),
         base_image=await effective("builder.base-image"),
+        apt_packages=tuple((await effective("builder.apt-packages")).split()),
         static_folder=await effective("builder.static-folder"),
         has_collectstatic=config.get(COLLECTSTATIC, "") in ("", "0"),
     )

@@ -36,6 +36,12 @@ _IMAGE = re.compile(
 )
 """As the engine reads them, a little narrower."""
 
+MAX_PACKAGES = 100
+"""Debian packages of one app. They bring many others."""
+
+_PACKAGE = re.compile(r"[a-z0-9][a-z0-9+.-]{1,99}")
+"""Debian Policy 5.6.1."""
+
 _STAGE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}")
 
 Check = Callable[[str], str]
@@ -100,6 +106,13 @@ def _image(value: str) -> str:
     return value
 
 
+def _packages(value: str) -> str:
+    names = value.split()
+    if not names or not all(_PACKAGE.fullmatch(name) for name in names) or len(names) > MAX_PACKAGES:
+        raise ValueError("names of Debian packages with a space between, such as: ffmpeg libpq-dev")
+    return " ".join(names)
+
+
 def _stage(value: str) -> str:
     if not _STAGE.fullmatch(value):
         raise ValueError("the name of a stage of the Dockerfile")
@@ -150,6 +163,11 @@ PROPERTIES: dict[str, Property] = {
             name="builder.base-image",
             help="What builders of languages build on; unset, the official image of the wanted version.",
             check=_image,
+        ),
+        Property(
+            name="builder.apt-packages",
+            help="Debian packages that builders of languages install besides, to build and to run with.",
+            check=_packages,
         ),
         Property(
             name="builder.static-folder",

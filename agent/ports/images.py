@@ -34,6 +34,8 @@ class BuildOptions(msgspec.Struct, frozen=True, kw_only=True):
     """Name of the builder to take; empty: look."""
     base_image: str = ""
     """What language builders build on; empty: what fits the version."""
+    apt_packages: tuple[str, ...] = ()
+    """Debian packages that language builders install besides, to build and to run with."""
     static_folder: str = ""
     """Where the static builder finds the pages, within the build folder; empty: look."""
     has_collectstatic: bool = True

@@ -67,7 +67,8 @@ async def dockerfile(
     bases = Bases(images)
     chosen = options.base_image if options else ""
     found_bases = [await bases.find(need, chosen=chosen, app="blog", say=lambda line: None) for need in found.needs]
-    return render(found.plan(tuple(found_bases)))
+    more = options.apt_packages if options else ()
+    return render(found.plan(tuple(base.with_packages(more) for base in found_bases)))
 
 
 def agrees(name: str, text: str) -> None:

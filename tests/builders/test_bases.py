@@ -5,12 +5,16 @@ from __future__ import annotations
 import pytest
 
 from agent.builders.bases import Base, Bases, Need
+from agent.builders.go import Go
+from agent.builders.language import Language
+from agent.builders.node import Node
+from agent.builders.python import Python
 from agent.builders.python_manifests import PYTHON
 from agent.builders.versions import parse_range
 from agent.errors import UserError
-from agent.ports.images import ImageInfo
+from agent.ports.images import BuildOptions, ImageInfo
 from agent.ports.world import Say
-from tests.builders.sketching import store
+from tests.builders.sketching import dockerfile, store
 from tests.fakes.images import FakeImages
 
 UNREACHABLE = "The image could not be fetched: dial tcp: lookup registry on 10.0.0.1:53: no such host"
@@ -104,3 +108,20 @@ async def test_the_image_that_was_set_is_taken_if_it_has_the_version() -> None:
 async def test_an_image_that_was_set_and_is_not_there_is_fetched() -> None:
     registry = Registry("", "x")
     assert (await found(registry, chosen="house/bookworm:1")).image == "house/bookworm:1"
+
+
+@pytest.mark.parametrize(
+    ("language", "files"),
+    [
+        (Python(), {"requirements.txt": "", "Procfile": "web: x"}),
+        (Node(), {"package.json": "{}", "Procfile": "web: x"}),
+        (Go(), {"go.mod": "module x", "main.go": "package main"}),
+    ],
+    ids=lambda it: getattr(it, "name", ""),
+)
+async def test_more_debian_packages_are_there_to_build_and_to_run(language: Language, files: dict[str, str]) -> None:
+    text = await dockerfile(language, files, BuildOptions(apt_packages=("ffmpeg", "libpq-dev")))
+    assert " ffmpeg libpq-dev > /dev/null" in text
+    last = [line.split()[1] for line in text.splitlines() if line.startswith("FROM ")][-1]
+    assert last in ("base", "runtime")
+    assert "ffmpeg" not in await dockerfile(language, files)

@@ -44,3 +44,11 @@ async def test_the_plan_is_printed_alone_on_standard_output(desk: Desk) -> None:
     assert printed.out == DOCKERFILE["Dockerfile"]
     assert printed.err == "       dockerfile: Dockerfile, so what it says\n"
     assert (await desk.give("builder:plan blog --quiet")).err == ""
+
+
+@pytest.mark.parametrize("names", ["a;b", "$(x)", "--allow-unauthenticated x", "UPPER", "x=1", "a\nb;c", "x " * 101])
+async def test_packages_are_named_as_debian_names_them(desk: Desk, names: str) -> None:
+    await desk.core.create("blog")
+    assert (await desk.give(f"builder:set blog apt-packages '{names}'")).status != 0
+    assert (await desk.give("builder:set blog apt-packages 'ffmpeg  libstdc++6'")).status == 0
+    assert (await desk.give("builder:report blog --builder-apt-packages")).out == "ffmpeg libstdc++6\n"
