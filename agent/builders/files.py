@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from agent.builders.dockerfile import folder_of
 from agent.errors import UserError
+from agent.manifests.procfile import parse_procfile
 from agent.ports.images import BuildOptions
 from agent.ports.source import SourceTree
 
@@ -55,6 +56,15 @@ class Files:
     def first(self, *names: str) -> str:
         """Return the first of `names` that is there, or nothing."""
         return next((name for name in names if name in self.names), "")
+
+    async def has_processes(self) -> bool:
+        """Tell whether a Procfile says what to run; one with nothing but a release task does not.
+
+        Raises:
+            UserError: ``procfile.invalid``.
+        """
+        content = await self._source.read(self.path("Procfile"))
+        return content is not None and bool(parse_procfile(content).processes)
 
     async def text(self, name: str) -> str:
         """Return a manifest's text; empty if it is not there.

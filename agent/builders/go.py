@@ -78,7 +78,7 @@ class Go:
         is_vendored = files.has("vendor/modules.txt")
         why = f"go.mod, so {need}" + (" with what is in vendor" if is_vendored else "")
         words: tuple[str, ...] = ()
-        if not files.has("Procfile"):
+        if not await files.has_processes():
             words = (f"{APP}/bin/{_web(programs)}",)
             why = f"{why}; web: {words[0]}"
         sums = tuple(name for name in ("go.mod", "go.sum") if files.has(name))

@@ -26,8 +26,8 @@ class Node:
         manifest = await read_manifest(files)
         if manifest is None:
             return None
-        has_procfile = files.has("Procfile")
-        if not manifest.start and not has_procfile:
+        has_processes = await files.has_processes()
+        if not manifest.start and not has_processes:
             if options.selected == self.name:
                 message = "What to run is not clear: package.json has no script start, and there is no Procfile."
                 raise UserError("web.unknown", message, "Say it in one of them, for instance: web: node server.js")
@@ -35,7 +35,7 @@ class Node:
         need = await wanted_node(files)
         named = " and ".join(dict.fromkeys(filter(None, (manifest.lock or "package.json", need.said_in))))
         why = f"{named}, so {need} with {manifest.title}"
-        words = () if has_procfile else manifest.start
+        words = () if has_processes else manifest.start
         if words:
             why = f"{why}; web: {shown(words)}"
 

@@ -71,8 +71,6 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     """The words that start it; empty: nothing says."""
     needs_manager: bool = False
     """Whether what starts it calls a package manager."""
-    is_front_end: bool = False
-    """Whether it is built and then served as files, by what it says of itself."""
 
     @property
     def title(self) -> str:
@@ -113,7 +111,6 @@ async def read_manifest(files: Files) -> Manifest | None:
         has_dev=bool(mapping(package.get("devDependencies"))),
         start=start,
         needs_manager=_MANAGERS.search(f"{procfile} {started}") is not None,
-        is_front_end=bool(build) and not start and not procfile,
     )
 
 

@@ -16,6 +16,8 @@ import msgspec
 
 USER: Final = 10001
 """User and group that apps run as: no account of any base image has it."""
+USER_NAME: Final = "pushboat"
+"""Nor is there one of that name."""
 
 _PLAIN_PATH = re.compile(r"[A-Za-z0-9._@+/][A-Za-z0-9._@+/-]*")
 _WORD = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
@@ -191,8 +193,8 @@ def _run(commands: Sequence[str], mounts: Sequence[Cache], caches: str) -> Seque
 
 def _user(folder: str) -> Sequence[str]:
     return [
-        f"RUN groupadd --gid {USER} app \\",
-        f"    && useradd --uid {USER} --gid {USER} --create-home --skel /dev/null --home-dir {folder} app",
+        f"RUN groupadd --gid {USER} {USER_NAME} \\",
+        f"    && useradd --uid {USER} --gid {USER} --create-home --skel /dev/null --home-dir {folder} {USER_NAME}",
         f"WORKDIR {folder}",
         f"ENV HOME={folder}",
     ]

@@ -104,7 +104,7 @@ class Python:
         named = " and ".join(dict.fromkeys(filter(None, (manifest.file, need.said_in))))
         words: tuple[str, ...] = ()
         why = f"{named}, so {need} with {manifest.tool}"
-        if not files.has("Procfile"):
+        if not await files.has_processes():
             web = await guess(files, manifest.packages, file=manifest.file)
             words, why = web.words, f"{why}; {web.why}, so web: {shown(web.words)}"
         collects = await _collects_static(files, manifest, options)

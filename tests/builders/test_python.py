@@ -119,6 +119,12 @@ async def test_packages_that_are_in_the_app_itself_are_installed_after_its_files
     assert found is not None and "every change of the app installs all again" in found.notes[0]
 
 
+async def test_a_procfile_with_nothing_but_a_release_task_leaves_the_web_process_to_be_guessed() -> None:
+    files = {**DJANGO, "Procfile": "release: python manage.py migrate\n"}
+    assert 'CMD ["gunicorn", "shop.wsgi:application"]' in await dockerfile(PYTHON, files)
+    assert "CMD" not in await dockerfile(PYTHON, {**files, "Procfile": "worker: python work.py\n"})
+
+
 async def test_static_files_are_collected_unless_it_is_switched_off_or_there_is_no_place_for_them() -> None:
     assert "collectstatic --noinput" in await dockerfile(PYTHON, DJANGO)
     assert "collectstatic" not in await dockerfile(PYTHON, DJANGO, BuildOptions(has_collectstatic=False))

@@ -18,8 +18,8 @@ RUN apt-get -qq update \
 
 FROM runtime
 ENV PATH="/app/bin:$PATH"
-RUN groupadd --gid 10001 app \
-    && useradd --uid 10001 --gid 10001 --create-home --skel /dev/null --home-dir /app app
+RUN groupadd --gid 10001 pushboat \
+    && useradd --uid 10001 --gid 10001 --create-home --skel /dev/null --home-dir /app pushboat
 WORKDIR /app
 ENV HOME=/app
 COPY --from=build --chown=10001:10001 /app /app

@@ -15,8 +15,8 @@ RUN --mount=type=cache,target=/root/.npm npm prune --omit=dev --ignore-scripts -
 FROM node:24-bookworm-slim
 ENV NODE_ENV=production
 ENV PATH="/app/node_modules/.bin:$PATH"
-RUN groupadd --gid 10001 app \
-    && useradd --uid 10001 --gid 10001 --create-home --skel /dev/null --home-dir /app app
+RUN groupadd --gid 10001 pushboat \
+    && useradd --uid 10001 --gid 10001 --create-home --skel /dev/null --home-dir /app pushboat
 WORKDIR /app
 ENV HOME=/app
 COPY --from=build --chown=10001:10001 /app /app

@@ -24,8 +24,8 @@ ENV PATH="/opt/venv/bin:$PATH"
 ENV PYTHONUNBUFFERED=1
 ENV FORWARDED_ALLOW_IPS="*"
 ENV PYTHONPATH=/app/src
-RUN groupadd --gid 10001 app \
-    && useradd --uid 10001 --gid 10001 --create-home --skel /dev/null --home-dir /app app
+RUN groupadd --gid 10001 pushboat \
+    && useradd --uid 10001 --gid 10001 --create-home --skel /dev/null --home-dir /app pushboat
 WORKDIR /app
 ENV HOME=/app
 COPY --from=build /opt/venv /opt/venv

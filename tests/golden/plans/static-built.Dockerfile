@@ -57,8 +57,8 @@ RUN mkdir -p /etc/pushboat && printf '%s\n' \
     '  }' \
     '}' \
     > /etc/pushboat/nginx.conf
-RUN groupadd --gid 10001 app \
-    && useradd --uid 10001 --gid 10001 --create-home --skel /dev/null --home-dir /app app
+RUN groupadd --gid 10001 pushboat \
+    && useradd --uid 10001 --gid 10001 --create-home --skel /dev/null --home-dir /app pushboat
 WORKDIR /app
 ENV HOME=/app
 COPY --from=build /srv/www /srv/www
