@@ -34,6 +34,8 @@ class Files:
         self._source = source
         self._folder = folder
         self._sizes = sizes
+        self._texts: dict[str, str] = {}
+        """What was read already: each reading is a git process."""
         self.names = frozenset(sizes)
         """Regular files only."""
 
@@ -72,12 +74,15 @@ class Files:
         Raises:
             UserError: ``manifest.invalid``, it is not UTF-8 text.
         """
-        content = await self._source.read(self.path(name))
+        if name in self._texts:
+            return self._texts[name]
+        content = await self._source.read(self.path(name)) or b""
         try:
-            return (content or b"").decode("utf-8-sig")
+            self._texts[name] = content.decode("utf-8-sig")
         except UnicodeDecodeError as error:
-            line = (content or b"")[: error.start].count(b"\n") + 1
+            line = content[: error.start].count(b"\n") + 1
             raise self.invalid(name, line=line, problem="is not UTF-8 text") from error
+        return self._texts[name]
 
     async def code(self, name: str) -> str:
         """Return the text of a source file, however it is written; empty if it is not there or large."""

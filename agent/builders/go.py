@@ -39,7 +39,7 @@ DEBIAN: Final = Runtime(
 )
 """What compiled programs run on."""
 
-MAX_LOOKED_INTO: Final = 200
+MAX_LOOKED_INTO: Final = 60
 """Source files that are searched for programs."""
 
 _LINE = re.compile(r"^go[ \t]+(\S{1,40})[ \t]*(?://.*)?$", re.MULTILINE)
@@ -138,11 +138,16 @@ async def _programs(files: Files, manifest: str) -> _Programs:
     parts = [part for part in (module[1].split("/") if module else ()) if not _MAJOR.fullmatch(part)]
     name = parts[-1] if parts and _NAME.fullmatch(parts[-1]) else "app"
     sources = [each for each in sorted(files.names) if each.endswith(".go") and not each.endswith("_test.go")]
-    root = [each for each in sources if "/" not in each][:MAX_LOOKED_INTO]
-    if any([_MAIN.search(await files.code(each)) for each in root]):
-        return _Programs((name,), True, name)
+    root = sorted((each for each in sources if "/" not in each), key=lambda each: each != "main.go")[:MAX_LOOKED_INTO]
+    for each in root:  # all of a folder are of one package, so this is the first or none, mostly
+        if _MAIN.search(await files.code(each)):
+            return _Programs((name,), True, name)
     below = [each for each in sources if each.startswith("cmd/") and each.count("/") == 2][:MAX_LOOKED_INTO]
-    found = {each.split("/")[1] for each in below if _MAIN.search(await files.code(each))}
+    found = set[str]()
+    for each in below:
+        folder = each.split("/")[1]
+        if folder not in found and _MAIN.search(await files.code(each)):
+            found.add(folder)
     names = tuple(sorted(each for each in found if _NAME.fullmatch(each)))
     if not names:
         message = "There is a go.mod, but no program: no package main at the root or in a folder below cmd."

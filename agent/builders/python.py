@@ -174,8 +174,11 @@ async def _collects_static(files: Files, manifest: Manifest, options: BuildOptio
     if "django" not in manifest.packages or not files.has("manage.py") or not options.has_collectstatic:
         return False
     settings = [name for name in files.names if name.endswith(".py") and "settings" in name]
-    # Without a place to collect them to, the command only fails.
-    return any(["STATIC_ROOT" in await files.code(name) for name in sorted(settings)[:20]])
+    for name in sorted(settings)[:20]:
+        # Without a place to collect them to, the command only fails.
+        if "STATIC_ROOT" in await files.code(name):
+            return True
+    return False
 
 
 def _notes(manifest: Manifest) -> tuple[str, ...]:

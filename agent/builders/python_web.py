@@ -90,12 +90,14 @@ def _served(module: str, name: str, packages: frozenset[str], *, file: str, why:
 
 async def _object(files: Files, pattern: re.Pattern[str]) -> tuple[str, str] | None:
     """Return the file that makes the app object, and the object's name or the call that makes it."""
-    texts = {name: await files.code(name) for name in _places(files)}
-    for expression, suffix in ((pattern, ""), (_FACTORY, "()")):
-        for name, text in texts.items():
-            if match := expression.search(text):
-                return name, f"{match[1]}{suffix}"
-    return None
+    factory: tuple[str, str] | None = None
+    for name in _places(files):
+        text = await files.code(name)
+        if match := pattern.search(text):
+            return name, match[1]
+        if factory is None and (match := _FACTORY.search(text)):
+            factory = name, f"{match[1]}()"
+    return factory
 
 
 def _places(files: Files) -> list[str]:
