@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+from functools import partial
 
 import msgspec
 
 from agent.archives.caps import Caps
+from agent.builders import BUILDERS, choose
 from agent.docker.engine import Engine
 from agent.docker.images import DockerImages
 from agent.docker.logs import DockerLogs
@@ -15,6 +17,7 @@ from agent.git.repos import GitRepos
 from agent.logs.store import DiskLogStore
 from agent.logs.transcripts import DiskTranscripts
 from agent.ports.addresses import Bridges
+from agent.ports.images import Choose
 from agent.proxies.haproxy.proxy import HaproxyProxy
 from agent.schedulers.docker import DockerScheduler
 from agent.schedulers.probe import DockerProber
@@ -36,6 +39,8 @@ class Adapters(msgspec.Struct, frozen=True, kw_only=True):
     downloads: HttpDownloads
     proxy: HaproxyProxy
     bridges: Bridges
+    choose: Choose
+    """Picks among the builders."""
 
 
 async def open_adapters(
@@ -63,12 +68,14 @@ async def open_adapters(
         keep_alive_seconds=settings.http.keep_alive,
         spare_backends=settings.http.spare_backends,
     )
+    images = DockerImages(engine, spool=folder, max_load_bytes=git.max_image_bytes)
+    builders = [make(engine, images) for make in BUILDERS]
     await proxy.start()
     stack.push_async_callback(proxy.close)
     return Adapters(
         scheduler=DockerScheduler(engine, bridges=bridges, build_bridge=settings.network.build_bridge),
         prober=DockerProber(engine),
-        images=DockerImages(engine, spool=folder, max_load_bytes=git.max_image_bytes),
+        images=images,
         engine=engine,
         log_source=DockerLogs(engine),
         logs=logs,
@@ -87,4 +94,5 @@ async def open_adapters(
         downloads=HttpDownloads(),
         proxy=proxy,
         bridges=bridges,
+        choose=partial(choose, builders),
     )

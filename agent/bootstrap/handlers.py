@@ -7,7 +7,6 @@ from collections.abc import Sequence
 import msgspec
 
 from agent.bootstrap.adapters import Adapters
-from agent.builders import BUILDERS, choose
 from agent.handlers.builder import Builder
 from agent.handlers.checks import Checks
 from agent.handlers.deploys import Releaser, Undertaker
@@ -72,8 +71,7 @@ def _builder(on: Ground) -> Builder:
         on.database,
         repos=on.adapters.repos,
         images=on.adapters.images,
-        builders=[builder(on.adapters.engine, on.adapters.images) for builder in BUILDERS],
-        choose=choose,
+        choose=on.adapters.choose,
         transcripts=on.adapters.transcripts,
         clock=on.clock,
         concurrency=on.settings.build.concurrency,

@@ -7,25 +7,38 @@ from __future__ import annotations
 
 import posixpath
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Final
 
 from agent.builders.dockerfile import DockerfileBuilder, dockerfile_of, folder_of
+from agent.builders.go import Go
+from agent.builders.language import LanguageBuilder
+from agent.builders.node import Node
+from agent.builders.python import Python
+from agent.builders.static import Static
 from agent.docker.engine import Engine
 from agent.errors import UserError
-from agent.ports.images import BuildOptions, ImageBuilder, Images
+from agent.ports.images import BuildOptions, Choice, ImageBuilder, Images
 from agent.ports.source import SourceTree, TreeEntry
 
-BUILDERS: Final[tuple[Callable[[Engine, Images], ImageBuilder], ...]] = (DockerfileBuilder,)
+BUILDERS: Final[tuple[Callable[[Engine, Images], ImageBuilder], ...]] = (
+    DockerfileBuilder,
+    partial(LanguageBuilder, language=Go()),
+    partial(LanguageBuilder, language=Python()),
+    partial(LanguageBuilder, language=Node()),
+    partial(LanguageBuilder, language=Static()),
+)
 """Makes each builder, in order of detection: the first that can build a source, does."""
 
 _LINK: Final = 0o120000
 
 
-async def choose(builders: Sequence[ImageBuilder], source: SourceTree, options: BuildOptions) -> ImageBuilder:
-    """Return the first of `builders` that can build `source`.
+async def choose(builders: Sequence[ImageBuilder], source: SourceTree, options: BuildOptions) -> Choice:
+    """Return the first of `builders` that can build `source`; the selected one, if one is.
 
     Raises:
         UserError: ``builder.none-fits``, none can; the message names what each looks for.
+        UserError: a file that decides it has a mistake.
         UserError: ``source.empty``, ``source.no-such-folder``, ``build.bad-path``, or the tree breaks a cap.
     """
     entries = await source.entries()
@@ -37,13 +50,18 @@ async def choose(builders: Sequence[ImageBuilder], source: SourceTree, options: 
         raise UserError(
             "source.no-such-folder", message, "Push it, or set another: builder:set <app> build-dir <folder>"
         )
-    for builder in builders:
-        if await builder.detect(source, options):
-            return builder
-    looked_for = ", ".join(f"{builder.looks_for} ({builder.name})" for builder in builders)
+    asked = [builder for builder in builders if options.selected in ("", builder.name)]
+    for builder in asked:
+        if why := await builder.detect(source, options):
+            return Choice(builder, why)
+    looked_for = ", ".join(f"{builder.looks_for} ({builder.name})" for builder in asked)
     where = f"the folder {folder}" if folder else "the root of the repository"
     message = f"There is nothing to build in {where}. Looked for: {looked_for}."
-    raise UserError("builder.none-fits", message, _hint(entries, folder=folder, wanted=dockerfile_of(options)))
+    if options.selected not in ("", DockerfileBuilder.name):
+        hint = f"To have every builder look, select none: builder:set {options.app_name} selected"
+    else:
+        hint = _hint(entries, folder=folder, wanted=dockerfile_of(options))
+    raise UserError("builder.none-fits", message, hint)
 
 
 def _hint(entries: Sequence[TreeEntry], *, folder: str, wanted: str) -> str:
@@ -63,4 +81,4 @@ def _hint(entries: Sequence[TreeEntry], *, folder: str, wanted: str) -> str:
     if elsewhere:
         parent = posixpath.dirname(elsewhere[0])
         return f"There is {elsewhere[0]}: if that is the app, use builder:set <app> build-dir {parent or '/'}"
-    return "Add a Dockerfile to the repository, commit it and push again."
+    return "Add one of these to the repository, commit it and push again."

@@ -1,7 +1,8 @@
 """The build context: git's tar stream, rewritten member by member on its way to the engine.
 
 Nothing is ever unpacked. The rewriter is fed pieces of git's stream and gives pieces of its own: it leaves out what
-``.dockerignore`` names, takes the build folder off the names, and puts another text in the place of the Dockerfile.
+``.dockerignore`` names, takes the build folder off the names, and puts another text in the place of the Dockerfile; or
+it puts all files into a folder and one of its own beside them.
 It holds one header and never more than one piece, whatever the size of the whole.
 """
 
@@ -33,6 +34,10 @@ class ContextPlan(msgspec.Struct, frozen=True, kw_only=True):
     """Files to leave out. Folders of which nothing is left are left out too."""
     replaced: Mapping[str, bytes] = {}
     """Files that get another content."""
+    inner: str = ""
+    """Folder of the context that the files are put into; empty: they are the context."""
+    added: Mapping[str, bytes] = {}
+    """Files to put beside that folder, by their names in the context."""
     max_bytes: int = 3 << 30
     """Of all file contents. The tree was walked against caps, but line ends and encodings may be converted since."""
 
@@ -68,6 +73,7 @@ class TarRewriter:
     def __init__(self, plan: ContextPlan) -> None:
         self._plan = plan
         self._prefix = f"{plan.folder}/" if plan.folder else ""
+        self._inner = f"{plan.inner}/" if plan.inner else ""
         self._rest = bytearray()
         self._extended: dict[str, str] = {}
         self._folders: list[_Member] = []
@@ -77,10 +83,12 @@ class TarRewriter:
         self._is_copied = False
         self._total = 0
         self._has_ended = False
+        self._first = bytearray(_beginning(plan))
+        """What is sent before anything of git's."""
 
     def feed(self, data: bytes) -> bytes:
         """Return what can be sent now that `data` has come."""
-        out = bytearray()
+        out, self._first = self._first, bytearray()
         if not self._has_ended:  # what follows the end is padding
             self._rest += data
         while not self._has_ended:
@@ -140,7 +148,7 @@ class TarRewriter:
         name = self._name_of(whole_name.rstrip("/"))
         if not name:
             return
-        is_plain = not extended and not self._prefix
+        is_plain = not extended and not self._prefix and not self._plan.inner
         member = _Member(name=name, size=size, header=header, target=extended.get("linkpath"), is_plain=is_plain)
         if kind == tarfile.DIRTYPE:
             # Git names a folder right before what is in it: those that do not hold this one are over.
@@ -162,31 +170,48 @@ class TarRewriter:
     def _send(self, member: _Member, *, kind: bytes, out: bytearray) -> None:
         for folder in self._folders:
             if member.name.startswith(f"{folder.name}/"):
-                out += _header(folder)
+                out += self._header(folder)
         self._folders.clear()
         self._total += member.size
         if self._total > self._plan.max_bytes:
             raise UserError("source.too-large", "The files of the commit are too large to be sent to the build.")
         replacement = None if kind == tarfile.SYMTYPE else self._plan.replaced.get(member.name)
         if replacement is None:
-            out += _header(member)
+            out += self._header(member)
             self._is_copied = True
             return
         size = len(replacement)
-        out += _header(msgspec.structs.replace(member, size=size, is_plain=False))
+        out += self._header(msgspec.structs.replace(member, size=size, is_plain=False))
         out += replacement + bytes(_padded(size) - size)
 
+    def _header(self, member: _Member) -> bytes:
+        """Return the header to send: git's own where nothing of it changes, which is nearly always."""
+        if member.is_plain:
+            return member.header
+        made = tarfile.TarInfo.frombuf(member.header, "utf-8", "surrogateescape")
+        made.name, made.size = f"{self._inner}{member.name}", member.size
+        if member.target is not None:
+            made.linkname = member.target
+        return _encoded(made)
 
-def _header(member: _Member) -> bytes:
-    """Return the header to send: git's own where nothing of it changes, which is nearly always."""
-    if member.is_plain:
-        return member.header
-    made = tarfile.TarInfo.frombuf(member.header, "utf-8", "surrogateescape")
-    made.name, made.size = member.name, member.size
-    if member.target is not None:
-        made.linkname = member.target
+
+def _beginning(plan: ContextPlan) -> bytes:
+    """Return the files that are added, and the folder for the others: it is there even if nothing is in it."""
+    out = b""
+    for name, content in plan.added.items():
+        file = tarfile.TarInfo(name)
+        file.size, file.mode = len(content), 0o644
+        out += _encoded(file) + content + bytes(_padded(file.size) - file.size)
+    if plan.inner:
+        folder = tarfile.TarInfo(plan.inner)
+        folder.type, folder.mode = tarfile.DIRTYPE, 0o755
+        out += _encoded(folder)
+    return out
+
+
+def _encoded(member: tarfile.TarInfo) -> bytes:
     # GNU's format takes names of any bytes and length, and every engine reads it.
-    return made.tobuf(tarfile.GNU_FORMAT, "utf-8", "surrogateescape")
+    return member.tobuf(tarfile.GNU_FORMAT, "utf-8", "surrogateescape")
 
 
 def _name_in(header: bytes) -> str:

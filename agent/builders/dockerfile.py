@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import posixpath
+from collections.abc import Awaitable
 from typing import Final
 
 import msgspec
@@ -31,15 +32,15 @@ FRONTEND_RETRY_SECONDS: Final = 600.0
 """How long a frontend that could not be had is not asked for again: each try sends the whole context."""
 
 
-class _Source(msgspec.Struct, frozen=True, kw_only=True):
+class Prepared(msgspec.Struct, frozen=True, kw_only=True):
     """What the files of the commit say about the build."""
 
     dockerfile: str
-    """Within the build folder."""
+    """Within the build context."""
     content: bytes
     """Of it."""
     plan: ContextPlan
-    frontend: Frontend | None
+    frontend: Frontend | None = None
 
 
 class DockerfileBuilder:
@@ -54,17 +55,27 @@ class DockerfileBuilder:
         self._lost_frontends: dict[str, float] = {}
         """When each may be asked for again, by the loop's clock."""
 
-    async def detect(self, source: SourceTree, options: BuildOptions) -> bool:
+    async def detect(self, source: SourceTree, options: BuildOptions) -> str | None:
         """See ``ImageBuilder``."""
         path = posixpath.join(folder_of(options), dockerfile_of(options))
-        return any(entry.path == path and entry.mode & 0o170000 == 0o100000 for entry in await source.entries())
+        is_there = any(entry.path == path and entry.mode & 0o170000 == 0o100000 for entry in await source.entries())
+        return f"{path}, so what it says" if is_there else None
+
+    async def dockerfile(self, source: SourceTree, options: BuildOptions, say: Say) -> str:
+        """See ``ImageBuilder``: the app's own."""
+        path = posixpath.join(folder_of(options), dockerfile_of(options))
+        return (await source.read(path) or b"").decode("utf-8", "replace")
 
     async def build(self, request: BuildRequest, say: Say) -> ImageInfo:
         """See ``ImageBuilder``."""
+        return await self.build_prepared(request, _read(request), say)
+
+    async def build_prepared(self, request: BuildRequest, preparing: Awaitable[Prepared], say: Say) -> ImageInfo:
+        """Build as `build` does, from what `preparing` gives. The time limit holds for both."""
         seconds = request.options.timeout_seconds
         try:
             async with asyncio.timeout(seconds):
-                source = await _read(request)
+                source = await preparing
                 image = await self._solve(request, source, say)
         except TimeoutError as error:
             raise BuildFailed(f"The build took longer than the limit of {duration(seconds)}.") from error
@@ -73,7 +84,7 @@ class DockerfileBuilder:
             raise Unavailable("image.missing", "The image that was just built is gone.", "Deploy again.")
         return msgspec.structs.replace(found, ports=in_order(found.ports, source.content))
 
-    async def _solve(self, request: BuildRequest, source: _Source, say: Say) -> str:
+    async def _solve(self, request: BuildRequest, source: Prepared, say: Say) -> str:
         if source.frontend is None:
             return await self._attempt(request, source, say)
         now = asyncio.get_running_loop().time()
@@ -87,7 +98,7 @@ class DockerfileBuilder:
         say(f" !     {source.frontend.image} (the # syntax= line) cannot be had: building without it")
         return await self._attempt(request, _without_frontend(source), say, lost_frontend=source.frontend.image)
 
-    async def _attempt(self, request: BuildRequest, source: _Source, say: Say, *, lost_frontend: str = "") -> str:
+    async def _attempt(self, request: BuildRequest, source: Prepared, say: Say, *, lost_frontend: str = "") -> str:
         progress = Progress(say, monotonic=asyncio.get_running_loop().time)
         solve = Solve(
             tag=request.tag,
@@ -103,9 +114,8 @@ class DockerfileBuilder:
             if error.failure.is_of_frontend and not lost_frontend:
                 raise
             path = posixpath.join(source.plan.folder, source.dockerfile)
-            raise explain(
-                error.failure, dockerfile=path, ignored=source.plan.ignored, lost_frontend=lost_frontend
-            ) from error
+            ignored = frozenset(posixpath.join(source.plan.inner, name) for name in source.plan.ignored)
+            raise explain(error.failure, dockerfile=path, ignored=ignored, lost_frontend=lost_frontend) from error
 
 
 def folder_of(options: BuildOptions) -> str:
@@ -133,7 +143,7 @@ def _inside(path: str, *, what: str) -> str:
     return "" if cleaned == "." else cleaned
 
 
-async def _read(request: BuildRequest) -> _Source:
+async def _read(request: BuildRequest) -> Prepared:
     source, options = request.source, request.options
     folder, dockerfile = folder_of(options), dockerfile_of(options)
     path = posixpath.join(folder, dockerfile)
@@ -141,13 +151,14 @@ async def _read(request: BuildRequest) -> _Source:
     if content is None:
         raise BuildFailed(f"There is no file {path} in the commit.")
     frontend = find_frontend(content, path=path)
-    ignored = await _ignored(source, folder=folder, dockerfile=dockerfile)
-    return _Source(
+    ignored = await ignored_in(source, folder=folder, dockerfile=dockerfile)
+    return Prepared(
         dockerfile=dockerfile, content=content, plan=ContextPlan(folder=folder, ignored=ignored), frontend=frontend
     )
 
 
-async def _ignored(source: SourceTree, *, folder: str, dockerfile: str) -> frozenset[str]:
+async def ignored_in(source: SourceTree, *, folder: str, dockerfile: str) -> frozenset[str]:
+    """Return the files of the build folder that ``.dockerignore`` keeps out of the build; never `dockerfile`."""
     ignore = await _ignore_file(source, folder=folder, dockerfile=dockerfile)
     prefix = f"{folder}/" if folder else ""
     paths = [entry.path.removeprefix(prefix) for entry in await source.entries() if entry.path.startswith(prefix)]
@@ -156,7 +167,7 @@ async def _ignored(source: SourceTree, *, folder: str, dockerfile: str) -> froze
 
 
 async def _ignore_file(source: SourceTree, *, folder: str, dockerfile: str) -> Ignore:
-    for name in (f"{dockerfile}.dockerignore", ".dockerignore"):
+    for name in dict.fromkeys((f"{dockerfile}.dockerignore", ".dockerignore")):
         path = posixpath.join(folder, name)
         content = await source.read(path)
         if content is not None:
@@ -164,7 +175,7 @@ async def _ignore_file(source: SourceTree, *, folder: str, dockerfile: str) -> I
     return Ignore()
 
 
-def _without_frontend(source: _Source) -> _Source:
+def _without_frontend(source: Prepared) -> Prepared:
     if source.frontend is None:
         return source
     plan = msgspec.structs.replace(source.plan, replaced={source.dockerfile: source.frontend.without})

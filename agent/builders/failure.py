@@ -20,7 +20,7 @@ _WRAPPING = re.compile(
 )
 _EXIT = re.compile(r"(?:exit code:?|exit status) (\d+)\s*$")
 _REGISTRY = re.compile(r"https?://([^/\s\"]{1,300})/v2/|dial tcp: lookup (\S{1,300}) on")
-_UNREACHABLE = re.compile(
+UNREACHABLE = re.compile(
     r"failed to do request|dial tcp|no such host|connection refused|i/o timeout|TLS handshake|context deadline exceeded"
 )
 _REFUSED = re.compile(r"pull access denied|authorization failed|unauthorized|insufficient_scope|403 Forbidden", re.I)
@@ -90,7 +90,7 @@ def _base_image(image: str, reason: str) -> str:
     registry = _REGISTRY.search(reason)
     host = next(filter(None, registry.groups())) if registry else ""
     where = f"its registry {host}" if host else "its registry"
-    if _UNREACHABLE.search(reason):
+    if UNREACHABLE.search(reason):
         cause = f"{where} cannot be reached from this machine"
     elif _REFUSED.search(reason):
         cause = f"{where} has no such image, or wants to know who asks"

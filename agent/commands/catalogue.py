@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from agent.commands import (
     apps,
+    builder,
     checks,
     config,
     deploys,
@@ -25,6 +26,7 @@ from agent.commands.registry import Registry
 
 MODULES = (
     apps,
+    builder,
     checks,
     config,
     deploys,

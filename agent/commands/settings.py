@@ -19,7 +19,6 @@ from agent.state.apps import App as AppRow
 from proto.names import SERVER
 
 ABOUT = {
-    "builder": "How apps are built.",
     "builder-dockerfile": "How Dockerfiles are built.",
     "proxy": "How requests reach apps.",
 }
@@ -118,22 +117,6 @@ def _default(ctx: Context, property: Property) -> str:
         case "checks.wait-to-retire":
             return f"{ctx.server.drain_seconds:g}"
     return property.default
-
-
-class BuilderSet(SetCommand, frozen=True, kw_only=True):
-    """Set how an app is built. The next build follows it."""
-
-    name = "builder:set"
-    noun = "builder"
-    examples = ("builder:set blog build-dir services/web",)
-
-
-class BuilderReport(ReportCommand, frozen=True, kw_only=True):
-    """Report how apps are built."""
-
-    name = "builder:report"
-    noun = "builder"
-    examples = ("builder:report blog",)
 
 
 class DockerfileSet(SetCommand, frozen=True, kw_only=True):

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Awaitable, Callable, Sequence
 
 import msgspec
 import structlog
@@ -16,10 +15,11 @@ from agent import sanitise
 from agent.bus.subscriptions import on
 from agent.errors import Retry, Stopped, Unavailable, UserError
 from agent.lifecycle import app_env, deploys
+from agent.lifecycle.building import build_options
 from agent.manifests.app_json import AppJson, parse_app_json
 from agent.manifests.app_scripts import Scripts
 from agent.manifests.procfile import Procfile, parse_procfile
-from agent.ports.images import BuildFailed, BuildOptions, BuildRequest, ImageBuilder, ImageInfo, Images
+from agent.ports.images import BuildFailed, BuildOptions, BuildRequest, Choose, ImageInfo, Images
 from agent.ports.logs import Transcripts
 from agent.ports.source import SourceRepo, SourceTree
 from agent.ports.world import Clock, Say, Stop
@@ -28,7 +28,7 @@ from agent.state.database import Database
 from agent.state.deploys import Deploy
 from agent.state.plans import DEFAULT_PORT, Plan, ProcessPlan, TaskKind, TaskPlan
 from proto.events import AppDestroyed, DeployAccepted, DeployCancelled, DeploySuperseded, Stage
-from proto.names import WEB, AppId, DeployId, ProcessType
+from proto.names import WEB, DeployId, ProcessType
 
 log = structlog.get_logger(__name__)
 
@@ -41,9 +41,6 @@ _SECRET = re.compile(r"secret|token|passw|pwd|key|credential|auth|private|dsn", 
 """Names of build arguments whose values are kept out of what the build says. Masking others, such as 22 or
 production, would make it unreadable."""
 
-Choose = Callable[[Sequence[ImageBuilder], SourceTree, BuildOptions], Awaitable[ImageBuilder]]
-"""Picks the builder for a source tree, or raises ``UserError`` that names what was looked for."""
-
 
 class Builder:
     """Builds each accepted deploy that needs it, a few at a time."""
@@ -54,7 +51,6 @@ class Builder:
         *,
         repos: SourceRepo,
         images: Images,
-        builders: Sequence[ImageBuilder],
         choose: Choose,
         transcripts: Transcripts,
         clock: Clock,
@@ -64,7 +60,6 @@ class Builder:
         self._database = database
         self._repos = repos
         self._images = images
-        self._builders = builders
         self._choose = choose
         self._transcripts = transcripts
         self._clock = clock
@@ -128,13 +123,16 @@ class Builder:
 
     async def _build_commit(self, app: App, deploy: Deploy, commit: str, say: Say) -> tuple[ImageInfo, Plan]:
         tree = self._repos.tree(app.id, commit)
-        options = await self._options(app.id)
+        options = await build_options(
+            self._database.read, app=app.id, name=app.name, timeout_seconds=self._timeout_seconds
+        )
         # Files that do not parse are told before minutes of building.
         procfile = await _read_procfile(tree, options)
         app_json = await _read_app_json(tree, options)
         await app_env.require(self._database.read, app=app, variables=app_json.env)
-        builder = await self._choose(self._builders, tree, options)
-        say(f"-----> Building {app.name} from {commit[:8]} with {builder.name}")
+        choice = await self._choose(tree, options)
+        say(f"-----> Building {app.name} from {commit[:8]} with {choice.builder.name}")
+        say(f"       {choice.why}")
         for note in await tree.notes():
             say(f" !     {note}")
         for note in app_json.notes:
@@ -151,20 +149,11 @@ class Builder:
         # The engine puts the values of ARGs into the names of steps.
         masked = sanitise.without([value for key, value in options.build_args.items() if _SECRET.search(key)])
         try:
-            info = await builder.build(request, lambda line: say(masked(line)))
+            info = await choice.builder.build(request, lambda line: say(masked(line)))
         except BuildFailed as error:
             raise BuildFailed(masked(str(error))) from error
-        return info, plan_of(info, procfile=procfile, app_json=app_json)
-
-    async def _options(self, app: AppId) -> BuildOptions:
-        properties = self._database.read.properties
-        return BuildOptions(
-            dockerfile_path=await properties.effective(app, "builder-dockerfile.dockerfile-path") or "Dockerfile",
-            build_folder=await properties.effective(app, "builder.build-dir") or "",
-            target=await properties.effective(app, "builder-dockerfile.target") or "",
-            build_args=_build_args(await properties.effective(app, "builder-dockerfile.build-args")),
-            timeout_seconds=self._timeout_seconds,
-        )
+        plan = plan_of(info, procfile=procfile, app_json=app_json)
+        return info, msgspec.structs.replace(plan, builder=choice.builder.name, builder_why=choice.why)
 
     async def _wait_or_fail(self, deploy: Deploy, error: Unavailable) -> None:
         now = self._clock.now()
@@ -228,7 +217,3 @@ async def _read_app_json(tree: SourceTree, options: BuildOptions) -> AppJson:
 
 def _inside(options: BuildOptions, name: str) -> str:
     return f"{options.build_folder.strip('/')}/{name}" if options.build_folder.strip("/") else name
-
-
-def _build_args(stored: str | None) -> dict[str, str]:
-    return msgspec.json.decode(stored, type=dict[str, str]) if stored else {}

@@ -14,6 +14,7 @@ import structlog
 
 from agent import sanitise
 from agent.errors import Unavailable, UserError
+from agent.ports.images import BUILDER_NAMES
 from agent.state.database import Database, Transaction
 from proto.events import PropertyChanged
 from proto.names import AppId, is_config_key, process_type
@@ -31,6 +32,18 @@ _UNCLEAN = "files.unclean"
 
 _BRANCH = re.compile(r"(?!-)(?!.*(?:\.\.|//|@\{|\.lock(?:/|$)))[A-Za-z0-9._/@+-]{1,200}(?<![/.])")
 """A strict part of what git-check-ref-format(1) allows."""
+
+_IMAGE = re.compile(
+    r"(?=.{1,400}\Z)[A-Za-z0-9]+(?:[._-]+[A-Za-z0-9]+)*(?::[0-9]{1,5})?(?:/[a-z0-9]+(?:[._-]+[a-z0-9]+)*)*"
+    r"(?::[A-Za-z0-9_][A-Za-z0-9_.-]{0,127})?(?:@sha256:[0-9a-f]{64})?"
+)
+"""As the engine reads them, a little narrower."""
+
+MAX_PACKAGES = 100
+"""Debian packages of one app. They bring many others."""
+
+_PACKAGE = re.compile(r"[a-z0-9][a-z0-9+.-]{1,99}")
+"""Debian Policy 5.6.1."""
 
 _STAGE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}")
 
@@ -82,6 +95,25 @@ def _folder(value: str) -> str:
     if value.startswith(("/", "-")) or any(part in ("", ".", "..") for part in parts) or not value.isprintable():
         raise ValueError("a path inside the repository, such as services/web")
     return "/".join(parts)
+
+
+def _builder(value: str) -> str:
+    if value not in BUILDER_NAMES:
+        raise ValueError(f"one of {', '.join(BUILDER_NAMES)}")
+    return value
+
+
+def _image(value: str) -> str:
+    if not _IMAGE.fullmatch(value):
+        raise ValueError("an image's name, such as python:3.12-slim or registry.example.com/base:1")
+    return value
+
+
+def _packages(value: str) -> str:
+    names = value.split()
+    if not names or not all(_PACKAGE.fullmatch(name) for name in names) or len(names) > MAX_PACKAGES:
+        raise ValueError("names of Debian packages with a space between, such as: ffmpeg libpq-dev")
+    return " ".join(names)
 
 
 def _stage(value: str) -> str:
@@ -137,7 +169,27 @@ PROPERTIES: dict[str, Property] = {
             default="GIT_REV",
             may_be_empty=True,
         ),
+        Property(
+            name="builder.selected",
+            help="The builder to take, whatever else there is: " + ", ".join(BUILDER_NAMES) + ".",
+            check=_builder,
+        ),
         Property(name="builder.build-dir", help="The folder of the repository that is built.", check=_folder),
+        Property(
+            name="builder.base-image",
+            help="What builders of languages build on; unset, the official image of the wanted version.",
+            check=_image,
+        ),
+        Property(
+            name="builder.apt-packages",
+            help="Debian packages that builders of languages install besides, to build and to run with.",
+            check=_packages,
+        ),
+        Property(
+            name="builder.static-folder",
+            help="Where the static builder finds the pages, or the build puts them; unset, it looks.",
+            check=_folder,
+        ),
         Property(
             name="builder-dockerfile.dockerfile-path",
             help="The Dockerfile, from the folder that is built.",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from typing import Protocol
 
 import msgspec
@@ -11,10 +11,15 @@ from agent.ports.source import SourceTree
 from agent.ports.world import Say
 from proto.names import AppId, DeployId
 
+BUILDER_NAMES = ("dockerfile", "go", "python", "node", "static")
+"""Names of the builders, in order of detection."""
+
 
 class BuildOptions(msgspec.Struct, frozen=True, kw_only=True):
     """What a user may set about builds."""
 
+    app_name: str = "<app>"
+    """For hints that name a command."""
     dockerfile_path: str = "Dockerfile"
     """Relative to the build folder."""
     build_folder: str = ""
@@ -25,6 +30,16 @@ class BuildOptions(msgspec.Struct, frozen=True, kw_only=True):
     """``ARG`` values. Config is not among them."""
     timeout_seconds: float = 1800.0
     no_cache: bool = False
+    selected: str = ""
+    """Name of the builder to take; empty: look."""
+    base_image: str = ""
+    """What language builders build on; empty: what fits the version."""
+    apt_packages: tuple[str, ...] = ()
+    """Debian packages that language builders install besides, to build and to run with."""
+    static_folder: str = ""
+    """Where the static builder finds the pages, within the build folder; empty: look."""
+    has_collectstatic: bool = True
+    """Whether Django's static files are collected."""
 
 
 class BuildRequest(msgspec.Struct, frozen=True, kw_only=True):
@@ -66,6 +81,14 @@ class BuildFailed(Exception):
     """The app's own build broke; building the same commit again would not help. The text is for the user."""
 
 
+class Choice(msgspec.Struct, frozen=True):
+    """A builder, and why it is the one."""
+
+    builder: ImageBuilder
+    why: str
+    """``requirements.txt, so Python 3.12 with pip``. Hostile, as all that comes from an app."""
+
+
 class ImageBuilder(Protocol):
     """Turns a source tree into an image. One implementation per kind of source, in one file."""
 
@@ -75,8 +98,22 @@ class ImageBuilder(Protocol):
     looks_for: str
     """The files whose presence makes this builder the one, for people: ``a Dockerfile``."""
 
-    async def detect(self, source: SourceTree, options: BuildOptions) -> bool:
-        """Tell whether this builder can build `source`. Called in order; the first that can, does."""
+    async def detect(self, source: SourceTree, options: BuildOptions) -> str | None:
+        """Return why this builder can build `source`, or `None`. Called in order; the first that can, does.
+
+        Raises:
+            UserError: it would, but for a mistake in a file that it reads.
+        """
+        ...
+
+    async def dockerfile(self, source: SourceTree, options: BuildOptions, say: Say) -> str:
+        """Return the Dockerfile that a build of `source` follows, without building.
+
+        Raises:
+            UserError: there is none, or the source has a mistake.
+            BuildFailed: as in `build`.
+            Unavailable: the engine does not answer.
+        """
         ...
 
     async def build(self, request: BuildRequest, say: Say) -> ImageInfo:
@@ -86,9 +123,14 @@ class ImageBuilder(Protocol):
 
         Raises:
             BuildFailed: the source is at fault; the text says which step and why.
+            UserError: so is a file of it that this builder reads.
             Unavailable: the engine does not answer.
         """
         ...
+
+
+Choose = Callable[[SourceTree, BuildOptions], Awaitable[Choice]]
+"""Picks the builder for a source tree, or raises ``UserError`` that names what was looked for."""
 
 
 class Images(Protocol):

@@ -48,6 +48,10 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     """How long the image's HEALTHCHECK may take to come to a result."""
     formation: dict[str, int] = {}
     """Quantities from ``app.json``. A type that is named here cannot be scaled by hand."""
+    builder: str = ""
+    """What built the image; empty: it came as it is."""
+    builder_why: str = ""
+    """Why that builder, for people. Hostile."""
 
     tasks: tuple[TaskPlan, ...] = ()
     """What is run once by a deploy, in this order."""

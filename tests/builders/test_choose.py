@@ -7,13 +7,14 @@ from typing import Any
 
 import pytest
 
-from agent.builders import choose
+from agent.builders import BUILDERS, choose
 from agent.builders.dockerfile import DockerfileBuilder, dockerfile_of, folder_of
 from agent.docker.engine import Engine
 from agent.errors import UserError
 from agent.git.tree import GitTree
-from agent.ports.images import BuildOptions, ImageBuilder
+from agent.ports.images import BUILDER_NAMES, BuildOptions, Choice, ImageBuilder
 from tests.fakes.images import FakeImages
+from tests.fakes.source import FakeTree
 from tests.support.git_client import LINK, Client
 
 
@@ -21,7 +22,7 @@ async def chosen(tmp_path: Path, files: dict[str, Any], options: BuildOptions) -
     client = Client(tmp_path / "client.git")
     async with Engine.open(f"unix://{tmp_path}/none.sock", instance="t") as engine:
         tree = GitTree(client.folder, commit=client.commit(files))
-        return await choose([DockerfileBuilder(engine, FakeImages())], tree, options)
+        return (await choose([DockerfileBuilder(engine, FakeImages())], tree, options)).builder
 
 
 @pytest.mark.parametrize(
@@ -59,6 +60,34 @@ async def test_what_was_looked_for_is_said_and_what_may_be_meant(
     with pytest.raises(UserError) as refused:
         await chosen(tmp_path, files, options)
     assert says in f"{refused.value.message} {refused.value.hint}"
+
+
+async def every(tmp_path: Path, files: dict[str, str], options: BuildOptions) -> Choice:
+    async with Engine.open(f"unix://{tmp_path}/none.sock", instance="t") as engine:
+        builders = [make(engine, FakeImages()) for make in BUILDERS]
+        assert tuple(builder.name for builder in builders) == BUILDER_NAMES
+        tree = FakeTree("1" * 40, {name: text.encode() for name, text in files.items()})
+        return await choose(builders, tree, options)
+
+
+async def test_a_dockerfile_comes_first_unless_another_builder_is_selected(tmp_path: Path) -> None:
+    files = {"Dockerfile": "FROM x", "requirements.txt": "", "Procfile": "web: x"}
+    choice = await every(tmp_path, files, BuildOptions())
+    assert (choice.builder.name, choice.why) == ("dockerfile", "Dockerfile, so what it says")
+    choice = await every(tmp_path, files, BuildOptions(selected="python"))
+    assert (choice.builder.name, choice.why) == ("python", "requirements.txt, so Python with pip")
+
+
+async def test_a_selected_builder_that_finds_nothing_says_what_it_looked_for(tmp_path: Path) -> None:
+    with pytest.raises(UserError) as refused:
+        await every(tmp_path, {"Dockerfile": "FROM x"}, BuildOptions(selected="python"))
+    assert "Looked for: requirements.txt, pyproject.toml or Pipfile (python)." in refused.value.message
+    assert refused.value.hint == "To have every builder look, select none: builder:set <app> selected"
+
+
+async def test_the_files_of_the_build_folder_decide(tmp_path: Path) -> None:
+    files = {"Dockerfile": "x", "api/requirements.txt": "", "api/Procfile": "web: x"}
+    assert (await every(tmp_path, files, BuildOptions(build_folder="api"))).builder.name == "python"
 
 
 def test_paths_are_cleaned() -> None:

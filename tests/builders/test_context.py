@@ -140,3 +140,25 @@ def test_a_stream_that_breaks_off_is_noticed() -> None:
     rewriter.feed(data[:1000])
     with pytest.raises(ValueError, match="no end"):
         rewriter.finish()
+
+
+async def test_files_can_be_put_into_a_folder_with_files_of_ours_beside_it(client: Client) -> None:
+    long = "/".join(["folder-with-a-long-name"] * 8) + "/f"
+    commit = client.commit(
+        {"app/Dockerfile": "theirs", "app/bin/run": (EXECUTABLE, b"#!x"), "app/link": (LINK, b"bin/run"),
+         f"app/{long}": "deep", "other": "3"}
+    )  # fmt: skip
+    plan = ContextPlan(folder="app", inner="source", added={"Dockerfile": b"ours"}, ignored=frozenset({long}))
+    members, files = await sent(client, commit, plan)
+    assert files == {"Dockerfile": b"ours", "source/Dockerfile": b"theirs", "source/bin/run": b"#!x"}
+    by_name = {each.name: each for each in members}
+    assert by_name["source/link"].linkname == "bin/run"
+    assert by_name["source/bin/run"].mode & 0o777 == 0o755
+    assert [each.name for each in members if each.isdir()] == ["source", "source/bin"]
+
+
+async def test_the_folder_is_there_even_if_every_file_is_left_out(client: Client) -> None:
+    members, files = await sent(
+        client, client.commit({"a": "1"}), ContextPlan(inner="source", ignored=frozenset({"a"}))
+    )
+    assert files == {} and [each.name for each in members] == ["source"]

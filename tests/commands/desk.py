@@ -50,6 +50,7 @@ class Desk:
                 prober=core.prober,
                 proxy=core.proxy,
                 images=core.images,
+                choose=core.choose,
                 source=core.repos,
                 downloads=core.downloads,
                 transcripts=core.transcripts,

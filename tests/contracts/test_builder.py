@@ -68,6 +68,7 @@ async def test_it_detects_what_it_can_build(stage: Stage) -> None:
     without: SourceTree = FakeTree("1" * 40, {"other": b""})
     assert await stage.builder.detect(with_it, BuildOptions())
     assert not await stage.builder.detect(without, BuildOptions())
+    assert await stage.builder.dockerfile(with_it, BuildOptions(), lambda line: None) == "FROM x"
 
 
 async def test_what_it_built_is_found_under_its_tag(stage: Stage) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import AsyncIterator, Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +71,7 @@ class Core:
         self.scheduler, self.prober, self.proxy = world.scheduler, world.prober, world.proxy
         self.downloads = world.downloads
         self.repos, self.images, self.builder = world.repos, world.images, world.builder
+        self.choose = partial(choose, [self.builder])
         self.logs, self.transcripts = world.logs, world.transcripts
         self._vault = vault
         self._reach = reach
@@ -128,8 +130,7 @@ class Core:
                 database,
                 repos=self.repos,
                 images=images,
-                builders=[reach(self.builder)],
-                choose=choose,  # type: ignore[arg-type]
+                choose=partial(choose, [reach(self.builder)]),
                 transcripts=transcripts,
                 concurrency=2,
                 timeout_seconds=60.0,

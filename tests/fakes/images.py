@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Sequence
 import msgspec
 
 from agent.errors import Unavailable, UserError
-from agent.ports.images import BuildFailed, BuildOptions, BuildRequest, ImageInfo
+from agent.ports.images import BuildFailed, BuildOptions, BuildRequest, Choice, ImageInfo
 from agent.ports.source import SourceTree
 from agent.ports.world import Say
 from proto.names import AppId, DeployId
@@ -66,7 +66,7 @@ class FakeBuilder:
     ``HEALTHCHECK 200`` is one that needs 200 s to come to a result.
     """
 
-    name = "Dockerfile"
+    name = "dockerfile"
     looks_for = "a Dockerfile"
 
     def __init__(self, images: FakeImages) -> None:
@@ -78,8 +78,11 @@ class FakeBuilder:
         self.gate = asyncio.Event()
         self.gate.set()
 
-    async def detect(self, source: SourceTree, options: BuildOptions) -> bool:
-        return await source.read(options.dockerfile_path) is not None
+    async def detect(self, source: SourceTree, options: BuildOptions) -> str | None:
+        return None if await source.read(options.dockerfile_path) is None else "Dockerfile, so what it says"
+
+    async def dockerfile(self, source: SourceTree, options: BuildOptions, say: Say) -> str:
+        return (await source.read(options.dockerfile_path) or b"").decode()
 
     async def build(self, request: BuildRequest, say: Say) -> ImageInfo:
         self.builds += 1
@@ -104,9 +107,9 @@ class FakeBuilder:
         return image
 
 
-async def choose(builders: Sequence[FakeBuilder], tree: SourceTree, options: BuildOptions) -> FakeBuilder:
+async def choose(builders: Sequence[FakeBuilder], tree: SourceTree, options: BuildOptions) -> Choice:
     """Pick the first builder that can."""
     for builder in builders:
-        if await builder.detect(tree, options):
-            return builder
+        if why := await builder.detect(tree, options):
+            return Choice(builder, why)
     raise UserError("source.no-builder", "There is no Dockerfile.", "Add one.")

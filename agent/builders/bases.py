@@ -1,0 +1,214 @@
+"""What language builders build on: the language's official image of the wanted version, or Debian's own packages.
+
+An official image that is on the machine is taken as it is; else it is fetched. Where its registry cannot be reached,
+Debian's packages do on a Debian image that is there, if their version is one that the app wants; and for a while the
+registry is not asked again. ``builder:set <app> base-image`` puts another image in the place of all that.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+import msgspec
+
+from agent.builders.failure import UNREACHABLE
+from agent.builders.versions import Range, numbers
+from agent.errors import UserError
+from agent.ports.images import ImageInfo, Images
+from agent.ports.world import Say
+
+REGISTRY_RETRY_SECONDS: Final = 600.0
+"""How long an official image that could not be reached is not asked for again."""
+
+DEBIANS: Final = ("debian:bookworm-slim", "debian:trixie-slim", "debian:bookworm", "debian:trixie")
+"""Images of Debian that do where no registry can be reached, the best first."""
+
+_CODENAME = re.compile(r"(?<![a-z])(bookworm|trixie)(?![a-z])")
+
+
+class Packages(msgspec.Struct, frozen=True, kw_only=True):
+    """What Debian has of a language."""
+
+    version: str
+    run: tuple[str, ...]
+    """The packages that the app needs to run."""
+    build: tuple[str, ...] = ()
+    """Those that a build needs besides."""
+
+
+class Runtime(msgspec.Struct, frozen=True, kw_only=True):
+    """A language, or what serves pages."""
+
+    title: str
+    official: str
+    """Its official image, with ``{}`` for the version."""
+    variable: str
+    """Which those set to their version; empty: it need not be told from others."""
+    offered: tuple[str, ...]
+    """Versions to choose from, the best first."""
+    debian: Mapping[str, Packages]
+    """By the code name of Debian's release."""
+
+
+class Need(msgspec.Struct, frozen=True, kw_only=True):
+    """A language in the version that an app wants."""
+
+    runtime: Runtime
+    wanted: Range = Range()
+    said_in: str = ""
+    """The file that asks for the version."""
+
+    def __str__(self) -> str:
+        """Return ``Python 3.12``, or the language alone."""
+        return f"{self.runtime.title} {self.wanted.text}" if self.wanted.alternatives else self.runtime.title
+
+
+class Base(msgspec.Struct, frozen=True, kw_only=True):
+    """What to build on."""
+
+    image: str
+    why: str
+    """A sentence for people."""
+    version: str
+    packages: Packages | None = None
+    """What is to be installed in it first."""
+
+    def with_packages(self, names: tuple[str, ...]) -> Base:
+        """Return the same with more Debian packages, to run with and hence to build with."""
+        if not names:
+            return self
+        packages = self.packages or Packages(version=self.version, run=())
+        more = msgspec.structs.replace(packages, run=tuple(dict.fromkeys((*packages.run, *names))))
+        return msgspec.structs.replace(self, packages=more)
+
+    def needed_to_run(self) -> tuple[str, ...]:
+        """Return the Debian packages to install where the app runs."""
+        return self.packages.run if self.packages else ()
+
+    def needed_to_build(self) -> tuple[str, ...]:
+        """Return the Debian packages to install besides where it is built."""
+        return self.packages.build if self.packages else ()
+
+
+class Bases:
+    """Finds base images. Remembers which registries could not be reached."""
+
+    def __init__(self, images: Images) -> None:
+        self._images = images
+        self._lost: dict[str, float] = {}
+        """When an image may be asked for again, by the loop's clock."""
+
+    async def find(self, need: Need, *, chosen: str, app: str, say: Say) -> Base:
+        """Return what to build `need` on. `chosen`: the image that was set for it, if any.
+
+        Raises:
+            UserError: ``base.none``, there is nothing that has the wanted version; the text says what is there.
+            Unavailable: the engine does not answer.
+        """
+        if chosen:
+            return await self._chosen(need, chosen, app=app, say=say)
+        official = need.runtime.official.format(self._version(need, app=app))
+        if await self._official(official, need, app=app, say=say):
+            return Base(image=official, why=f"{official} has {need.runtime.title}", version=need.wanted.text)
+        for name in DEBIANS:
+            if await self._images.find(name) is None:
+                continue
+            packages = _packages(need, name)
+            if packages:
+                base = _debian(need, name, packages)
+                say(f"       {official} cannot be had, as its registry cannot be reached: {base.why}")
+                return base
+        raise _none(need, app=app, there=f"{official} cannot be had, as its registry cannot be reached")
+
+    def _version(self, need: Need, *, app: str) -> str:
+        if need.wanted.pinned:
+            return need.wanted.pinned
+        best = need.wanted.best_of(need.runtime.offered)
+        if best is None:
+            raise _none(need, app=app, there=f"known are {', '.join(need.runtime.offered)}")
+        return best
+
+    async def _official(self, image: str, need: Need, *, app: str, say: Say) -> bool:
+        """Tell whether the official image is there, now at the latest."""
+        if await self._images.find(image):
+            return True
+        now = asyncio.get_running_loop().time()
+        if self._lost.get(need.runtime.official, 0.0) > now:
+            return False
+        try:
+            await self._images.pull(image, lambda line: say(f"       {line}"))
+        except UserError as error:
+            if error.code != "image.not-found":
+                raise
+            if not UNREACHABLE.search(error.message):
+                raise _none(need, app=app, there=error.message) from error
+            self._lost[need.runtime.official] = now + REGISTRY_RETRY_SECONDS
+            return False
+        return True
+
+    async def _chosen(self, need: Need, image: str, *, app: str, say: Say) -> Base:
+        info = await self._images.find(image)
+        if info is None:
+            info = await self._images.pull(image, lambda line: say(f"       {line}"))
+        runtime, version = need.runtime, _version_in(info, need.runtime)
+        if not runtime.variable:
+            return Base(image=image, why=f"{image}, as it is set", version="")
+        if version:
+            if not need.wanted.holds(numbers(version)):
+                raise _none(need, app=app, there=f"the base image {image} has {runtime.title} {version}")
+            return Base(image=image, why=f"{image} has {runtime.title} {version}", version=version)
+        packages = _packages(need, image)
+        if packages is None:
+            raise _none(need, app=app, there=_lack(need, image))
+        return _debian(need, image, packages)
+
+
+def _debian(need: Need, image: str, packages: Packages) -> Base:
+    why = f"{need.runtime.title} {packages.version} of Debian's own packages, on {image}"
+    return Base(image=image, why=why, version=packages.version, packages=packages)
+
+
+def _version_in(info: ImageInfo, runtime: Runtime) -> str:
+    """Return the version that an image says to have, if it says one."""
+    match = re.match(r"\d{1,4}\.\d{1,4}(?:\.\d{1,6})?", info.env.get(runtime.variable, ""))
+    return match[0] if match else ""
+
+
+def _packages(need: Need, image: str) -> Packages | None:
+    """Return what the Debian of `image` has, if that is wanted."""
+    packages = need.runtime.debian.get(_codename(image))
+    return packages if packages and need.wanted.holds(numbers(packages.version)) else None
+
+
+def _codename(image: str) -> str:
+    found = _CODENAME.search(image)
+    return found[1] if found else ""
+
+
+def _lack(need: Need, image: str) -> str:
+    runtime = need.runtime
+    packages = runtime.debian.get(_codename(image))
+    if packages:
+        return f"the Debian of the base image {image} has {runtime.title} {packages.version}"
+    return (
+        f"the base image {image} has no variable {runtime.variable} to tell its {runtime.title}, and no bookworm or "
+        "trixie in its name to tell its Debian"
+    )
+
+
+def _none(need: Need, *, app: str, there: str) -> UserError:
+    asked = f" ({need.said_in})" if need.said_in else ""
+    message = f"The app wants {need}{asked}, and there is nothing to build that on: {there}."
+    on_debian = _sentence(need.runtime.debian)
+    hint = (
+        f"Name an image that has it: builder:set {app} base-image <image>. Without a registry, one of "
+        f"{', '.join(DEBIANS[:2])} on this machine does for {need.runtime.title} {on_debian}."
+    )
+    return UserError("base.none", message, hint)
+
+
+def _sentence(debian: Mapping[str, Packages]) -> Sequence[str] | str:
+    return " and ".join(f"{packages.version} ({name})" for name, packages in debian.items())

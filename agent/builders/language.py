@@ -1,0 +1,107 @@
+"""What all language builders share: a sketch of the app, something to build on, a Dockerfile, and BuildKit.
+
+A language says what it finds and how it is built; it never acts. The Dockerfile that comes of it is put at the root of
+the build context and the app's files in a folder beside it, so that no name can clash and ``COPY`` never takes it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final, Protocol
+
+import msgspec
+
+from agent.builders.bases import Base, Bases, Need
+from agent.builders.context import ContextPlan
+from agent.builders.dockerfile import DockerfileBuilder, Prepared, folder_of, ignored_in
+from agent.builders.files import Files
+from agent.builders.plan import BuildPlan, render
+from agent.docker.engine import Engine
+from agent.errors import UserError
+from agent.ports.images import BuildOptions, BuildRequest, ImageInfo, Images
+from agent.ports.source import SourceTree
+from agent.ports.world import Say
+
+SOURCE: Final = "source"
+"""The folder of the build context that holds the app's files."""
+DOCKERFILE: Final = "Dockerfile"
+"""Beside it."""
+
+
+class Sketch(msgspec.Struct, frozen=True, kw_only=True):
+    """What a language makes of an app."""
+
+    why: str
+    """``requirements.txt, so Python 3.12 with pip``."""
+    needs: tuple[Need, ...]
+    notes: tuple[str, ...] = ()
+    """What its author should know, in sentences."""
+    plan: Callable[[tuple[Base, ...]], BuildPlan]
+    """Makes the plan, given what each of ``needs`` is built on."""
+
+
+class Language(Protocol):
+    """One way to build apps."""
+
+    name: str
+    looks_for: str
+
+    async def sketch(self, files: Files, options: BuildOptions) -> Sketch | None:
+        """Return what to make of `files`, or `None` if they are no app of this language.
+
+        Raises:
+            UserError: a manifest has a mistake, or it does not say what to run.
+        """
+        ...
+
+
+class LanguageBuilder:
+    """Implements ``ImageBuilder`` for a language."""
+
+    def __init__(self, engine: Engine, images: Images, *, language: Language) -> None:
+        self.name = language.name
+        self.looks_for = language.looks_for
+        self._language = language
+        self._bases = Bases(images)
+        self._dockerfiles = DockerfileBuilder(engine, images)
+
+    async def detect(self, source: SourceTree, options: BuildOptions) -> str | None:
+        """See ``ImageBuilder``."""
+        sketch = await self._language.sketch(await Files.of(source, options), options)
+        return sketch.why if sketch else None
+
+    async def dockerfile(self, source: SourceTree, options: BuildOptions, say: Say) -> str:
+        """See ``ImageBuilder``."""
+        return render(await self._plan(source, options, say))
+
+    async def build(self, request: BuildRequest, say: Say) -> ImageInfo:
+        """See ``ImageBuilder``."""
+        # The Dockerfile's own options are about another Dockerfile.
+        options = msgspec.structs.replace(request.options, target="", build_args={})
+        request = msgspec.structs.replace(request, options=options)
+        return await self._dockerfiles.build_prepared(request, self._prepare(request, say), say)
+
+    async def _prepare(self, request: BuildRequest, say: Say) -> Prepared:
+        source, options = request.source, request.options
+        plan = await self._plan(source, options, say)
+        folder = folder_of(options)
+        text = render(plan, context=SOURCE, caches=request.app).encode()
+        context = ContextPlan(
+            folder=folder,
+            ignored=await ignored_in(source, folder=folder, dockerfile=""),
+            inner=SOURCE,
+            added={DOCKERFILE: text},
+        )
+        return Prepared(dockerfile=DOCKERFILE, content=text, plan=context)
+
+    async def _plan(self, source: SourceTree, options: BuildOptions, say: Say) -> BuildPlan:
+        sketch = await self._language.sketch(await Files.of(source, options), options)
+        if sketch is None:
+            raise UserError("builder.none-fits", f"There is nothing for {self.name} to build.", f"{self.looks_for}?")
+        for note in sketch.notes:
+            say(f" !     {note}")
+        bases = [
+            await self._bases.find(need, chosen=options.base_image, app=options.app_name, say=say)
+            for need in sketch.needs
+        ]
+        return sketch.plan(tuple(base.with_packages(options.apt_packages) for base in bases))

@@ -1,0 +1,1 @@
+document.querySelector('#page').append(` You are at ${location.pathname}.`)

@@ -1,0 +1,127 @@
+"""What is built on: official images, Debian's packages where no registry can be reached, or what was set."""
+
+from __future__ import annotations
+
+import pytest
+
+from agent.builders.bases import Base, Bases, Need
+from agent.builders.go import Go
+from agent.builders.language import Language
+from agent.builders.node import Node
+from agent.builders.python import Python
+from agent.builders.python_manifests import PYTHON
+from agent.builders.versions import parse_range
+from agent.errors import UserError
+from agent.ports.images import BuildOptions, ImageInfo
+from agent.ports.world import Say
+from tests.builders.sketching import dockerfile, store
+from tests.fakes.images import FakeImages
+
+UNREACHABLE = "The image could not be fetched: dial tcp: lookup registry on 10.0.0.1:53: no such host"
+ABSENT = "The image could not be fetched: manifest unknown"
+
+
+class Registry(FakeImages):
+    """A store whose registry answers one thing."""
+
+    def __init__(self, answer: str, *images: str) -> None:
+        super().__init__()
+        self._answer = answer
+        self.asked: list[str] = []
+        for image in images:
+            self.have(ImageInfo(id=image), image)
+
+    async def pull(self, reference: str, say: Say) -> ImageInfo:
+        self.asked.append(reference)
+        if self._answer:
+            raise UserError("image.not-found", self._answer)
+        self.have(ImageInfo(id=reference), reference)
+        return self.by_id[reference]
+
+
+def python(wanted: str = "") -> Need:
+    return Need(runtime=PYTHON, wanted=parse_range(wanted), said_in=".python-version" if wanted else "")
+
+
+async def found(images: FakeImages, wanted: str = "", *, chosen: str = "", said: list[str] | None = None) -> Base:
+    say = said.append if said is not None else lambda line: None
+    return await Bases(images).find(python(wanted), chosen=chosen, app="blog", say=say)
+
+
+async def refusal(images: FakeImages, wanted: str = "", *, chosen: str = "") -> str:
+    with pytest.raises(UserError) as refused:
+        await found(images, wanted, chosen=chosen)
+    assert refused.value.code == "base.none"
+    return f"{refused.value.message} {refused.value.hint}"
+
+
+async def test_an_official_image_that_is_there_is_taken() -> None:
+    base = await found(store("python:3.12-slim-bookworm"), "3.12")
+    assert (base.image, base.packages) == ("python:3.12-slim-bookworm", None)
+
+
+async def test_else_it_is_fetched_in_the_wanted_version() -> None:
+    registry = Registry("")
+    assert (await found(registry, ">=3.9,<3.12")).image == "python:3.11-slim-bookworm"
+    assert (await found(registry, "3.12.4")).image == "python:3.12.4-slim-bookworm"
+    assert registry.asked == ["python:3.11-slim-bookworm", "python:3.12.4-slim-bookworm"]
+
+
+async def test_without_a_registry_debians_own_packages_do_and_it_is_said_once_a_build() -> None:
+    registry, said = Registry(UNREACHABLE, "debian:bookworm-slim"), list[str]()
+    bases = Bases(registry)
+    for _ in range(2):
+        base = await bases.find(python(">=3.10"), chosen="", app="blog", say=said.append)
+        assert (base.image, base.version, base.needed_to_run()) == ("debian:bookworm-slim", "3.11.2", ("python3",))
+    assert said == 2 * [
+        "       python:3.13-slim-bookworm cannot be had, as its registry cannot be reached: "
+        "Python 3.11.2 of Debian's own packages, on debian:bookworm-slim"
+    ]
+    assert len(registry.asked) == 1  # it is not asked again for a while
+
+
+async def test_the_debian_that_has_the_version_is_taken() -> None:
+    registry = Registry(UNREACHABLE, "debian:bookworm-slim", "debian:trixie-slim")
+    assert (await found(registry, "3.13")).image == "debian:trixie-slim"
+
+
+async def test_a_version_that_nothing_has_is_named_with_what_is_there_and_what_to_do() -> None:
+    text = await refusal(Registry(UNREACHABLE, "debian:bookworm-slim"), "3.12")
+    assert text.startswith("The app wants Python 3.12 (.python-version), and there is nothing to build that on: ")
+    assert "python:3.12-slim-bookworm cannot be had, as its registry cannot be reached" in text
+    assert "builder:set blog base-image <image>" in text and "3.11.2 (bookworm)" in text
+    assert "manifest unknown" in await refusal(Registry(ABSENT), "3.99")
+    assert "known are 3.13, 3.12" in await refusal(Registry(""), "<3")
+
+
+async def test_the_image_that_was_set_is_taken_if_it_has_the_version() -> None:
+    mine = store("mine:1", PYTHON_VERSION="3.12.8")
+    assert (await found(mine, "3.12", chosen="mine:1")).packages is None
+    assert "the base image mine:1 has Python 3.12.8" in await refusal(mine, "3.11", chosen="mine:1")
+    debian = store("house/debian:bookworm")
+    assert (await found(debian, chosen="house/debian:bookworm")).needed_to_build() == ("python3-venv",)
+    text = await refusal(debian, "3.12", chosen="house/debian:bookworm")
+    assert "the Debian of the base image house/debian:bookworm has Python 3.11.2" in text
+    assert "no variable PYTHON_VERSION" in await refusal(store("mine:2"), chosen="mine:2")
+
+
+async def test_an_image_that_was_set_and_is_not_there_is_fetched() -> None:
+    registry = Registry("", "x")
+    assert (await found(registry, chosen="house/bookworm:1")).image == "house/bookworm:1"
+
+
+@pytest.mark.parametrize(
+    ("language", "files"),
+    [
+        (Python(), {"requirements.txt": "", "Procfile": "web: x"}),
+        (Node(), {"package.json": "{}", "Procfile": "web: x"}),
+        (Go(), {"go.mod": "module x", "main.go": "package main"}),
+    ],
+    ids=lambda it: getattr(it, "name", ""),
+)
+async def test_more_debian_packages_are_there_to_build_and_to_run(language: Language, files: dict[str, str]) -> None:
+    text = await dockerfile(language, files, BuildOptions(apt_packages=("ffmpeg", "libpq-dev")))
+    assert " ffmpeg libpq-dev > /dev/null" in text
+    last = [line.split()[1] for line in text.splitlines() if line.startswith("FROM ")][-1]
+    assert last in ("base", "runtime")
+    assert "ffmpeg" not in await dockerfile(language, files)

@@ -1,0 +1,106 @@
+"""Manifests that mean harm: whatever they hold, what comes of them is a mistake with a name, or our own Dockerfile."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+from collections.abc import Mapping
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from agent.builders.go import Go
+from agent.builders.language import Language
+from agent.builders.node import Node
+from agent.builders.python import Python
+from agent.builders.static import Static
+from agent.errors import UserError
+from tests.builders.sketching import dockerfile, sketch
+
+EVIL = "evil"
+"""In every word of a manifest. It may be seen in comments, in the command, and in plain names of files."""
+
+LANGUAGES: tuple[Language, ...] = (Go(), Python(), Node(), Static())
+LINE = re.compile(r"(?:FROM|ENV|RUN|COPY|WORKDIR|USER|ENTRYPOINT|CMD|#|    (?:&&|'|>))(?: .*|$)|#.*|    .*|")
+
+words = st.one_of(
+    st.sampled_from(
+        [
+            f"$({EVIL})", f"`{EVIL}`", f"\nRUN {EVIL}", f"{EVIL}\\", f"{EVIL}; x", f'"{EVIL}"', f"'{EVIL}",
+            f"../{EVIL}", f"-{EVIL}", f" {EVIL}", f"20 || {EVIL}", f">=3.9,{EVIL}", f"npm run {EVIL}",
+            f"-r {EVIL}.txt", f"{EVIL}é",
+        ]
+    ),
+    st.text(max_size=20).map(lambda text: f"{text}{EVIL}{text}"),
+)  # fmt: skip
+values = st.recursive(
+    st.one_of(words, st.integers(), st.booleans(), st.none()),
+    lambda inner: st.one_of(st.lists(inner, max_size=3), st.dictionaries(words, inner, max_size=3)),
+    max_leaves=8,
+)
+KEYS = ("name", "main", "engines", "scripts", "packageManager", "workspaces", "devDependencies", "dependencies")
+packages = st.fixed_dictionaries({}, optional={key: values for key in KEYS}) | st.fixed_dictionaries(
+    {"scripts": st.fixed_dictionaries({}, optional=dict.fromkeys(("start", "build", "prestart", "install"), words))},
+    optional={"engines": st.fixed_dictionaries({"node": words}), "packageManager": words, "main": words},
+)
+names = st.one_of(words, st.sampled_from(["server.js", "Procfile", "pnpm-lock.yaml", "yarn.lock", "dist/index.html"]))
+
+
+async def outcome(language: Language, files: Mapping[str, str]) -> str:
+    """Return the Dockerfile that comes of `files`; nothing if they are refused, or none of this language's."""
+    try:
+        if await sketch(language, files) is None:
+            return ""
+        return await dockerfile(language, files)
+    except UserError:
+        return ""
+
+
+def harmless(text: str) -> None:
+    for line in text.splitlines():
+        assert LINE.fullmatch(line), line
+        if not line.startswith(("#", "CMD ", "COPY ")):
+            assert EVIL not in line
+        if line.startswith("COPY "):
+            assert re.fullmatch(r"COPY(?: --from=\w+)?(?: --chown=[\d:]+)? [A-Za-z0-9._@+/ -]+", line)
+        if line.startswith("CMD "):
+            assert all(isinstance(word, str) for word in json.loads(line.removeprefix("CMD ")))
+
+
+@settings(max_examples=150, deadline=None)
+@given(packages, st.dictionaries(names, words, max_size=4))
+def test_a_package_json_may_hold_anything(package: dict[str, object], others: dict[str, str]) -> None:
+    files = {"package.json": json.dumps(package), "server.js": "", **others}
+    for language in LANGUAGES:
+        harmless(asyncio.run(outcome(language, files)))
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.lists(words, max_size=5), words, words, st.dictionaries(names, words, max_size=4))
+def test_so_may_what_python_reads(lines: list[str], version: str, code: str, others: dict[str, str]) -> None:
+    files = {
+        "requirements.txt": "\n".join(["flask", "gunicorn", *lines]),
+        ".python-version": version,
+        "app.py": f"app = Flask({code})\n{code}",
+        f"{EVIL}.txt": "",
+        **others,
+    }
+    harmless(asyncio.run(outcome(Python(), files)))
+    project = {"requires-python": version, "dependencies": lines, "name": code}
+    toml = "\n".join(["[project]", *(f"{key} = {json.dumps(value)}" for key, value in project.items())])
+    harmless(asyncio.run(outcome(Python(), {"pyproject.toml": toml, "uv.lock": "", "Procfile": "web: x", **others})))
+
+
+@settings(max_examples=100, deadline=None)
+@given(words, words, words)
+def test_so_may_what_go_reads(module: str, version: str, folder: str) -> None:
+    files = {"go.mod": f"module {module}\ngo {version}\n", f"cmd/{folder}/main.go": "package main", "main.go": module}
+    harmless(asyncio.run(outcome(Go(), files)))
+
+
+@pytest.mark.parametrize("language", LANGUAGES, ids=lambda language: language.name)
+async def test_files_that_are_not_text_are_refused_or_left_alone(language: Language) -> None:
+    names = ("package.json", "requirements.txt", "pyproject.toml", "Pipfile", "go.mod", ".nvmrc", "index.html")
+    await outcome(language, dict.fromkeys(names, "\x00\x01\ufffd{["))

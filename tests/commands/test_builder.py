@@ -1,0 +1,54 @@
+"""``builder:*``: what is built how, and what came of it."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.commands.desk import DOCKERFILE, Desk
+
+
+async def test_a_builder_is_selected_by_a_name_that_exists(desk: Desk) -> None:
+    await desk.core.create("blog")
+    assert (await desk.give("builder:set blog selected python")).status == 0
+    wrong = await desk.give("builder:set blog selected pyhton")
+    assert wrong.status != 0 and "one of dockerfile, go, python, node, static" in wrong.err
+    assert (await desk.give("builder:set --global base-image house/debian:bookworm")).status == 0
+    assert (await desk.give("builder:report blog --builder-computed-selected")).out == "python\n"
+    assert (await desk.give("builder:report blog --builder-computed-base-image")).out == "house/debian:bookworm\n"
+
+
+@pytest.mark.parametrize("image", ["-x", "a b", "x:$(y)", "../x", "X/Y", "a\nb", "x" * 401])
+async def test_a_base_image_is_the_name_of_one(desk: Desk, image: str) -> None:
+    await desk.core.create("blog")
+    refused = await desk.give(f"builder:set blog base-image '{image}'")
+    assert refused.status != 0
+
+
+async def test_the_report_tells_what_the_last_build_was_made_of(desk: Desk) -> None:
+    await desk.core.create("empty")
+    assert '"detected":""' in (await desk.give("builder:report empty --format json")).out.replace(" ", "")
+    await desk.deployed()
+    await desk.meanwhile("config:set blog A=1")
+    assert (await desk.give("builder:report blog --builder-detected")).out == "dockerfile\n"
+    because = await desk.give("builder:report blog --builder-detected-because")
+    assert because.out == "Dockerfile, so what it says\n"
+
+
+async def test_the_plan_is_printed_alone_on_standard_output(desk: Desk) -> None:
+    await desk.core.create("empty")
+    nothing = await desk.give("builder:plan empty")
+    assert nothing.status == 1 and "Nothing was pushed to empty yet." in nothing.err
+    await desk.deployed()
+    await desk.give("git:set blog deploy-branch main")
+    printed = await desk.give("builder:plan blog")
+    assert printed.out == DOCKERFILE["Dockerfile"]
+    assert printed.err == "       dockerfile: Dockerfile, so what it says\n"
+    assert (await desk.give("builder:plan blog --quiet")).err == ""
+
+
+@pytest.mark.parametrize("names", ["a;b", "$(x)", "--allow-unauthenticated x", "UPPER", "x=1", "a\nb;c", "x " * 101])
+async def test_packages_are_named_as_debian_names_them(desk: Desk, names: str) -> None:
+    await desk.core.create("blog")
+    assert (await desk.give(f"builder:set blog apt-packages '{names}'")).status != 0
+    assert (await desk.give("builder:set blog apt-packages 'ffmpeg  libstdc++6'")).status == 0
+    assert (await desk.give("builder:report blog --builder-apt-packages")).out == "ffmpeg libstdc++6\n"

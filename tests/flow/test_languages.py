@@ -1,0 +1,194 @@
+"""The examples of languages, pushed as a user would: real packages, on a Debian that no registry is needed for."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+
+from tests.support.debian import ensure_debian
+from tests.support.rig import Checkout, Done, Rig
+
+pytestmark = [pytest.mark.real, pytest.mark.asyncio(loop_scope="module")]
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+KILLED = 137
+
+
+@pytest_asyncio.fixture(loop_scope="module", scope="module")
+async def harbour(boat: Rig) -> AsyncIterator[Rig]:
+    """A Pushboat that builds languages on Debian's own packages."""
+    image = await asyncio.to_thread(ensure_debian)
+    await boat.must("builder:set", "--global", "base-image", image)
+    yield boat
+    await boat.must("builder:set", "--global", "base-image")
+
+
+def example(boat: Rig, name: str, *, app: str) -> Checkout:
+    folder = EXAMPLES / name
+    files = {str(path.relative_to(folder)): path.read_text() for path in folder.rglob("*") if path.is_file()}
+    return boat.checkout(app, files)
+
+
+async def pushed(boat: Rig, app: Checkout) -> str:
+    done = await boat.git_push(app, seconds=400)
+    assert done.status == 0, done.err
+    return done.err
+
+
+async def change(app: Checkout, name: str) -> None:
+    path = app.folder / name
+    assert "version 1" in path.read_text()
+    path.write_text(path.read_text().replace("version 1", "version 2"))
+
+
+def cached(said: str, step: str) -> bool:
+    """Tell whether the step that holds these words was cached."""
+    lines = [line for line in said.splitlines() if step in line]
+    assert len(lines) == 1, said
+    return lines[0].endswith("CACHED")
+
+
+async def runs_as(boat: Rig, app: str) -> str:
+    replica, *_ = await boat.replicas(app)
+    return (await boat.docker("exec", replica, "id", "-u")).out.strip()
+
+
+async def exit_status(boat: Rig, app: str) -> int:
+    """Stop the app, and return the status that its process ended with after SIGTERM."""
+    replica, *_ = await boat.replicas(app)  # the newest comes first; older ones may still drain
+    watching = await boat.spawn(
+        "docker", "--host", f"unix://{boat.boat.engine.path}", "events", "--filter", f"container={replica}",
+        "--filter", "event=die", "--since", "1m", "--format", "{{.Actor.Attributes.exitCode}}",
+    )  # fmt: skip
+    try:
+        await boat.must("ps:stop", app)
+        assert watching.stdout
+        return int(await asyncio.wait_for(watching.stdout.readline(), 60))
+    finally:
+        watching.kill()
+        await watching.wait()
+
+
+async def report(boat: Rig, app: str) -> dict[str, str]:
+    found = json.loads(await boat.must("builder:report", app, "--format", "json"))
+    assert isinstance(found, dict)
+    return found
+
+
+async def plan(boat: Rig, app: str) -> Done:
+    return await boat.ssh("builder:plan", app)
+
+
+async def test_flask_with_pip(harbour: Rig) -> None:
+    app = example(harbour, "python-flask", app="flask")
+    said = await pushed(harbour, app)
+    why = "requirements.txt, so Python with pip; Flask in app.py, so web: gunicorn app:app"
+    assert f"with python\n       {why}\n" in said
+    assert (await harbour.http("flask.localhost", "/?name=Ada")).text == "Hello from Flask, Ada. This is version 1.\n"
+    assert await runs_as(harbour, "flask") == "10001"
+    await change(app, "app.py")
+    said = await pushed(harbour, app)
+    assert cached(said, "pip install --requirement")
+    assert (await harbour.http("flask.localhost")).text == "Hello from Flask, you. This is version 2.\n"
+    found = await report(harbour, "flask")
+    assert (found["detected"], found["detected-because"]) == ("python", why)
+    assert await exit_status(harbour, "flask") != KILLED
+
+
+async def test_a_printed_plan_is_a_dockerfile_that_builds_the_app(harbour: Rig) -> None:
+    app = example(harbour, "static", app="taken")
+    await harbour.must("apps:create", "taken")
+    nothing = await plan(harbour, "taken")
+    assert nothing.status == 1 and "Nothing was pushed" in nothing.err
+    await pushed(harbour, app)
+    printed = await plan(harbour, "taken")
+    assert printed.status == 0 and "static: index.html, so files as they are" in printed.err
+    app.write({"Dockerfile": printed.out})
+    said = await pushed(harbour, app)
+    assert "with dockerfile" in said
+    assert "This is version 1." in (await harbour.http("taken.localhost")).text
+    # The printed text is the same again, now that it is the app's own.
+    await harbour.must("builder:set", "taken", "selected", "static")
+    assert (await plan(harbour, "taken")).out == printed.out
+
+
+async def test_node_with_npm_and_a_build(harbour: Rig) -> None:
+    app = example(harbour, "node", app="node")
+    said = await pushed(harbour, app)
+    why = "package-lock.json and package.json, so Node >=18 with npm; web: node server.js"
+    assert f"with node\n       {why}\n" in said
+    assert (await harbour.http("node.localhost")).text.startswith("Hello from Node, up for ")
+    assert await runs_as(harbour, "node") == "10001"
+    replica, *_ = await harbour.replicas("node")
+    # What only the build needed is gone, and so is npm.
+    modules = (await harbour.docker("exec", replica, "ls", "node_modules")).out.split()
+    assert modules == ["ms"]
+    assert (await harbour.docker("exec", replica, "npm", "--version")).status != 0
+    await change(app, "server.js")
+    said = await pushed(harbour, app)
+    assert cached(said, "npm ci")
+    assert "This is version 2." in (await harbour.http("node.localhost")).text
+    assert await exit_status(harbour, "node") != KILLED
+
+
+async def test_a_front_end_that_vite_builds(harbour: Rig) -> None:
+    app = example(harbour, "static-vite", app="vite")
+    said = await pushed(harbour, app)
+    assert "with static\n       package-lock.json and a script build with nothing to start" in said
+    page = await harbour.http("vite.localhost", "/no/such/path")
+    assert page.status == 200 and "This is version 1." in page.text
+    assert page.headers["cache-control"] == "no-cache"
+    script = page.text.partition('src="')[2].partition('"')[0]
+    asset = await harbour.http("vite.localhost", script)
+    assert "You are at" in asset.text and asset.headers["cache-control"] == "public, max-age=31536000, immutable"
+    assert asset.headers["content-type"] == "application/javascript"
+    assert (await harbour.http("vite.localhost", "/assets/none.js")).status == 404
+    assert await runs_as(harbour, "vite") == "10001"
+    await change(app, "index.html")
+    said = await pushed(harbour, app)
+    assert cached(said, "npm ci")
+    await harbour.page("vite.localhost", "This is version 2.")
+    await harbour.until_logged("vite", '"GET /no/such/path HTTP/1.1" 200')
+    assert await exit_status(harbour, "vite") != KILLED
+
+
+async def test_pages_as_they_are(harbour: Rig) -> None:
+    app = example(harbour, "static", app="pages")
+    app.write({".env": "A=1\n", "big.css": "a {}\n" * 1000, ".dockerignore": "drafts\n", "drafts/a.html": "draft\n"})
+    said = await pushed(harbour, app)
+    assert "with static\n       index.html, so files as they are\n" in said
+    assert "This is version 1." in (await harbour.http("pages.localhost")).text
+    assert (await harbour.http("pages.localhost", "/style.css")).headers["content-type"] == "text/css"
+    missing = await harbour.http("pages.localhost", "/nothing/here")
+    assert missing.status == 404 and "There is no such page." in missing.text
+    assert (await harbour.http("pages.localhost", "/.env")).status == 404
+    assert (await harbour.http("pages.localhost", "/drafts/a.html")).status == 404
+    port = str(harbour.ports[1])
+    small = await harbour.run(
+        "curl", "--silent", "--fail", "--header", "Accept-Encoding: gzip", "--header", "Host: pages.localhost",
+        "--output", "/dev/null", "--write-out", "%{size_download}", f"http://127.0.0.1:{port}/big.css",
+    )  # fmt: skip
+    assert 0 < int(small.out) < 1000
+    assert await runs_as(harbour, "pages") == "10001"
+    assert await exit_status(harbour, "pages") != KILLED
+
+
+async def test_go_with_a_vendored_module(harbour: Rig) -> None:
+    app = example(harbour, "go", app="go")
+    said = await pushed(harbour, app)
+    assert "with go\n       go.mod, so Go >=1.19 with what is in vendor; web: /app/bin/web\n" in said
+    assert (await harbour.http("go.localhost")).text == "Hello from Go. This is version 1.\n"
+    assert await runs_as(harbour, "go") == "10001"
+    replica, *_ = await harbour.replicas("go")
+    assert (await harbour.docker("exec", replica, "which", "go")).status != 0
+    await change(app, "cmd/web/main.go")
+    said = await pushed(harbour, app)
+    assert cached(said, "install --no-install-recommends ca-certificates golang-go")
+    assert (await harbour.http("go.localhost")).text == "Hello from Go. This is version 2.\n"
+    # It ends by itself once it was told to.
+    assert await exit_status(harbour, "go") == 0

@@ -1,0 +1,25 @@
+# Made by Pushboat.
+# bun.lock, so Node with bun; web: node dist/main.js --x=a b
+# node:24-bookworm-slim has Node
+
+FROM node:24-bookworm-slim AS build
+RUN --mount=type=cache,target=/root/.npm npm install --global bun
+ENV NODE_ENV=production
+WORKDIR /app
+COPY package.json bun.lock ./
+RUN --mount=type=cache,target=/root/.bun/install/cache bun install --frozen-lockfile
+COPY . ./
+RUN bun run build
+RUN --mount=type=cache,target=/root/.bun/install/cache rm -rf node_modules && bun install --frozen-lockfile --production --ignore-scripts
+
+FROM node:24-bookworm-slim
+ENV NODE_ENV=production
+ENV PATH="/app/node_modules/.bin:$PATH"
+RUN groupadd --gid 10001 pushboat \
+    && useradd --uid 10001 --gid 10001 --create-home --skel /dev/null --home-dir /app pushboat
+WORKDIR /app
+ENV HOME=/app
+COPY --from=build --chown=10001:10001 /app /app
+USER 10001:10001
+ENTRYPOINT []
+CMD ["node", "dist/main.js", "--x=a b"]

@@ -1,0 +1,36 @@
+# Made by Pushboat.
+# requirements.txt, so Python with pip; Flask in app.py, so web: gunicorn app:app
+# Python 3.11.2 of Debian's own packages, on debian:bookworm-slim
+
+FROM debian:bookworm-slim AS base
+RUN apt-get -qq update \
+    && DEBIAN_FRONTEND=noninteractive apt-get -qq install --no-install-recommends ca-certificates python3 > /dev/null \
+    && rm -rf /var/lib/apt/lists/*
+
+FROM base AS build
+RUN apt-get -qq update \
+    && DEBIAN_FRONTEND=noninteractive apt-get -qq install --no-install-recommends python3-venv > /dev/null \
+    && rm -rf /var/lib/apt/lists/*
+RUN python3 -m venv /opt/venv
+ENV VIRTUAL_ENV=/opt/venv
+ENV PATH="/opt/venv/bin:$PATH"
+ENV PIP_DISABLE_PIP_VERSION_CHECK=1
+WORKDIR /app
+COPY requirements.txt ./
+RUN --mount=type=cache,target=/root/.cache/pip pip install --requirement requirements.txt
+COPY . ./
+
+FROM base
+ENV VIRTUAL_ENV=/opt/venv
+ENV PATH="/opt/venv/bin:$PATH"
+ENV PYTHONUNBUFFERED=1
+ENV FORWARDED_ALLOW_IPS="*"
+RUN groupadd --gid 10001 pushboat \
+    && useradd --uid 10001 --gid 10001 --create-home --skel /dev/null --home-dir /app pushboat
+WORKDIR /app
+ENV HOME=/app
+COPY --from=build /opt/venv /opt/venv
+COPY --from=build --chown=10001:10001 /app /app
+USER 10001:10001
+ENTRYPOINT []
+CMD ["gunicorn", "app:app"]
