@@ -20,6 +20,7 @@ from scripts.house import boat as house
 from scripts.house.addresses import free_pool, free_port
 from scripts.house.engine import Engine
 from tests.support.debian import ensure_debian
+from tests.support.docker import token
 
 IMAGE = "pushboat-test/booted:bookworm"
 """Shared by all test runs on the machine, and left there: it takes a minute to make."""
@@ -74,7 +75,7 @@ def booted(tree: Path) -> Iterator[Booted]:
     _ensure_image()
     engine = Engine()
     pool = free_pool(engine, prefix=18)
-    machine = Booted(f"pushboat-test-{tree.parent.name}", free_port(), free_port(), pool)
+    machine = Booted(f"pushboat-test-{token()}", free_port(), free_port(), pool)
     command = ["docker", "run", "--detach", "--name", machine.name, "--network", "host", "--cgroupns", "private"]
     command += [word for capability in CAPABILITIES for word in ("--cap-add", capability)]
     command += [
