@@ -56,6 +56,8 @@ class FakeScheduler:
         self.loses_answers = 0
         """That many next calls of `converge`, `stop` and `remove` take effect and then raise `Unavailable`."""
         self.notify: Notify | None = None
+        self.now = _no_time
+        """Tells the time of starts, in Unix seconds."""
         self._made = 0
 
     async def converge(self, app: AppId, wishes: Sequence[ReplicaWish], say: Say) -> Sequence[ReplicaStatus]:
@@ -64,6 +66,7 @@ class FakeScheduler:
         await self.gate.wait()
         failures: list[Exception] = []
         for wish in wishes:
+            await asyncio.sleep(0)
             try:
                 self._start(wish, say)
             except (StartFailed, Unavailable) as failure:
@@ -161,7 +164,8 @@ class FakeScheduler:
 
     def restart(self, replica: ReplicaId) -> None:
         """Let the engine restart a replica by itself."""
-        self._change(replica, phase="running", restarts=self.containers[replica].restarts + 1)
+        restarts = self.containers[replica].restarts + 1
+        self._change(replica, phase="running", restarts=restarts, started_at=self.now())
 
     def set_health(self, replica: ReplicaId, health: Health) -> None:
         """Let the image's own health check come to a result."""
@@ -176,6 +180,10 @@ class FakeScheduler:
     def running(self, app: AppId) -> list[ReplicaStatus]:
         """Return what runs of an app."""
         return [status for status in self.containers.values() if status.app == app and status.phase == "running"]
+
+    def forget_watcher(self) -> None:
+        """Let go of a watcher, and of a clock, that are gone without having said so."""
+        self.notify, self.now = None, _no_time
 
     def _called(self, name: str, about: str) -> None:
         self.calls.append((name, about))
@@ -202,7 +210,7 @@ class FakeScheduler:
         for key in (wish.replica, wish.image):
             if key in self.start_failures:
                 raise StartFailed(self.start_failures[key])
-        self._change(wish.replica, phase="running", exit_code=None, is_oom_killed=False)
+        self._change(wish.replica, phase="running", exit_code=None, is_oom_killed=False, started_at=self.now())
         for key in (wish.replica, wish.image):
             if key in self.exits_at_start:
                 self._change(wish.replica, phase="exited", exit_code=self.exits_at_start[key])
@@ -232,6 +240,10 @@ class FakeScheduler:
     def _hint(self, app: AppId) -> None:
         if self.notify:
             self.notify(app)
+
+
+def _no_time() -> float:
+    return 0.0
 
 
 class FakeProber:
