@@ -35,6 +35,7 @@ from proto.events import (
     DeploySuperseded,
     ReleaseCreated,
     ReplicaLost,
+    ReplicaReady,
     ScaleChanged,
 )
 from proto.names import AppId
@@ -97,6 +98,7 @@ class SchedulerReconciler:
         AppStopped,
         AppDestroyed,
         ReplicaLost,
+        ReplicaReady,
         name="scheduler.converge",
         limit=8,
     )
