@@ -11,6 +11,7 @@ from typing import NamedTuple
 from agent.lifecycle import apps, config
 from agent.state.apps import App
 from proto.names import AppId, ProcessType
+from tests.commands.desk import Desk
 from tests.fakes.core import Core, World, core
 from tests.simulation import promises
 from tests.simulation.mortal import Process
@@ -30,6 +31,8 @@ class Story(NamedTuple):
     """Asserts what must be so once `act` has returned, however often the process died after that."""
     is_served: bool
     """Whether the app must be routed somewhere all the time."""
+    whole: Callable[[Core, App], Awaitable[None]] | None = None
+    """Asserts that it was done or not done, whether or not that was acknowledged."""
 
 
 class Settled(NamedTuple):
@@ -149,6 +152,8 @@ async def _second_life(
         await promises.check(c)
         if is_acknowledged:
             await story.verify(c, app)
+        if story.whole is not None:
+            await story.whole(c, app)
 
 
 def _lay_out(folder: Path, settled: Settled) -> None:
@@ -200,13 +205,18 @@ async def _scaled(c: Core, app: App) -> None:
 
 
 async def _configure(c: Core, app: App) -> None:
-    async with c.database.transaction() as tx:
-        await config.set_values(tx, app=app.id, values={"COLOUR": "green"})
-    await c.accept(app, kind="config")
+    answer = await Desk(c).give("config:set blog COLOUR=green")
+    assert answer.status == 0
 
 
 async def _configured(c: Core, app: App) -> None:
     assert _colours(c, app.id) == {"green"}
+
+
+async def _is_whole(c: Core, app: App) -> None:
+    """The draft and what runs changed both, or neither did."""
+    draft = await c.database.read.configs.get(app.id)
+    assert _colours(c, app.id) == {draft["COLOUR"]}, "config was stored without the deploy that takes it"
 
 
 def _colours(c: Core, app: AppId) -> set[str]:
@@ -237,7 +247,7 @@ STORIES = {
     "failing build": Story(_break_build, _broken, True),
     "rollback": Story(_roll_back, _rolled_back, True),
     "scale": Story(_scale, _scaled, True),
-    "config": Story(_configure, _configured, True),
+    "config": Story(_configure, _configured, True, _is_whole),
     "stop": Story(_stop, _stopped, False),
     "destroy": Story(_destroy, _destroyed, False),
 }
