@@ -20,6 +20,10 @@ from tests.simulation.stories import exhaust, settle
 from tests.simulation.virtual import without_pauses
 from tests.simulation.walk import Broken, walk
 
+pytestmark = pytest.mark.filterwarnings(  # What a broken walk leaves half done complains when it is collected.
+    "ignore::RuntimeWarning", "ignore::pytest.PytestUnraisableExceptionWarning"
+)
+
 ROOT = Path(__file__).parent.parent.parent
 
 REPLAY = """
@@ -61,10 +65,13 @@ def test_a_seed_is_the_same_walk_in_another_process() -> None:
 
 def broken_by(folder: Path, *, walks: int = 60) -> str:
     """Return the first promise that a walk finds broken."""
-    with without_pauses(), pytest.raises(Broken) as caught:
+    with without_pauses():
         for seed in range(1, walks + 1):
-            walk(seed, folder)
-    return str(caught.value)
+            try:
+                walk(seed, folder)
+            except Broken as error:
+                return str(error)
+    return ""
 
 
 @pytest.mark.slow
