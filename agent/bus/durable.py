@@ -181,7 +181,8 @@ class Bus:
         lane.position = head.event_id - 1
         lane.newest = max(lane.newest, owed.newest)
         lane.head = None if lane.work.is_level else self._calls.decoded(head)
-        wait = 0.0 if lane.work.is_level else head.due_at - self._clock.now()
+        # The stored time is one of the machine's clock. If that was set back since, what is left is no pause of ours.
+        wait = 0.0 if lane.work.is_level else min(head.due_at - self._clock.now(), BACKOFF[-1])
         self._pause(lane, wait)
         self._queue(lane)
 
@@ -217,7 +218,8 @@ class Bus:
             self._pause(lane, min(BACKOFF[0], lane.hold.due - self._clock.monotonic()))
 
     def _found(self, levels: list[Work], apps: Collection[AppId]) -> None:
-        for app in apps:
+        # Sorted, since most surveys return sets: what begins first should not depend on how Python hashes strings.
+        for app in sorted(apps):
             for work in levels:
                 lane = work.lane(app)
                 lane.nudge()

@@ -66,7 +66,7 @@ class Builder:
         self._slots = asyncio.Semaphore(concurrency)
         self._timeout_seconds = timeout_seconds
         self._waiting: dict[DeployId, float] = {}
-        """Deploys that wait for the engine, and since when. A restart begins to wait anew."""
+        """Deploys that wait for the engine, and since when (monotonic seconds). A restart begins to wait anew."""
 
     @on(
         DeployAccepted,
@@ -156,7 +156,7 @@ class Builder:
         return info, msgspec.structs.replace(plan, builder=choice.builder.name, builder_why=choice.why)
 
     async def _wait_or_fail(self, deploy: Deploy, error: Unavailable) -> None:
-        now = self._clock.now()
+        now = self._clock.monotonic()
         if deploy.id not in self._waiting:
             self._waiting[deploy.id] = now
             self._transcripts.say(deploy.app, deploy.id, f" !     {error.message} Trying again.")

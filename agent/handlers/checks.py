@@ -102,9 +102,16 @@ class Checks:
     async def watch(self, app: AppId, stop: Stop) -> float | None:
         """Watch every started replica of the app until each is ready or has failed, or something changed."""
         watches = await self._watches(app)
-        async with asyncio.TaskGroup() as group:
-            for watch in watches:
-                group.create_task(self._until_decided(watch, stop))
+        try:
+            async with asyncio.TaskGroup() as group:
+                for watch in watches:
+                    group.create_task(self._until_decided(watch, stop))
+        except ExceptionGroup as failures:
+            late, others = failures.split(Unavailable)
+            if late is None or others is not None:
+                raise
+            # Such as a full disk: the bus knows what to do with one of them, and takes a group for a mistake of ours.
+            raise _first(late) from failures
         return None
 
     @surveys
@@ -165,10 +172,10 @@ class Checks:
                 raise Interrupted(str(error)) from error
             except Unavailable as error:
                 if silent_since is None:
-                    silent_since = self._clock.now()
+                    silent_since = self._clock.monotonic()
                     self._say(watch, f" !     {error.message} Trying again.")
                     log.warning("checks.engine-silent", replica=watch.row.label, reason=error.message)
-                if watch.deploy and self._clock.now() - silent_since > SILENCE_PATIENCE_SECONDS:
+                if watch.deploy and self._clock.monotonic() - silent_since > SILENCE_PATIENCE_SECONDS:
                     raise NotReady(error.message) from error
             await asyncio.sleep(SILENCE_SECONDS)
 
@@ -207,12 +214,11 @@ class Checks:
                 await self._try_times(watch, check)
 
     async def _stay_up(self, watch: Watch, seconds: float) -> None:
-        started_at = watch.row.started_at or self._clock.now()
-        await asyncio.sleep(max(0.0, started_at + seconds - self._clock.now()))
+        await asyncio.sleep(max(0.0, seconds - self._age(watch)))
 
     async def _poll(self, watch: Watch, check: CheckSpec) -> None:
         """Ask often at first, then less; give up when the replica had its time."""
-        started_at = watch.row.started_at or self._clock.now()
+        started_at = self._clock.monotonic() - self._age(watch)
         pause = FIRST_POLL_SECONDS
         while True:
             status = await self._look(watch)
@@ -221,10 +227,14 @@ class Checks:
                 return
             # A HEALTHCHECK that asks once a minute has its time; one that has come to its result has had it.
             patience = self._start_seconds if status.health == "unhealthy" else check.uptime
-            if (waited := self._clock.now() - started_at) > patience:
+            if (waited := self._clock.monotonic() - started_at) > patience:
                 raise NotReady(f"{reason} (waited {waited:.0f} s)")
             await asyncio.sleep(pause)
             pause = min(pause * POLL_GROWTH, SLOWEST_POLL_SECONDS)
+
+    def _age(self, watch: Watch) -> float:
+        """Return how long ago the replica was started; 0 if the machine's clock was set back since."""
+        return max(0.0, self._clock.now() - (watch.row.started_at or self._clock.now()))
 
     async def _try_times(self, watch: Watch, check: CheckSpec) -> None:
         """As app.json says: so many attempts, so long between them."""
@@ -303,3 +313,8 @@ class Checks:
     def _say(self, watch: Watch, line: str) -> None:
         if watch.deploy:
             self._transcripts.say(watch.app.id, watch.deploy.id, line)
+
+
+def _first(failures: ExceptionGroup[Unavailable]) -> Unavailable:
+    failure = failures.exceptions[0]
+    return _first(failure) if isinstance(failure, ExceptionGroup) else failure

@@ -97,24 +97,28 @@ class Janitor:
         log.info("app.removed", name=app.name)
 
     async def _forget_old(self, app: App) -> None:
-        async with self._database.snapshot() as tables:
-            kept, gone = await self._sorted_releases(tables, app)
-            deploys = await tables.deploys.of_app(app.id, limit=1000)
-        under_way = {self._images.tag_for(app.id, deploy.id) for deploy in deploys if not deploy.is_over}
-        needed = {release.image for release in kept}
+        # First the tags, then the rows: the deploy of each tag that was built is stored by then. And first forgotten,
+        # then removed: a rollback that is asked for in between is refused, or was seen here.
+        tags = await self._tags(app.id)
+        async with self._database.transaction() as tx:
+            kept, gone = await self._sorted_releases(tx, app)
+            deploys = await tx.deploys.of_app(app.id, limit=1000)
+            under_way = [deploy for deploy in deploys if not deploy.is_over]
+            # A deploy without a build has its image from a release that may be none of the kept ones.
+            needed = {release.image for release in kept} | {deploy.image for deploy in under_way}
+            for release in gone:
+                if release.is_image_kept and release.image not in needed:
+                    await tx.releases.forget_image(app.id, release.version)
+        fresh = {self._images.tag_for(app.id, deploy.id) for deploy in under_way}
         known = {self._images.tag_for(app.id, deploy.id) for deploy in deploys}
-        for tag, image in (await self._tags(app.id)).items():
-            if tag in under_way or image in needed:
+        for tag, image in tags.items():
+            if tag in fresh or image in needed:
                 continue
             # Unknown: of a deploy that is about to be recorded (an image is loaded first), or whose agent died before.
             now = self._clock.monotonic()
             if tag in known or self._strays.setdefault(tag, now) <= now - STRAY_SECONDS:
                 await self._images.untag(tag)
                 self._strays.pop(tag, None)
-        if forgotten := [release for release in gone if release.is_image_kept and release.image not in needed]:
-            async with self._database.transaction() as tx:
-                for release in forgotten:
-                    await tx.releases.forget_image(app.id, release.version)
         if old := [deploy.id for deploy in deploys[KEPT_TRANSCRIPTS:] if deploy.is_over]:
             await self._transcripts.remove(app.id, old)
 

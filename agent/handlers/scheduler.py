@@ -35,6 +35,7 @@ from proto.events import (
     DeploySuperseded,
     ReleaseCreated,
     ReplicaLost,
+    ReplicaReady,
     ReplicaRemoved,
     ScaleChanged,
     TaskEnded,
@@ -101,6 +102,7 @@ class SchedulerReconciler:
         AppStopped,
         AppDestroyed,
         ReplicaLost,
+        ReplicaReady,
         ReplicaRemoved,
         name="scheduler.converge",
         limit=8,
@@ -145,7 +147,8 @@ class SchedulerReconciler:
         """
         statuses = {status.replica: status for status in await self._scheduler.survey()}
         rows = await self._database.read.replicas.all()
-        differing = {row.app for row in rows if _differs(row, statuses.get(row.id))}
+        now = self._clock.now()
+        differing = {row.app for row in rows if _differs(row, statuses.get(row.id), now=now)}
         if not self._has_surveyed:
             self._has_surveyed = True
             differing |= {app.id for app in await self._database.read.apps.all()}
@@ -156,7 +159,7 @@ class SchedulerReconciler:
         ready = [row for row in await self._database.read.replicas.of_app(app) if row.state == "ready"]
         statuses = await asyncio.gather(*(self._scheduler.look(row.id) for row in ready))
         for row, status in zip(ready, statuses, strict=True):
-            reason = loss_of(row, status)
+            reason = loss_of(row, status, now=self._clock.now())
             if reason is None:
                 await self._forgive(row)
                 continue
@@ -171,7 +174,7 @@ class SchedulerReconciler:
 
     async def _start(self, app: App, release: Release, rows: Sequence[Replica], *, candidate: Deploy | None) -> None:
         """Start what is due of one release. What cannot start fails the candidate, or waits for its next try."""
-        due = [row for row in rows if row.state == "planned" and row.retry_at <= self._clock.now()]
+        due = [row for row in rows if row.state == "planned" and not _wait_of(row, now=self._clock.now())]
         if not due:
             return
         deploy = candidate if candidate and candidate.release == release.version else None
@@ -247,9 +250,8 @@ class SchedulerReconciler:
         return float(text) if text else self._defaults.drain_seconds
 
     def _next_retry(self, rows: Sequence[Replica]) -> float | None:
-        now = self._clock.now()
-        waiting = [row.retry_at - now for row in rows if row.state == "planned" and row.retry_at > now]
-        return min(waiting, default=None)
+        waits = [_wait_of(row, now=self._clock.now()) for row in rows if row.state == "planned"]
+        return min(filter(None, waits), default=None)
 
     def _sayer(self, app: AppId, deploy: Deploy | None) -> Callable[[str], None]:
         if deploy is None:
@@ -262,25 +264,33 @@ def backoff(losses: int) -> float:
     return BACKOFF_SECONDS[min(losses, len(BACKOFF_SECONDS) - 1)]
 
 
-def loss_of(row: Replica, status: ReplicaStatus | None) -> str | None:
+def _wait_of(row: Replica, *, now: float) -> float:
+    """Return the seconds until a replica may be started. None is meant to wait longer than the longest pause."""
+    wait = row.retry_at - now
+    # More than that, and the machine's clock was set back since it was stored.
+    return wait if 0.0 < wait <= BACKOFF_SECONDS[-1] else 0.0
+
+
+def loss_of(row: Replica, status: ReplicaStatus | None, *, now: float) -> str | None:
     """Return why a ready replica cannot be counted on any more, in words for users, or `None` if it can."""
     if status is None:
         return "its container is gone"
     if status.phase == "running":
-        return "it was restarted and has to pass its check again" if _was_restarted(row, status) else None
+        return "it was restarted and has to pass its check again" if _was_restarted(row, status, now=now) else None
     return replicas.ending_of(status)
 
 
-def _differs(row: Replica, status: ReplicaStatus | None) -> bool:
+def _differs(row: Replica, status: ReplicaStatus | None, *, now: float) -> bool:
     if row.state not in WANTED:
         return False
     if row.state == "planned" or status is None or status.phase != "running":
         return True
-    return row.state == "ready" and _was_restarted(row, status)
+    return row.state == "ready" and _was_restarted(row, status, now=now)
 
 
-def _was_restarted(row: Replica, status: ReplicaStatus) -> bool:
-    return row.ready_at is not None and status.started_at > row.ready_at
+def _was_restarted(row: Replica, status: ReplicaStatus, *, now: float) -> bool:
+    # Later than both stored times, and not to come: the machine's clock may have been set back since it was started.
+    return row.ready_at is not None and max(row.ready_at, row.started_at or 0.0) < status.started_at <= now
 
 
 def _counts(rows: Sequence[Replica]) -> str:

@@ -6,7 +6,7 @@ derived from them and the scale each time; nothing is stored that could contradi
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 import msgspec
 
@@ -42,7 +42,9 @@ async def plan(tx: Transaction, *, app: AppId, bridges: Bridges, new_id: NewId, 
     """Make the rows what they should be: add what is missing, drain what is too many. Return the wanted rows."""
     slots = {(slot.release, slot.process, slot.number): slot for slot in await wanted(tx, app)}
     rows = [row for row in await tx.replicas.of_app(app) if row.state in WANTED]
-    surplus = [row for row in rows if (row.release, row.process, row.number) not in slots]
+    surplus = [
+        row for row in rows if (row.release, row.process, row.number) not in slots and not _stands_in(row, rows, slots)
+    ]
     await drain(tx, app=app, surplus=surplus, until=tx.now + drain_seconds)
     there = {(row.release, row.process, row.number) for row in rows}
     for key in [key for key, slot in slots.items() if key not in there and not slot.is_held]:
@@ -60,6 +62,15 @@ async def plan(tx: Transaction, *, app: AppId, bridges: Bridges, new_id: NewId, 
             at=tx.now,
         )
     return [row for row in await tx.replicas.of_app(app) if row.state in WANTED]
+
+
+def _stands_in(row: Replica, rows: Sequence[Replica], slots: Collection[tuple[int, ProcessType, int]]) -> bool:
+    """Tell whether a replica too many has to serve until those that are wanted are ready: one of them was lost, say."""
+    if row.process != WEB or row.state != "ready":
+        return False
+    wanted = {slot for slot in slots if slot[:2] == (row.release, WEB)}
+    ready = {(other.release, other.process, other.number) for other in rows if other.state == "ready"}
+    return bool(wanted) and not wanted <= ready
 
 
 async def wanted(tables: Tables, app: AppId) -> list[Slot]:

@@ -206,6 +206,22 @@ async def test_a_pause_outlives_a_restart(reopen: Reopen, clock: FakeClock) -> N
         assert greeter.seen == [(BLOG, "0")]
 
 
+async def test_a_clock_set_back_while_the_agent_is_down_makes_no_pause_longer_than_a_minute(
+    reopen: Reopen, clock: FakeClock
+) -> None:
+    async def not_yet(event: AppCreated) -> None:
+        raise Retry("later", after=2)
+
+    async with reopen() as database:
+        await emit(database, created(BLOG, 0))
+        await Bus(database, [Greeter(not_yet)], clock=clock).settle()
+    clock.jump(-7_200)
+    greeter = Greeter()
+    async with reopen() as database:
+        await Bus(database, [greeter], clock=clock).settle(advance=clock.advance, within=60)
+    assert greeter.seen == [(BLOG, "0")]
+
+
 async def test_setting_the_machines_clock_holds_nothing_up(reopen: Reopen, clock: FakeClock) -> None:
     async def not_yet(event: AppCreated) -> None:
         if len(greeter.seen) < 2:

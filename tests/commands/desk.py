@@ -19,6 +19,10 @@ FACTS = ServerFacts(version="1.2.3", host="box.example.com", ssh_port=2222, http
 DOCKERFILE = {"Dockerfile": "FROM scratch\nEXPOSE 8080\n", "Procfile": "web: serve\nworker: work\n"}
 
 
+REGISTRY = every_command()
+"""Made once: it takes longer than most tests."""
+
+
 class Answer(msgspec.Struct, frozen=True):
     """What came back."""
 
@@ -43,7 +47,7 @@ class Desk:
         self.core = core
         self.database = core.database
         self.dispatcher = Dispatcher(
-            every_command(),
+            REGISTRY,
             world=World(
                 database=core.database,
                 scheduler=core.scheduler,

@@ -56,6 +56,16 @@ class World:
         self.transcripts = FakeTranscripts()
         self.ids = SeededIds()
 
+    @property
+    def changes(self) -> int:
+        """Count what is changed by calls that do not wait: what was pushed, and what was said of deploys."""
+        return len(self.repos.commits) + sum(map(len, self.transcripts.lines.values()))
+
+    def forget_process(self) -> None:
+        """Let go of what an agent that is gone had waited for, and of whom it wanted to be told."""
+        self.scheduler.forget_watcher()
+        self.transcripts.forget_readers()
+
 
 class Core:
     """One agent's core and the world around it."""

@@ -39,6 +39,10 @@ class FakeTranscripts:
         for deploy in list(self.lines) if deploys is None else deploys:
             self.lines.pop(deploy, None)
 
+    def forget_readers(self) -> None:
+        """Let go of readers that are gone without having said so."""
+        self._changed = asyncio.Event()
+
     def _wake(self) -> None:
         self._changed.set()
         self._changed = asyncio.Event()

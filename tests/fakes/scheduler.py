@@ -68,8 +68,13 @@ class FakeScheduler:
         self.are_tasks_held = False
         """Whether tasks run until they are stopped, or a test ends them by `exit`."""
         self.notify: Notify | None = None
+        self.now = _no_time
+        """Tells the time of starts, in Unix seconds."""
         self._made = 0
         self._changed = asyncio.Event()
+        self._task_ends: dict[TaskId, tuple[float, bool]] = {}
+        """When each task that was started ends by itself, by the loop's clock, which goes on from agent to agent, and
+        whether the loop of now will end it."""
 
     async def converge(self, app: AppId, wishes: Sequence[ReplicaWish], say: Say) -> Sequence[ReplicaStatus]:
         """See ``Scheduler``."""
@@ -77,6 +82,7 @@ class FakeScheduler:
         await self.gate.wait()
         failures: list[Exception] = []
         for wish in wishes:
+            await asyncio.sleep(0)
             try:
                 self._start(wish, say)
             except (StartFailed, Unavailable) as failure:
@@ -143,12 +149,15 @@ class FakeScheduler:
         self.task_starts[task] += 1
         self._change(task, phase="running")
         if not self.are_tasks_held:
-            asyncio.get_running_loop().call_later(self.task_seconds, self._end_task, task)
+            self._time_task(task, at=asyncio.get_running_loop().time() + self.task_seconds)
         self._lose()
 
     async def wait(self, task: TaskId) -> None:
         """See ``Scheduler``."""
         self._called("wait", task)
+        ends_at, is_timed = self._task_ends.get(task, (0.0, True))
+        if not is_timed:
+            self._time_task(task, at=ends_at)  # It was started for an agent that is gone, and goes on.
         while (found := self.containers.get(task)) is not None and found.phase == "running":
             await self._changed.wait()
 
@@ -204,7 +213,8 @@ class FakeScheduler:
 
     def restart(self, replica: ReplicaId) -> None:
         """Let the engine restart a replica by itself."""
-        self._change(replica, phase="running", restarts=self.containers[replica].restarts + 1)
+        restarts = self.containers[replica].restarts + 1
+        self._change(replica, phase="running", restarts=restarts, started_at=self.now())
 
     def set_health(self, replica: ReplicaId, health: Health) -> None:
         """Let the image's own health check come to a result."""
@@ -220,6 +230,12 @@ class FakeScheduler:
     def running(self, app: AppId) -> list[ReplicaStatus]:
         """Return what runs of an app."""
         return [status for status in self.containers.values() if status.app == app and status.phase == "running"]
+
+    def forget_watcher(self) -> None:
+        """Let go of a watcher, and of a clock, that are gone without having said so."""
+        self.notify, self.now = None, _no_time
+        self._changed = asyncio.Event()
+        self._task_ends = {task: (ends_at, False) for task, (ends_at, _) in self._task_ends.items()}
 
     def _called(self, name: str, about: str) -> None:
         self.calls.append((name, about))
@@ -254,7 +270,7 @@ class FakeScheduler:
         for key in (wish.replica, wish.image):
             if key in self.start_failures:
                 raise StartFailed(self.start_failures[key])
-        self._change(wish.replica, phase="running", exit_code=None, is_oom_killed=False)
+        self._change(wish.replica, phase="running", exit_code=None, is_oom_killed=False, started_at=self.now())
         for key in (wish.replica, wish.image):
             if key in self.exits_at_start:
                 self._change(wish.replica, phase="exited", exit_code=self.exits_at_start[key])
@@ -284,6 +300,11 @@ class FakeScheduler:
             address=address,
         )
 
+    def _time_task(self, task: TaskId, *, at: float) -> None:
+        self._task_ends[task] = (at, True)
+        loop = asyncio.get_running_loop()
+        loop.call_at(max(at, loop.time()), self._end_task, task)
+
     def _end_task(self, task: TaskId) -> None:
         found = self.containers.get(task)
         if found is not None and found.phase == "running":
@@ -302,6 +323,10 @@ class FakeScheduler:
     def _hint(self, app: AppId) -> None:
         if self.notify:
             self.notify(app)
+
+
+def _no_time() -> float:
+    return 0.0
 
 
 class FakeProber:

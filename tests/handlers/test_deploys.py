@@ -170,6 +170,29 @@ async def test_a_rollback_brings_back_image_and_config(blog: Core) -> None:
     assert await blog.database.read.configs.get(app.id) == {}
 
 
+async def test_scaling_down_ends_no_replica_that_serves_before_one_that_stays_is_ready(blog: Core) -> None:
+    app = await blog.create()
+    await blog.push(app, HELLO)
+    async with blog.database.transaction() as tx:
+        await apps.scale(tx, app=app, quantities={ProcessType("web"): 2})
+    await blog.settle()
+    first, second = sorted(blog.scheduler.running(app.id), key=lambda status: status.number)
+    blog.scheduler.start_failures[first.replica] = "there is no room"
+    blog.scheduler.exit(first.replica)
+    blog.bus.nudge(app.id)
+    await blog.settle(within=1)
+    async with blog.database.transaction() as tx:
+        await apps.scale(tx, app=app, quantities={ProcessType("web"): 1})
+    await blog.settle(within=20)
+    assert [upstream.name for upstream in blog.proxy.upstreams(app.id)] == [second.replica]
+    blog.scheduler.start_failures.clear()
+    since = len(blog.proxy.tables)
+    await blog.settle()
+    assert [upstream.name for upstream in blog.proxy.upstreams(app.id)] == [first.replica]
+    assert [status.replica for status in blog.scheduler.running(app.id)] == [first.replica]
+    assert all(table[app.id].upstreams for table in blog.proxy.tables[since:])
+
+
 async def test_a_lost_replica_leaves_the_route_and_comes_back(blog: Core) -> None:
     app = await blog.create()
     await blog.push(app, HELLO)

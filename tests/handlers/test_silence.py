@@ -5,17 +5,20 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+import structlog
 
 from agent.errors import Unavailable
 from agent.handlers import checks
 from agent.handlers.builder import PATIENCE_SECONDS
-from agent.lifecycle import deploys, replicas
+from agent.lifecycle import apps, deploys, replicas
 from agent.ports.scheduler import CheckSpec, ReplicaStatus
-from proto.names import ReplicaId
+from proto.names import ProcessType, ReplicaId
 from tests.fakes.core import Core, core
 from tests.fakes.world import FakeClock
+from tests.simulation.mortal import Act, Kind, Process
 
 ONE = {"Dockerfile": "FROM scratch\nEXPOSE 8080\n"}
 TWO = {"Dockerfile": "FROM scratch\nEXPOSE 8081\n"}
@@ -169,3 +172,31 @@ async def test_a_candidate_that_the_engine_ended_while_it_was_away_is_started_ag
     await blog.settle()
     assert (await blog.deploy(deploy)).status == "live"
     assert any("Docker does not answer" in line for line in blog.transcripts.lines[deploy.id])
+
+
+class FullOnce(Kind):
+    """The disk is full when the first replica's readiness is to be stored."""
+
+    def __init__(self) -> None:
+        self.is_full = True
+
+    async def statement(self, text: str, act: Act) -> Any:
+        if self.is_full and "state = 'ready'" in text:
+            self.is_full = False
+            raise Unavailable("disk.full", "The disk is full.")
+        return await act()
+
+
+async def test_a_full_disk_while_replicas_are_checked_is_waited_for_and_no_mistake(tmp_path: Path) -> None:
+    process = Process(FullOnce())
+    async with core(tmp_path, opener=process.open) as c:
+        app = await c.create()
+        async with c.database.transaction() as tx:
+            await apps.scale(tx, app=app, quantities={ProcessType("web"): 2})
+        deploy = await c.push(app, ONE)
+        with structlog.testing.capture_logs() as logged:
+            await c.settle()
+        assert (await c.deploy(deploy)).status == "live"
+        events = [entry["event"] for entry in logged]
+        assert "handler.unavailable" in events
+        assert "handler.failed" not in events

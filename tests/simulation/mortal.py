@@ -1,71 +1,104 @@
-"""A process that can die at any point: before or after any SQL statement and any call of a port.
+"""A process that can die at any step, and whose calls of the world go as fate wants.
 
-What is dead does nothing more. Its open transaction is rolled back, as SQLite does when the next process opens the
-file.
+What is dead does nothing more: its transaction is rolled back, as SQLite does when the next process opens the file,
+and no call of a port has an effect. A call gives way before and after its effect, so that a step ends there.
 """
 
 from __future__ import annotations
 
+import asyncio
 import inspect
-from collections.abc import Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from agent.state.sql import InlineSql, Rows, Sql, Value
+from tests.simulation.virtual import Death
+
+Act = Callable[[], Awaitable[Any]]
 
 
-class Death(BaseException):
-    """The process is gone. Nobody may catch this."""
+class Fate(Protocol):
+    """Decides how calls of the world go."""
+
+    async def call(self, port: str, method: str, act: Act) -> Any:
+        """Make the call, or not; answer, or raise what the port may raise."""
+        ...
+
+    async def statement(self, text: str, act: Act) -> Any:
+        """Run the statement, or raise what the disk may make of it."""
+        ...
 
 
-class Mortal:
-    """Counts the points that a process passes, and ends it at one of them."""
+class Kind:
+    """Lets everything go well."""
 
-    def __init__(self, *, dies_at: int | None) -> None:
-        """`dies_at`: the point, from 1; `None`: it lives."""
-        self.points = 0
+    async def call(self, port: str, method: str, act: Act) -> Any:
+        return await act()
+
+    async def statement(self, text: str, act: Act) -> Any:
+        return await act()
+
+
+class Process:
+    """What the agent's core holds of the world while it lives."""
+
+    def __init__(self, fate: Fate | None = None) -> None:
         self.is_dead = False
-        self._dies_at = dies_at
+        self.effects = 0
+        """Commits and calls of ports so far. While it stays the same, so does everything outside the process."""
+        self._fate = fate or Kind()
         self._connections: list[Sql] = []
 
-    def point(self) -> None:
-        """Pass a point, or die at it."""
-        if not self.is_dead:
-            self.points += 1
-            self.is_dead = self.points == self._dies_at
+    def require_alive(self) -> None:
+        """Raises: Death."""
         if self.is_dead:
             raise Death
 
     async def open(self, path: Path) -> Sql:
         """An ``Opener`` whose connections die with the process."""
+        self.require_alive()
         connection = await InlineSql.open(path)
         self._connections.append(connection)
-        return _MortalSql(connection, self)
-
-    async def bury(self) -> None:
-        """Close what the dead process had open."""
-        for connection in self._connections:
-            await connection.close()
+        return _MortalSql(connection, self, self._fate)
 
     def reach(self, port: Any) -> Any:
-        """Return the port with a point before and after each of its calls."""
-        return _MortalPort(port, self)
+        """Return the port as the process sees it."""
+        return _MortalPort(port, self, self._fate)
+
+    def die(self, folder: Path) -> None:
+        """Do nothing more from here on. What was not committed is undone, and `folder` is free for the next one."""
+        self.is_dead = True
+        for lock in folder.glob("*.lock"):
+            lock.unlink()
+        for connection in self._connections:
+            # Its one step has no await in it.
+            try:
+                connection.close().send(None)  # type: ignore[attr-defined]
+            except StopIteration:
+                continue
 
 
 class _MortalPort:
-    def __init__(self, port: Any, mortal: Mortal) -> None:
+    def __init__(self, port: Any, process: Process, fate: Fate) -> None:
         self._port = port
-        self._mortal = mortal
+        self._process = process
+        self._fate = fate
+        self._name = type(port).__name__.removeprefix("Fake").strip("_").lower()
 
     def __getattr__(self, name: str) -> Any:
+        self._process.require_alive()
         found = getattr(self._port, name)
-        if not inspect.iscoroutinefunction(found):
+        if not inspect.iscoroutinefunction(found) or name == "watch":
             return found
 
         async def call(*arguments: Any, **more: Any) -> Any:
-            self._mortal.point()
-            answer = await found(*arguments, **more)
-            self._mortal.point()
+            await asyncio.sleep(0)
+            self._process.require_alive()
+            self._process.effects += 1
+            answer = await self._fate.call(self._name, name, lambda: found(*arguments, **more))
+            self._process.effects += 1
+            await asyncio.sleep(0)
             return answer
 
         return call
@@ -74,29 +107,30 @@ class _MortalPort:
 class _MortalSql:
     """A connection that the process takes with it."""
 
-    def __init__(self, sql: Sql, mortal: Mortal) -> None:
+    def __init__(self, sql: Sql, process: Process, fate: Fate) -> None:
         self._sql = sql
-        self._mortal = mortal
+        self._process = process
+        self._fate = fate
 
     async def run(self, statement: str, parameters: Sequence[Value] = ()) -> Rows:
-        self._mortal.point()
-        rows = await self._sql.run(statement, parameters)
-        self._mortal.point()
+        self._process.require_alive()
+        rows: Rows = await self._fate.statement(statement, lambda: self._sql.run(statement, parameters))
+        self._process.effects += statement == "COMMIT"
         return rows
 
     async def run_many(self, statement: str, rows: Iterable[Sequence[Value]]) -> int:
-        self._mortal.point()
-        count = await self._sql.run_many(statement, rows)
-        self._mortal.point()
+        self._process.require_alive()
+        count: int = await self._fate.statement(statement, lambda: self._sql.run_many(statement, rows))
         return count
 
     async def script(self, text: str) -> None:
+        self._process.require_alive()
         await self._sql.script(text)
 
     async def roll_back(self) -> None:
-        self._mortal.point()
+        self._process.require_alive()
         await self._sql.roll_back()
 
     async def close(self) -> None:
-        if not self._mortal.is_dead:
+        if not self._process.is_dead:
             await self._sql.close()

@@ -1,0 +1,94 @@
+"""What is collected, and what must not be, while deploys are under way. Each was found by a random walk."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
+
+import pytest
+
+from agent.errors import UserError
+from agent.handlers.janitor import Janitor
+from agent.ports.images import ImageInfo
+from agent.state.apps import App
+from tests.fakes.core import Core, core
+
+ONE = {"Dockerfile": "FROM scratch\nEXPOSE 8080\n"}
+TWO = {"Dockerfile": "FROM scratch\nEXPOSE 8081\n"}
+
+
+@pytest.fixture
+async def blog(tmp_path: Path) -> AsyncIterator[Core]:
+    async with core(tmp_path) as c:
+        yield c
+
+
+def janitor_of(c: Core, *, kept_releases: int = 5) -> Janitor:
+    return Janitor(
+        c.database,
+        scheduler=c.scheduler,
+        images=c.images,
+        repos=c.repos,
+        logs=c.logs,
+        transcripts=c.transcripts,
+        clock=c.clock,
+        kept_releases=kept_releases,
+    )
+
+
+async def image_of(c: Core, app: App, version: int) -> str:
+    release = await c.database.read.releases.get(app.id, version)
+    assert release is not None
+    return release.image
+
+
+async def test_an_image_taken_over_from_a_superseded_deploy_is_kept(blog: Core) -> None:
+    app = await blog.create()
+    await blog.push(app, ONE)
+    await blog.settle()
+    blog.proxy.is_available = False
+    await blog.push(app, TWO, commit="d" * 40)
+    blog.scheduler.is_down = True
+    await blog.settle(within=2)
+    taken = await image_of(blog, app, 2)
+    await blog.accept(app, kind="config")
+    await janitor_of(blog).clean(app.id)
+    assert taken in blog.images.by_id
+
+
+async def test_an_image_that_is_built_while_images_are_listed_is_kept(blog: Core) -> None:
+    app = await blog.create()
+    await blog.push(app, ONE)
+    await blog.settle()
+    listed = blog.images.ours
+
+    async def ours() -> Sequence[ImageInfo]:
+        blog.images.ours = listed  # type: ignore[method-assign]
+        await blog.push(app, TWO, commit="d" * 40)
+        await blog.settle()
+        return await listed()
+
+    blog.images.ours = ours  # type: ignore[method-assign]
+    await janitor_of(blog).clean(app.id)
+    assert await image_of(blog, app, 2) in blog.images.by_id
+
+
+async def test_a_rollback_to_an_image_that_is_being_removed_is_refused(blog: Core) -> None:
+    app = await blog.create()
+    for number in range(3):
+        await blog.push(app, {"Dockerfile": f"FROM scratch\nEXPOSE {8000 + number}\n"}, commit=f"{number}" * 40)
+        await blog.settle()
+    untag, refused = blog.images.untag, []
+
+    async def untagging(tag: str) -> None:
+        for version in (1, 2):
+            if await image_of(blog, app, version) == blog.images.tags[tag]:
+                with pytest.raises(UserError) as caught:
+                    await blog.accept(app, kind="rollback", from_release=version)
+                refused.append(caught.value.code)
+        await untag(tag)
+
+    blog.images.untag = untagging  # type: ignore[method-assign]
+    await janitor_of(blog, kept_releases=1).clean(app.id)
+    assert refused == ["release.image-gone"] * 2
+    assert list(blog.images.by_id) == [await image_of(blog, app, 3)]

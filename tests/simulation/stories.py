@@ -1,0 +1,305 @@
+"""Eleven short stories of one app: what is done, and what must be so once it was acknowledged."""
+
+from __future__ import annotations
+
+import asyncio
+import pickle
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import NamedTuple
+
+from agent.lifecycle import apps, checks, config
+from agent.state.apps import App
+from proto.names import AppId, ProcessType
+from tests.commands.desk import Desk
+from tests.fakes.core import Core, World, core
+from tests.simulation import promises
+from tests.simulation.mortal import Process
+from tests.simulation.places import silence
+from tests.simulation.virtual import Death, VirtualClock, VirtualLoop, run, without_pauses
+
+CALM_SECONDS = 100.0
+"""Virtual. Longer than a drain, a survey and most pauses together."""
+
+HELLO = {"Dockerfile": "FROM scratch\nEXPOSE 8080\n", "Procfile": "web: ./serve\nworker: ./work\n"}
+OTHER = {"Dockerfile": "FROM scratch\nEXPOSE 8081\n", "Procfile": "web: ./serve\nworker: ./work\n"}
+MIGRATING = {
+    "Dockerfile": "FROM scratch\nEXPOSE 8082\n",
+    "Procfile": "web: ./serve\nworker: ./work\nrelease: ./migrate\n",
+}
+TELLING = {
+    "Dockerfile": "FROM scratch\nEXPOSE 8083\n",
+    "Procfile": "web: ./serve\nworker: ./work\n",
+    "app.json": '{"scripts": {"pushboat": {"predeploy": "./check", "postdeploy": "./tell"}}}',
+}
+TASK_SECONDS = 3.0
+"""How long a task of these apps runs."""
+
+
+class Story(NamedTuple):
+    act: Callable[[Core, App], Awaitable[None]]
+    verify: Callable[[Core, App], Awaitable[None]]
+    """Asserts what must be so once `act` has returned, however often the process died after that."""
+    is_served: bool
+    """Whether the app must be routed somewhere all the time."""
+    whole: Callable[[Core, App], Awaitable[None]] | None = None
+    """Asserts that it was done or not done, whether or not that was acknowledged."""
+
+
+class Settled(NamedTuple):
+    """An app with two releases behind it, the first without config, as it lies on disk and in the world."""
+
+    app: App
+    database: bytes
+    key: bytes
+    world: bytes
+    time: float
+
+
+def settle(folder: Path) -> Settled:
+    """Return what every life of a story begins with."""
+    loop, world, clock = VirtualLoop(), World(), VirtualClock()
+    app = run(_settle(folder, world, clock), loop=loop)
+    world.forget_process()
+    files = (folder / "state.db").read_bytes(), (folder / "key").read_bytes()
+    return Settled(app, *files, pickle.dumps(world), loop.time())
+
+
+async def _settle(folder: Path, world: World, clock: VirtualClock) -> App:
+    process = Process()
+    async with core(folder, world=world, clock=clock, opener=process.open) as c:
+        await c.global_domain()
+        app = await c.create()
+        async with c.bus.delivering():
+            await c.push(app, HELLO)
+            await asyncio.sleep(CALM_SECONDS)
+            async with c.database.transaction() as tx:
+                await config.set_values(tx, app=app.id, values={"COLOUR": "blue"})
+            await c.accept(app, kind="config")
+            await asyncio.sleep(CALM_SECONDS)
+    return app
+
+
+class Tried(NamedTuple):
+    """How thoroughly a story was tried."""
+
+    steps: int
+    """That it has, at each of which the process may die."""
+    lives: int
+    """That were lived: dying at steps between which nothing outside the process changed is one and the same."""
+
+
+def exhaust(folder: Path, name: str, settled: Settled, *, is_each_step: bool = False) -> Tried:
+    """Die instead of each step of a story. `is_each_step`: also of those that make no difference.
+
+    Raises:
+        AssertionError: a promise was broken; the text names story and step.
+    """
+    story = STORIES[name]
+    with silence(), without_pauses() as collect:
+        states: list[object] = []
+        steps = live(folder, story, settled, dies_at=None, states=states)
+        tried = [
+            step for step in range(1, steps + 1) if is_each_step or step == 1 or states[step - 1] != states[step - 2]
+        ]
+        for step in tried:
+            try:
+                live(folder, story, settled, dies_at=step)
+            except AssertionError as error:
+                raise AssertionError(f"{name}, dying instead of step {step} of {steps}: {error}") from error
+            collect()
+    return Tried(steps, len(tried))
+
+
+def live(
+    folder: Path, story: Story, settled: Settled, *, dies_at: int | None, states: list[object] | None = None
+) -> int:
+    """Do the story, die instead of a step, start again, check. Return the steps that the first life had.
+
+    `states`: gets what was outside the process before each of its steps, as something to compare.
+    """
+    _lay_out(folder, settled)
+    world: World = pickle.loads(settled.world)
+    clock = VirtualClock()
+    since = len(world.proxy.tables)
+    process, loop = Process(), VirtualLoop(begins_at=settled.time, dies_at=dies_at)
+    told: list[str] = []
+    if states is not None:
+        loop.before_step = lambda: states.append((process.effects, len(told), loop.time(), world.changes))
+    try:
+        run(
+            _first_life(folder, story, settled.app, world, clock, process, told),
+            loop=loop,
+            on_end=lambda: process.die(folder),
+        )
+    except Death:
+        world.forget_process()
+    else:
+        assert dies_at is None, f"it did not live until step {dies_at}"
+    heir = VirtualLoop(begins_at=loop.time())
+    run(_second_life(folder, story, settled.app, world, clock, bool(told)), loop=heir)
+    if story.is_served:
+        promises.check_no_gap(world, settled.app.id, since=since)
+    return loop.steps
+
+
+async def _first_life(
+    folder: Path, story: Story, app: App, world: World, clock: VirtualClock, process: Process, told: list[str]
+) -> None:
+    async with core(folder, world=world, clock=clock, opener=process.open, reach=process.reach) as c:
+        async with c.bus.delivering():
+            await story.act(c, app)
+            told.append("done")
+            await asyncio.sleep(CALM_SECONDS)
+
+
+async def _second_life(
+    folder: Path, story: Story, app: App, world: World, clock: VirtualClock, is_acknowledged: bool
+) -> None:
+    process = Process()
+    async with core(folder, world=world, clock=clock, opener=process.open) as c:
+        async with c.bus.delivering():
+            await asyncio.sleep(2 * CALM_SECONDS)
+        await promises.check(c)
+        if is_acknowledged:
+            await story.verify(c, app)
+        if story.whole is not None:
+            await story.whole(c, app)
+
+
+def _lay_out(folder: Path, settled: Settled) -> None:
+    """Make the folder what it was when the app had settled."""
+    for left in folder.iterdir():
+        left.unlink()
+    (folder / "state.db").write_bytes(settled.database)
+    (folder / "key").write_bytes(settled.key)
+    (folder / "key").chmod(0o600)
+
+
+async def _push(c: Core, app: App) -> None:
+    await c.push(app, OTHER, commit="d" * 40)
+
+
+async def _pushed(c: Core, app: App) -> None:
+    newest = await c.database.read.deploys.newest(app.id)
+    assert newest and newest.kind == "push" and newest.commit_id == "d" * 40 and newest.status == "live"
+
+
+async def _break_build(c: Core, app: App) -> None:
+    await c.push(app, {"Dockerfile": "RUN false"}, commit="e" * 40)
+
+
+async def _broken(c: Core, app: App) -> None:
+    newest = await c.database.read.deploys.newest(app.id)
+    row = await c.database.read.apps.get(app.id)
+    assert newest and newest.status == "failed" and row and row.live_release == 2
+
+
+async def _replace_alone(c: Core, app: App) -> None:
+    async with c.database.transaction() as tx:
+        await checks.set_mode(tx, app=app.id, mode="disabled", types=[])
+    await _push(c, app)
+
+
+async def _migrate(c: Core, app: App) -> None:
+    c.scheduler.task_seconds = TASK_SECONDS
+    await c.push(app, MIGRATING, commit="f" * 40)
+
+
+async def _migrated(c: Core, app: App) -> None:
+    newest = await c.database.read.deploys.newest(app.id)
+    assert newest and newest.commit_id == "f" * 40
+    if newest.status != "live":
+        # It died between noting that the task is started and starting it, which is told and not tried again.
+        assert (newest.status, newest.stage) == ("failed", "release")
+        assert "has not run" in (newest.reason or "")
+        assert c.scheduler.task_starts == {}
+
+
+async def _tell(c: Core, app: App) -> None:
+    c.scheduler.task_seconds = TASK_SECONDS
+    await c.push(app, TELLING, commit="f" * 40)
+
+
+async def _break_migration(c: Core, app: App) -> None:
+    c.scheduler.task_exits["release"] = 1
+    await _migrate(c, app)
+
+
+async def _not_migrated(c: Core, app: App) -> None:
+    newest = await c.database.read.deploys.newest(app.id)
+    row = await c.database.read.apps.get(app.id)
+    assert newest and (newest.status, newest.stage) == ("failed", "release") and row and row.live_release == 2
+
+
+async def _roll_back(c: Core, app: App) -> None:
+    await c.accept(app, kind="rollback", from_release=1)
+
+
+async def _rolled_back(c: Core, app: App) -> None:
+    row = await c.database.read.apps.get(app.id)
+    assert row and row.live_release == 3
+    assert await c.database.read.configs.get(app.id) == {}
+
+
+async def _scale(c: Core, app: App) -> None:
+    async with c.database.transaction() as tx:
+        await apps.scale(tx, app=app, quantities={ProcessType("web"): 3, ProcessType("worker"): 1})
+
+
+async def _scaled(c: Core, app: App) -> None:
+    rows = await c.database.read.replicas.of_app(app.id)
+    assert [row.label for row in rows] == ["web.1", "web.2", "web.3", "worker.1"]
+
+
+async def _configure(c: Core, app: App) -> None:
+    answer = await Desk(c).give("config:set blog COLOUR=green")
+    assert answer.status == 0
+
+
+async def _configured(c: Core, app: App) -> None:
+    assert _colours(c, app.id) == {"green"}
+
+
+async def _is_whole(c: Core, app: App) -> None:
+    """The draft and what runs changed both, or neither did."""
+    draft = await c.database.read.configs.get(app.id)
+    assert _colours(c, app.id) == {draft["COLOUR"]}, "config was stored without the deploy that takes it"
+
+
+def _colours(c: Core, app: AppId) -> set[str]:
+    return {c.scheduler.wishes[replica.replica].env["COLOUR"] for replica in c.scheduler.running(app)}
+
+
+async def _stop(c: Core, app: App) -> None:
+    async with c.database.transaction() as tx:
+        await apps.stop(tx, app=app)
+
+
+async def _stopped(c: Core, app: App) -> None:
+    assert c.scheduler.running(app.id) == []
+
+
+async def _destroy(c: Core, app: App) -> None:
+    async with c.database.transaction() as tx:
+        await apps.destroy(tx, app=app)
+
+
+async def _destroyed(c: Core, app: App) -> None:
+    assert await c.database.read.apps.get(app.id) is None
+    assert c.images.tags == {}
+
+
+STORIES = {
+    "push": Story(_push, _pushed, True),
+    "failing build": Story(_break_build, _broken, True),
+    "push without checks": Story(_replace_alone, _pushed, False),
+    "release task": Story(_migrate, _migrated, True),
+    "failing release task": Story(_break_migration, _not_migrated, True),
+    "tasks of app.json": Story(_tell, _migrated, True),
+    "rollback": Story(_roll_back, _rolled_back, True),
+    "scale": Story(_scale, _scaled, True),
+    "config": Story(_configure, _configured, True, _is_whole),
+    "stop": Story(_stop, _stopped, False),
+    "destroy": Story(_destroy, _destroyed, False),
+}

@@ -1,0 +1,117 @@
+"""The simulation itself: it repeats itself in any process, it covers every handler, and it finds what is broken."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from agent.bootstrap.handlers import HANDLERS as SHIPPED
+from agent.handlers.logs import LogStreamer
+from agent.state.database import Database
+from agent.state.deploys import Deploys
+from tests.fakes.core import HANDLERS as SIMULATED
+from tests.simulation.places import in_memory
+from tests.simulation.stories import exhaust, settle
+from tests.simulation.virtual import without_pauses
+from tests.simulation.walk import Broken, walk
+
+pytestmark = pytest.mark.filterwarnings(  # What a broken walk leaves half done complains when it is collected.
+    "ignore::RuntimeWarning", "ignore::pytest.PytestUnraisableExceptionWarning"
+)
+
+ROOT = Path(__file__).parent.parent.parent
+
+REPLAY = """
+import sys
+from tests.simulation.places import in_memory
+from tests.simulation.virtual import without_pauses
+from tests.simulation.walk import walk
+with in_memory() as folder, without_pauses():
+    print(walk(int(sys.argv[1]), folder).digest)
+"""
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    with in_memory() as found:
+        yield found
+
+
+def test_every_handler_that_is_shipped_is_simulated() -> None:
+    # Lines are followed outside the bus too, and tested by dying at each batch in tests/handlers/test_logs.py.
+    assert set(SHIPPED) - {LogStreamer} == set(SIMULATED)
+
+
+@pytest.mark.slow
+def test_a_seed_is_the_same_walk_in_another_process() -> None:
+    digests = {
+        subprocess.run(
+            [sys.executable, "-c", REPLAY, "7"],
+            cwd=ROOT,
+            env={**os.environ, "PYTHONHASHSEED": seed},
+            check=True,
+            capture_output=True,
+            text=True,
+        ).stdout
+        for seed in ("1", "2")
+    }
+    assert len(digests) == 1
+
+
+def broken_by(folder: Path, *, walks: int = 60) -> str:
+    """Return the first promise that a walk finds broken."""
+    with without_pauses():
+        for seed in range(1, walks + 1):
+            try:
+                walk(seed, folder)
+            except Broken as error:
+                return str(error)
+    return ""
+
+
+@pytest.mark.slow
+def test_an_update_without_its_guard_is_found(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def move(self: Deploys, deploy: str, *, old: object, new: str, at: float | None = None) -> bool:
+        rows = await self._sql.run("UPDATE deploys SET status = ?, ended_at = ? WHERE id = ?", (new, at, deploy))
+        return rows.changed == 1
+
+    monkeypatch.setattr(Deploys, "move", move)
+    assert "scripts/torture simulation --seed" in broken_by(folder)
+
+
+@pytest.mark.slow
+def test_an_event_told_before_its_commit_is_found(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def commit(self: Database, tx: object) -> None:
+        for listener in self.listeners:
+            listener(tx.emitted)  # type: ignore[attr-defined]
+        await self._writer.run("COMMIT")  # type: ignore[union-attr]
+
+    monkeypatch.setattr(Database, "_commit", commit)
+    assert broken_by(folder)
+
+
+@pytest.mark.slow
+def test_dying_finds_an_event_that_is_not_stored_with_its_change(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two transactions instead of one: only who dies between them sees the difference."""
+    from_before = Database._commit
+
+    async def commit(self: Database, tx: object) -> None:
+        sql = self._writer
+        assert sql is not None
+        owed = await sql.run("DELETE FROM deliveries WHERE event_id IN (SELECT MAX(id) FROM events) RETURNING *")
+        await from_before(self, tx)  # type: ignore[arg-type]
+        if owed.rows:
+            marks = ", ".join("?" * len(owed.rows[0]))
+            await sql.run("BEGIN IMMEDIATE")
+            await sql.run_many(f"INSERT OR IGNORE INTO deliveries VALUES ({marks})", owed.rows)
+            await sql.run("COMMIT")
+
+    settled = settle(folder)
+    monkeypatch.setattr(Database, "_commit", commit)
+    with pytest.raises(AssertionError, match="dying instead of step"):
+        exhaust(folder, "push", settled)

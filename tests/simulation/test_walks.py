@@ -1,0 +1,46 @@
+"""Random walks of the whole core: see ``walk``. Each is one seed, and a failure prints how to replay it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.simulation.places import in_memory
+from tests.simulation.virtual import without_pauses
+from tests.simulation.walk import Figures, walk
+
+FIRST_SEED = 1
+WALKS = 272
+"""With the steps of the stories that makes 10,000 points that are died at. ``scripts/torture`` walks further."""
+
+
+@pytest.fixture(scope="module")
+def folder() -> Iterator[Path]:
+    with in_memory() as found:
+        yield found
+
+
+def walks(folder: Path, first: int, count: int) -> list[Figures]:
+    with without_pauses() as collect:
+        found = []
+        for seed in range(first, first + count):
+            found.append(walk(seed, folder))
+            collect()
+        return found
+
+
+def test_the_same_seed_walks_the_same_way_twice(folder: Path) -> None:
+    once, again = (walks(folder, FIRST_SEED, 5) for _ in range(2))
+    assert [figures.digest for figures in once] == [figures.digest for figures in again]
+    assert len({figures.digest for figures in once}) == 5
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("part", range(4))
+def test_whatever_happens_every_promise_is_kept(folder: Path, part: int) -> None:
+    figures = walks(folder, FIRST_SEED + part * (WALKS // 4), WALKS // 4)
+    assert sum(one.deaths for one in figures) > 1_000
+    kinds = {kind for one in figures for kind in one.faults}
+    assert {"disk full", "engine down", "scheduler hang", "scheduler belated", "proxy after", "set_clock"} <= kinds

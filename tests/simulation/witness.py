@@ -1,0 +1,173 @@
+"""Watches what the agent does to the world, while it does it.
+
+What is compared at the end cannot tell whether visitors were served meanwhile. So each change of the routes and each
+end of a container is looked at when it happens. What chaos did itself, or what a user asked for, is excused.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+
+from agent.ports.proxy import Route, RouteRefused, Table
+from agent.ports.scheduler import CheckSpec, ReplicaStatus, ReplicaWish
+from proto.names import AppId, ReplicaId
+from tests.fakes.core import World
+from tests.fakes.proxy import FakeProxy
+from tests.fakes.scheduler import FakeProber, FakeScheduler
+
+DRAIN_SECONDS = 40.0
+"""A replaced replica has 60 for what is in flight, from the commit that replaced it; its route goes a little later."""
+
+
+class Witness:
+    """What was seen that must never be."""
+
+    def __init__(self) -> None:
+        self.complaints: list[str] = []
+        self.harmed: set[ReplicaId] = set()
+        """Replicas whose containers chaos laid hands on, or which a user gave up."""
+        self.left_at: dict[ReplicaId, float] = {}
+        """When a replica that served went out of the routes, in the loop's time."""
+        self.passed: set[ReplicaId] = set()
+        """Replicas that passed a check once."""
+        self.live: dict[AppId, int] = {}
+        """The last release of each app that was told to be live."""
+        self.may_be_unserved: Callable[[AppId], bool] = lambda app: False
+        """Whether a user asked for something after which the app need not be served."""
+        self.may_end_routed: Callable[[], bool] = lambda: False
+        """Whether a drain may end before its route was changed: the proxy was away, or a clock was set."""
+
+    def went_live(self, world: World, app: AppId, release: int) -> None:
+        """See a release being told to be live."""
+        self.live[app] = release
+        for upstream in world.proxy.upstreams(app):
+            status = world.scheduler.containers.get(ReplicaId(upstream.name))
+            if status is not None and status.release != release:
+                self.complaints.append(f"v{release} of {app} was told to be live, and {status.name} was served")
+
+    def give_up(self, world: World, app: AppId) -> None:
+        """Let the agent end what the app has now: somebody asked for it."""
+        self.harmed |= {status.replica for status in world.scheduler.containers.values() if status.app == app}
+
+    def routed(self, world: World, before: Mapping[AppId, Route], after: Mapping[AppId, Route]) -> None:
+        """See a change of what visitors get."""
+        containers = world.scheduler.containers
+        # What was never told to be live may be taken back: its first deploy was given other replicas to wait for, say.
+        for app, old in before.items():
+            if app not in self.live:
+                continue
+            new = after.get(app)
+            alive = [u.name for u in old.upstreams if self._serves(containers.get(ReplicaId(u.name)))]
+            if alive and not (new and new.upstreams) and not self.may_be_unserved(app) and not self._lost(world, app):
+                self.complaints.append(f"{app} lost its route although {alive} served it")
+        self._note_who_left(before, after)
+        self._check_new(world, before, after)
+
+    def _note_who_left(self, before: Mapping[AppId, Route], after: Mapping[AppId, Route]) -> None:
+        routed = {upstream.name for route in after.values() for upstream in route.upstreams}
+        for old in before.values():
+            for upstream in old.upstreams:
+                if upstream.name not in routed:
+                    self.left_at[ReplicaId(upstream.name)] = asyncio.get_running_loop().time()
+
+    def _check_new(self, world: World, before: Mapping[AppId, Route], after: Mapping[AppId, Route]) -> None:
+        for app, new in after.items():
+            known = {upstream.name for upstream in before[app].upstreams} if app in before else set()
+            for upstream in new.upstreams:
+                replica = ReplicaId(upstream.name)
+                if upstream.name not in known and replica not in self.passed:
+                    self.complaints.append(f"{app} was routed to {upstream.name}, which never passed a check")
+                if (
+                    upstream.name not in known
+                    and replica not in world.scheduler.containers
+                    and replica not in self.harmed
+                ):
+                    self.complaints.append(f"{app} was routed to {upstream.name}, which has no container")
+
+    def _lost(self, world: World, app: AppId) -> bool:
+        """Whether chaos has a replica of the app on its conscience, which may be the one that should serve."""
+        return any(
+            status.app == app and status.replica in self.harmed for status in world.scheduler.containers.values()
+        )
+
+    def ending(self, world: World, replica: ReplicaId) -> None:
+        """See the agent stop or remove a container."""
+        status = world.scheduler.containers.get(replica)
+        if status is None or not self._serves(status) or self.may_be_unserved(status.app):
+            return
+        # What was replaced by a deploy has no excuse: that is live only once the proxy serves it.
+        if self.may_end_routed() and status.release >= self.live.get(status.app, 0):
+            return
+        if replica in {ReplicaId(upstream.name) for upstream in world.proxy.upstreams(status.app)}:
+            self.complaints.append(f"{status.name} was ended while requests of {status.app} went to it")
+        seconds = asyncio.get_running_loop().time() - self.left_at.get(replica, float("-inf"))
+        if world.proxy.sessions.get(replica) and seconds < DRAIN_SECONDS and not self.may_end_routed():
+            self.complaints.append(f"{status.name} was ended {seconds:.0f} s after it was replaced, while it was busy")
+
+    def creating(self, world: World, wish: ReplicaWish) -> None:
+        """See a container being made."""
+        for status in world.scheduler.containers.values():
+            if status.address == wish.address and status.replica != wish.replica:
+                self.complaints.append(f"{wish.replica} got {wish.address}, which {status.replica} has")
+
+    def _serves(self, status: ReplicaStatus | None) -> bool:
+        return status is not None and status.phase == "running" and status.replica not in self.harmed
+
+
+class WatchedWorld(World):
+    """A world with a witness in it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.witness = Witness()
+        self.scheduler = _Scheduler(self)
+        self.prober = _Prober(self)
+        self.proxy = _Proxy(self)
+
+
+class _Scheduler(FakeScheduler):
+    def __init__(self, world: WatchedWorld) -> None:
+        super().__init__()
+        self._world = world
+
+    async def stop(self, replica: ReplicaId, *, seconds: float) -> None:
+        self._world.witness.ending(self._world, replica)
+        await super().stop(replica, seconds=seconds)
+
+    async def remove(self, replica: ReplicaId) -> None:
+        self._world.witness.ending(self._world, replica)
+        await super().remove(replica)
+
+    def _create(self, wish: ReplicaWish) -> None:
+        self._world.witness.creating(self._world, wish)
+        super()._create(wish)
+
+
+class _Prober(FakeProber):
+    def __init__(self, world: WatchedWorld) -> None:
+        super().__init__()
+        self._world = world
+
+    async def probe(self, check: CheckSpec, status: ReplicaStatus, *, port: int, host: str) -> str | None:
+        answer = await super().probe(check, status, port=port, host=host)
+        if answer is None:
+            self._world.witness.passed.add(status.replica)
+        return answer
+
+
+class _Proxy(FakeProxy):
+    def __init__(self, world: WatchedWorld) -> None:
+        super().__init__()
+        self._world = world
+
+    async def apply(self, table: Table) -> None:
+        before = dict(self.served)
+        try:
+            await super().apply(table)
+        except RouteRefused:
+            self._world.witness.routed(self._world, before, self.served)
+            raise
+        self._world.witness.routed(self._world, before, self.served)
+        # A walk of thousands of tables would be held in memory otherwise.
+        del self.tables[:-2]
