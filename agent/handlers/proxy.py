@@ -16,7 +16,7 @@ from agent.bus.subscriptions import reconciles, surveys
 from agent.errors import Retry, Unavailable
 from agent.lifecycle import deploys, domains, replicas
 from agent.ports.logs import Transcripts
-from agent.ports.proxy import Balance, Proxy, Route, RouteRefused, Upstream
+from agent.ports.proxy import Balance, Proxy, Route, RouteRefused, Table, Upstream
 from agent.ports.world import Clock
 from agent.state.apps import App
 from agent.state.database import Database, Tables
@@ -98,21 +98,22 @@ class ProxyReconciler:
 
         Raises:
             Unavailable: the proxy does not answer.
-            Retry: the same, while a deploy waits for it.
+            Retry: the same, while a deploy waits for it; or its route was changed meanwhile.
         """
         switching = await self._update(app)
         silence = f"The proxy has not answered for {SILENCE_SECONDS:.0f} s."
         telling = asyncio.get_running_loop().call_later(SILENCE_SECONDS, self._tell, switching, silence)
+        # No await between the copy and the call: tables reach the proxy in the order in which they were made.
+        table = dict(self._table)
         try:
-            # No await between the copy and the call: tables reach the proxy in the order in which they were made.
-            await self._proxy.apply(dict(self._table))
+            await self._proxy.apply(table)
         except RouteRefused as error:
             # The others were applied, and calls are coalesced: the refusal may be about somebody else.
             if reason := error.refusals.get(app):
                 log.warning("proxy.refused", reason=reason)
                 await self._fail(switching, f"The proxy refuses the route: {reason}")
             else:
-                await self._make_live(switching)
+                await self._make_live(switching, table)
         except Unavailable as error:
             if switching is None:
                 raise
@@ -121,7 +122,7 @@ class ProxyReconciler:
                 await self._fail(switching, error.message)
             raise Retry(error.message, after=AGAIN_SECONDS) from error
         else:
-            await self._make_live(switching)
+            await self._make_live(switching, table)
         finally:
             telling.cancel()
         return None
@@ -164,11 +165,22 @@ class ProxyReconciler:
         since = max(switching.switching_at or 0.0, self._began_at)
         return self._clock.now() - since > SWITCH_PATIENCE_SECONDS
 
-    async def _make_live(self, switching: Deploy | None) -> None:
+    async def _make_live(self, switching: Deploy | None, table: Table) -> None:
+        """Make the deploy live that `table` switched to, if that still holds.
+
+        Raises:
+            Retry: its route was changed meanwhile.
+        """
         if switching is None:
             return
         text = await self._database.read.properties.effective(switching.app, "checks.wait-to-retire")
         async with self._database.transaction() as tx:
+            if await _to_switch(tx, switching.app) is None:
+                # It lost a replica meanwhile, so that others may have been given the former route back already.
+                # That replica's return or failure leads here again.
+                return
+            if self._table.get(switching.app) != table.get(switching.app):
+                raise Retry("The route was changed while it was switched.", after=AGAIN_SECONDS)
             await deploys.live(tx, deploy=switching, drain_seconds=float(text) if text else self._drain_seconds)
 
     async def _fail(self, switching: Deploy | None, reason: str) -> None:

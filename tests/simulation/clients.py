@@ -32,6 +32,7 @@ PAUSE_SECONDS = 6.0
 """Mean, between a person's commands."""
 
 PROCFILE = "web: ./serve\nworker: ./work\n"
+WITH_TASK = f"{PROCFILE}release: ./migrate\n"
 BROKEN_BUILD = "RUN false\n"
 CRASHES = "CMD crash\n"
 """In a Dockerfile: its containers end at once."""
@@ -179,7 +180,8 @@ class Client:
     async def _push(self, door: Door, app: App, ledger: AppLedger, *, extra: str) -> int:
         self._commits += 1
         commit = f"{self._number:02x}{self._commits:038x}"
-        files = {"Dockerfile": f"FROM scratch\nEXPOSE {5000 + self._commits}\n{extra}", "Procfile": PROCFILE}
+        procfile = PROCFILE if self._commits % 3 else WITH_TASK
+        files = {"Dockerfile": f"FROM scratch\nEXPOSE {5000 + self._commits}\n{extra}", "Procfile": procfile}
         door.repos.put(app.id, commit, files)
         await door.repos.sync(app.id)
         ledger.will_start()

@@ -34,6 +34,9 @@ ENGINE = ("scheduler", "images", "builder", "prober")
 BELATED = ("converge", "stop", "remove")
 """What the engine may still do after its caller gave up."""
 
+ONCE = ("begin",)
+"""What is never done twice by anybody but the agent: a second start of a task that has ended would run it again."""
+
 WRITES = ("INSERT", "UPDATE", "DELETE", "COMMIT")
 
 
@@ -126,6 +129,8 @@ class Fate:
             if way == "no" and port != "prober":
                 continue
             if way == "belated" and (port != "scheduler" or method not in BELATED):
+                continue
+            if way == "twice" and method in ONCE:
                 continue
             if self._rates[way] and self._dice.random() < self._rates[way]:
                 return way

@@ -85,17 +85,6 @@ def test_an_update_without_its_guard_is_found(folder: Path, monkeypatch: pytest.
 
 
 @pytest.mark.slow
-def test_an_event_told_before_its_commit_is_found(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    async def commit(self: Database, tx: object) -> None:
-        for listener in self.listeners:
-            listener(tx.emitted)  # type: ignore[attr-defined]
-        await self._writer.run("COMMIT")  # type: ignore[union-attr]
-
-    monkeypatch.setattr(Database, "_commit", commit)
-    assert broken_by(folder)
-
-
-@pytest.mark.slow
 def test_dying_finds_an_event_that_is_not_stored_with_its_change(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Two transactions instead of one: only who dies between them sees the difference."""
     from_before = Database._commit

@@ -11,7 +11,7 @@ import pytest
 from agent.ports.scheduler import CheckSpec, Health, ReplicaStatus
 from agent.state.deploys import Deploy
 from tests.fakes.core import Core, core
-from tests.simulation.mortal import Mortal
+from tests.simulation.mortal import Process
 from tests.simulation.virtual import VirtualClock, run
 
 WEB = "FROM scratch\nEXPOSE 8080\n"
@@ -37,7 +37,7 @@ def deployed(folder: Path, asked: Asked, files: dict[str, str], *, seconds: floa
     """Push `files`, let so many seconds pass, and return what became of the deploy."""
 
     async def main() -> Deploy:
-        async with core(folder, clock=VirtualClock(), opener=Mortal(dies_at=None).open) as c:
+        async with core(folder, clock=VirtualClock(), opener=Process().open) as c:
             c.prober.probe = asked.probe  # type: ignore[method-assign]
             app = await c.create()
             async with c.bus.delivering():

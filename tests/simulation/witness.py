@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
+from typing import Any
 
 from agent.ports.proxy import Route, RouteRefused, Table
-from agent.ports.scheduler import CheckSpec, ReplicaStatus, ReplicaWish
+from agent.ports.scheduler import CheckSpec, ContainerWish, ReplicaStatus
 from proto.names import AppId, ReplicaId
 from tests.fakes.core import World
 from tests.fakes.proxy import FakeProxy
@@ -105,11 +106,11 @@ class Witness:
         if world.proxy.sessions.get(replica) and seconds < DRAIN_SECONDS and not self.may_end_routed():
             self.complaints.append(f"{status.name} was ended {seconds:.0f} s after it was replaced, while it was busy")
 
-    def creating(self, world: World, wish: ReplicaWish) -> None:
-        """See a container being made."""
+    def creating(self, world: World, replica: ReplicaId, address: str) -> None:
+        """See a container being made at an address, or at none of its own."""
         for status in world.scheduler.containers.values():
-            if status.address == wish.address and status.replica != wish.replica:
-                self.complaints.append(f"{wish.replica} got {wish.address}, which {status.replica} has")
+            if address and status.address == address and status.replica != replica:
+                self.complaints.append(f"{replica} got {address}, which {status.replica} has")
 
     def _serves(self, status: ReplicaStatus | None) -> bool:
         return status is not None and status.phase == "running" and status.replica not in self.harmed
@@ -139,9 +140,9 @@ class _Scheduler(FakeScheduler):
         self._world.witness.ending(self._world, replica)
         await super().remove(replica)
 
-    def _create(self, wish: ReplicaWish) -> None:
-        self._world.witness.creating(self._world, wish)
-        super()._create(wish)
+    def _create(self, wish: ContainerWish, *, replica: ReplicaId, address: str = "", **more: Any) -> None:
+        self._world.witness.creating(self._world, replica, address)
+        super()._create(wish, replica=replica, address=address, **more)
 
 
 class _Prober(FakeProber):

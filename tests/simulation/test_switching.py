@@ -1,0 +1,59 @@
+"""What may happen while the proxy takes a new route."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+from agent.lifecycle import apps, replicas
+from agent.ports.proxy import Table
+from agent.state.deploys import Deploy
+from proto.events import DeployLive, Event, ReplicaLost, ReplicaReady
+from proto.names import ProcessType
+from tests.fakes.core import Core, core
+from tests.simulation.mortal import Process
+from tests.simulation.virtual import VirtualClock, run
+
+ONE = {"Dockerfile": "FROM scratch\nEXPOSE 8080\n", "Procfile": "web: serve\nworker: work\n"}
+TWO = {**ONE, "Dockerfile": "FROM scratch\nEXPOSE 8081\n"}
+WORKER = ProcessType("worker")
+
+
+def test_a_release_that_loses_a_replica_while_the_proxy_switches_is_live_only_once_it_is_whole(tmp_path: Path) -> None:
+    told: list[Event] = []
+
+    async def main() -> Deploy:
+        async with core(tmp_path, clock=VirtualClock(), opener=Process().open) as c:
+            app = await c.create()
+            async with c.bus.delivering():
+                await c.push(app, ONE)
+                await asyncio.sleep(100.0)
+                async with c.database.transaction() as tx:
+                    await apps.scale(tx, app=app, quantities={WORKER: 1})
+                await asyncio.sleep(100.0)
+                c.database.listeners.append(lambda emitted: told.extend(event for _, event in emitted))
+                c.proxy.apply = losing_a_worker(c, told)  # type: ignore[method-assign]
+                deploy = await c.push(app, TWO, commit="d" * 40)
+                await asyncio.sleep(100.0)
+                return await c.deploy(deploy)
+
+    assert run(main()).status == "live"
+    of_worker = [type(event) for event in told if getattr(event, "process", WORKER) == WORKER]
+    lost, live = of_worker.index(ReplicaLost), of_worker.index(DeployLive)
+    assert ReplicaReady in of_worker[lost:live]
+
+
+def losing_a_worker(c: Core, told: list[Event]):  # type: ignore[no-untyped-def]
+    """Return what takes a table and loses the worker of the second release as soon as its route is served."""
+    apply = c.proxy.apply
+
+    async def lose(table: Table) -> None:
+        await apply(table)
+        rows = await c.database.read.replicas.all()
+        workers = [row for row in rows if row.release == 2 and row.process == WORKER and row.state == "ready"]
+        if workers and not any(isinstance(event, ReplicaLost) for event in told):
+            c.scheduler.exit(workers[0].id)
+            async with c.database.transaction() as tx:
+                await replicas.lost(tx, replica=workers[0], reason="it ended", retry_at=tx.now)
+
+    return lose
