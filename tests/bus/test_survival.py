@@ -255,10 +255,10 @@ async def test_setting_the_machines_clock_holds_nothing_up(reopen: Reopen, clock
 async def test_a_full_disk_makes_handlers_wait_and_counts_against_nobody(
     database: Database, path: Path, start: Start, clock: FakeClock
 ) -> None:
-    """`greeter.greet` may fail three times, and the disk is full for longer."""
+    """`greeter.greet` may fail three times, and the disk is full for longer: events of more bytes than are free."""
 
     async def store(event: AppCreated) -> None:
-        await emit(database, *[accepted(event.app, f"d{number}" * 100) for number in range(20)])
+        await emit(database, *[accepted(event.app, f"d{number}" * 2_000) for number in range(20)])
 
     greeter, mourner = Greeter(store), Mourner()
     bus = start(greeter, mourner)
