@@ -19,6 +19,8 @@ from agent.builders.static import Static
 from agent.errors import UserError
 from tests.builders.sketching import dockerfile, sketch
 
+pytestmark = pytest.mark.slow
+
 EVIL = "evil"
 """In every word of a manifest. It may be seen in comments, in the command, and in plain names of files."""
 

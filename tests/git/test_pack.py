@@ -29,6 +29,7 @@ def packed(client: Client, *options: str) -> bytes:
     return client.git("pack-objects", "--stdout", "--all", "--delta-base-offset", "-q", *options, data=b"")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", [(), ("--no-delta-base-offset",), ("--window=0",)])
 @pytest.mark.parametrize("cut", [1, 7, 1_000, 1 << 20])
 def test_a_real_pack_is_read_to_its_end(client: Client, options: tuple[str, ...], cut: int) -> None:

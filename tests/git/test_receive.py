@@ -149,6 +149,7 @@ def test_what_is_judged_never_reaches_git(factory: Callable[[], asyncio.Abstract
     assert b"ng refs/heads/main refused: no.way" in terminal.out
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("factory", LOOPS)
 @pytest.mark.parametrize("is_banded", [True, False], ids=["side-band", "plain"])
 def test_what_is_refused_after_git_took_it_is_put_back_and_told_as_refused(

@@ -89,6 +89,7 @@ async def test_each_cap_refuses_with_its_reason(client: Client, caps: dict[str, 
     assert len(await generous.entries()) == 2
 
 
+@pytest.mark.slow
 async def test_a_bomb_of_repeated_trees_is_refused(client: Client) -> None:
     oid = client.blob(b"x")
     mode = "100644"

@@ -17,6 +17,8 @@ from agent.state.apps import App
 from proto.names import AppId, ProcessType
 from tests.fakes.core import Core, core
 
+pytestmark = pytest.mark.slow
+
 WEB, WORKER = ProcessType("web"), ProcessType("worker")
 PROCFILE = "web: ./serve\nworker: ./work\n"
 

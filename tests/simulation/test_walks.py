@@ -31,6 +31,7 @@ def walks(folder: Path, first: int, count: int) -> list[Figures]:
         return found
 
 
+@pytest.mark.slow
 def test_the_same_seed_walks_the_same_way_twice(folder: Path) -> None:
     once, again = (walks(folder, FIRST_SEED, 5) for _ in range(2))
     assert [figures.digest for figures in once] == [figures.digest for figures in again]
