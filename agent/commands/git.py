@@ -194,6 +194,8 @@ async def _deploy_tip(ctx: Context, *, branch: str, tip: str, why: str) -> Deplo
         UserError: ``source.unchanged``, it is live already; ``app.destroyed``.
     """
     app = ctx.app
+    # Before the commit, as for a push: who dies in between has a HEAD that no deploy made yet, and nobody minds.
+    await ctx.source.set_head(app.id, branch)
     async with ctx.database.transaction() as tx:
         row = await _must_stand(tx, ctx)
         under_way = await tx.deploys.under_way(app.id)
@@ -206,7 +208,6 @@ async def _deploy_tip(ctx: Context, *, branch: str, tip: str, why: str) -> Deplo
         if await tx.properties.get(app.id, DEPLOY_BRANCH) is None:
             await properties.set_property(tx, app=app.id, name=DEPLOY_BRANCH, value=branch)
         deploy = await deploying.accept(tx, ctx=ctx, app=app.id, wish=Wish(kind="push", why=why, commit=tip))
-    await ctx.source.set_head(app.id, branch)
     await ctx.progress(f"{STEP}Deploying {app.name} at {tip[:8]}; it goes on if you leave (Ctrl-C)")
     return deploy
 

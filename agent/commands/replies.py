@@ -5,7 +5,7 @@ People get Dokku's look: ``-----> `` for a step, ``=====> `` for a heading, seve
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 
 import msgspec
 
@@ -142,8 +142,3 @@ class Pairs(Reply, frozen=True, kw_only=True):
 
 class Ended(Reply, frozen=True, kw_only=True):
     """Everything was written already; only the status is left to say."""
-
-
-def columns_of(items: Sequence[msgspec.Struct]) -> list[Json]:
-    """Return structs as plain objects, for `Table.data`."""
-    return [msgspec.to_builtins(item) for item in items]

@@ -52,14 +52,7 @@ class GitProcess:
         """Give it some input, as fast as it takes it. Return false if it wants no more."""
         stdin = self._process.stdin
         assert stdin is not None  # a pipe was asked for
-        if stdin.is_closing():
-            return False
-        try:
-            stdin.write(data)
-            await stdin.drain()
-        except (BrokenPipeError, ConnectionResetError):
-            return False
-        return True
+        return await fed_some(stdin, data)
 
     async def finish(self) -> None:
         """Close its input and wait for the end.
@@ -161,6 +154,18 @@ async def fed(command: Sequence[str], chunks: AsyncGenerator[bytes, None], *, se
             await git.finish()
     except TimeoutError as error:
         raise Unavailable("git.slow", f"Git did not end within {seconds:.0f} s ({_verb(command)}).") from error
+
+
+async def fed_some(stdin: asyncio.StreamWriter, data: bytes) -> bool:
+    """Give a process some input, as fast as it takes it. Return false if it wants no more."""
+    if stdin.is_closing():  # uvloop would call writing now a mistake of ours
+        return False
+    try:
+        stdin.write(data)
+        await stdin.drain()
+    except (BrokenPipeError, ConnectionResetError):
+        return False
+    return True
 
 
 def _pipe(reader: asyncio.StreamReader | None) -> asyncio.StreamReader:

@@ -26,6 +26,7 @@ from agent.git.answer import HeldAnswer
 from agent.git.command_list import MAX_LIST_BYTES, MAX_REFS, CommandList, CommandListReader
 from agent.git.environment import MAX_PUSH_BYTES, environment, receive_pack, upload_pack
 from agent.git.pack import PackLimits, PackReader
+from agent.git.process import fed_some
 from agent.git.putting_back import put_back
 from agent.ports.session import Terminal
 
@@ -156,14 +157,7 @@ class _Serving:
 
     async def feed(self, data: bytes) -> bool:
         """Give git some input. Return false if it wants no more."""
-        if self._stdin.is_closing():  # uvloop would call writing now a mistake of ours
-            return False
-        try:
-            self._stdin.write(data)
-            await self._stdin.drain()
-        except (BrokenPipeError, ConnectionResetError):
-            return False
-        return True
+        return await fed_some(self._stdin, data)
 
     async def forward(self, *, first: bytes = b"", look: Callable[[bytes], Awaitable[None]] | None = None) -> None:
         """Pass on `first` and what the client sends after it, until it ends, leaves, or git has ended.
