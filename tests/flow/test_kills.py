@@ -106,6 +106,7 @@ async def test_an_agent_killed_at_random_loses_nothing_and_leaves_nothing(lone_b
     assert set(answers) == {"200"}, answers
     for owner in owners:
         await _check(lone_boat, owner)
+    assert (await asyncio.to_thread(lone_boat.boat.check)).returncode == 0
     assert "Traceback" not in lone_boat.log
 
 
