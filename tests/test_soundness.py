@@ -19,6 +19,8 @@ from agent.errors import Misconfigured
 from agent.git.repos import GitRepos
 from agent.lifecycle import apps
 from agent.settings import DataSettings, Settings
+from agent.state import plans
+from agent.state.plans import Plan
 from proto.names import AppId, AppName
 from proto.wire import Exit
 from tests.fakes.world import FakeClock
@@ -108,7 +110,8 @@ async def test_a_release_without_its_config_and_a_commit_that_is_gone_are_named(
         )
         connection.execute(
             "INSERT INTO releases (app, version, deploy, image, plan, commit_id, by, why, created_at)"
-            f" VALUES ('ablog', 1, 'd1', 'sha256:1', x'7b7d', '{GONE}', 'ann', 'x', 0)"
+            " VALUES ('ablog', 1, 'd1', 'sha256:1', ?, ?, 'ann', 'x', 0)",
+            (plans.encode(Plan(processes=())), GONE),
         )
         connection.execute("UPDATE apps SET live_release = 1 WHERE id = 'ablog'")
     assert wrong(await soundness(settings)) == [
@@ -179,4 +182,5 @@ async def test_the_program_says_it_and_ends_with_1_where_something_is_wrong(sett
     broken = check()
     assert broken.returncode == Exit.FAILED
     assert " !     The repository of blog (ablog) is missing.\n       It may be" in broken.stderr
-    assert (check("--settings-only").returncode, check("--settings-only").stdout) == (Exit.OK, "")
+    alone = check("--settings-only")
+    assert (alone.returncode, alone.stdout) == (Exit.OK, "")
