@@ -184,6 +184,7 @@ _WORD = string.ascii_letters + string.digits + "_-"
 _NAME = string.ascii_letters + "_"
 
 
+@pytest.mark.slow
 def test_ten_thousand_wishes_become_bodies_that_are_allowed() -> None:
     for seed in range(10_000):
         chance = random.Random(seed)
