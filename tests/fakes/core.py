@@ -34,6 +34,7 @@ from tests.fakes.proxy import FakeProxy
 from tests.fakes.scheduler import FakeProber, FakeScheduler
 from tests.fakes.source import FakeDownloads, FakeRepos
 from tests.fakes.world import FakeClock, SeededIds
+from tests.support.blank import lay
 
 Reach = Callable[[Any], Any]
 """Stands between the core and one of its ports."""
@@ -207,6 +208,7 @@ async def core(
 ) -> AsyncIterator[Core]:
     """Run a core whose database is in `folder`. Call again with the same folder and world for what a restart finds."""
     clock = clock or FakeClock()
+    lay(folder / "state.db")
     vault = Vault.open(folder / "key", may_create=True)
     async with Database.open(
         folder / "state.db", routes=routes_for(*HANDLERS), clock=clock, vault=vault, opener=opener

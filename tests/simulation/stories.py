@@ -15,7 +15,7 @@ from tests.commands.desk import Desk
 from tests.fakes.core import Core, World, core
 from tests.simulation import promises
 from tests.simulation.mortal import Process
-from tests.simulation.places import silence
+from tests.support.places import silence
 from tests.simulation.virtual import Death, VirtualClock, VirtualLoop, run, without_pauses
 
 CALM_SECONDS = 100.0

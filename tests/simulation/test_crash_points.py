@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.simulation.places import in_memory
+from tests.support.places import in_memory
 from tests.simulation.stories import STORIES, Settled, exhaust, live, settle
 
 

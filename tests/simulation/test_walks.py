@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.simulation.places import in_memory
+from tests.support.places import in_memory
 from tests.simulation.virtual import without_pauses
 from tests.simulation.walk import Figures, walk
 
