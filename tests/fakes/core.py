@@ -25,7 +25,7 @@ from agent.ports.world import Clock
 from agent.state.apps import App
 from agent.state.database import Database
 from agent.state.deploys import Deploy, Kind
-from agent.state.sql import Opener, ThreadSql
+from agent.state.sql import InlineSql, Opener
 from agent.vault import Vault
 from proto.names import AppId, AppName, DeployId
 from tests.fakes.images import FakeBuilder, FakeImages, choose
@@ -203,7 +203,7 @@ async def core(
     *,
     world: World | None = None,
     clock: Clock | None = None,
-    opener: Opener = ThreadSql.open,
+    opener: Opener = InlineSql.open,
     reach: Reach = lambda port: port,
 ) -> AsyncIterator[Core]:
     """Run a core whose database is in `folder`. Call again with the same folder and world for what a restart finds."""
