@@ -15,8 +15,8 @@ from tests.commands.desk import Desk
 from tests.fakes.core import Core, World, core
 from tests.simulation import promises
 from tests.simulation.mortal import Process
-from tests.support.places import silence
 from tests.simulation.virtual import Death, VirtualClock, VirtualLoop, run, without_pauses
+from tests.support.places import silence
 
 CALM_SECONDS = 100.0
 """Virtual. Longer than a drain, a survey and most pauses together."""
