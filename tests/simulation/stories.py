@@ -1,4 +1,4 @@
-"""Eleven short stories of one app: what is done, and what must be so once it was acknowledged."""
+"""Twelve short stories of one app: what is done, and what must be so once it was acknowledged."""
 
 from __future__ import annotations
 
@@ -252,6 +252,18 @@ async def _scaled(c: Core, app: App) -> None:
     assert [row.label for row in rows] == ["web.1", "web.2", "web.3", "worker.1"]
 
 
+async def _restart_web(c: Core, app: App) -> None:
+    async with c.database.transaction() as tx:
+        await apps.restart(tx, app=app, process=ProcessType("web"))
+
+
+async def _restarted_web(c: Core, app: App) -> None:
+    (row,) = await c.database.read.replicas.of_app(app.id)
+    release = await c.database.read.releases.get(app.id, row.release)
+    assert release and release.version == 2 and row.label == "web.1" and not row.is_replaced
+    assert release.live_at and row.planned_at > release.live_at, "it is the one that was to be replaced"
+
+
 async def _configure(c: Core, app: App) -> None:
     answer = await Desk(c).give("config:set blog COLOUR=green")
     assert answer.status == 0
@@ -299,6 +311,7 @@ STORIES = {
     "tasks of app.json": Story(_tell, _migrated, True),
     "rollback": Story(_roll_back, _rolled_back, True),
     "scale": Story(_scale, _scaled, True),
+    "restart of one type": Story(_restart_web, _restarted_web, True),
     "config": Story(_configure, _configured, True, _is_whole),
     "stop": Story(_stop, _stopped, False),
     "destroy": Story(_destroy, _destroyed, False),
