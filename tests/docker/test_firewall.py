@@ -124,7 +124,7 @@ def test_rules_that_are_there_stay_there_while_they_are_applied_again() -> None:
     try:
         firewall.apply(pool)
         listed = subprocess.run(["iptables", "-S", "INPUT"], check=True, capture_output=True, text=True).stdout
-        assert listed.index("192.0.2.77/32") < listed.index(firewall.chain(pool)), "it was taken away and put first anew"
+        assert listed.index("192.0.2.77/32") < listed.index(firewall.chain(pool)), "it was put first anew"
         assert firewall.missing(pool) is None
     finally:
         subprocess.run(["iptables", "--wait", "10", "-D", *stranger], check=True)
