@@ -114,12 +114,32 @@ class Builder:
         assert deploy.image is not None
         say(f"-----> Getting the image {deploy.image}")
         found = await self._images.find(deploy.image)
-        if found:
+        # An agent that died may have got it for this deploy, and the name that it has now goes when it is done.
+        is_ours = found is None or await self._database.read.pulls.is_noted(deploy.id)
+        if found and not is_ours:
             say("       It is on this machine already")
-        info = found or await self._images.pull(deploy.image, say)
-        tag = self._images.tag_for(deploy.app, deploy.id)
-        await self._images.keep(info.id, tag=tag, instead_of="" if found else deploy.image)
+        info = found or await self._pull(deploy, deploy.image, say)
+        if info.is_nameless and not is_ours:
+            # With a name of ours it would go when that goes, and it is somebody else's.
+            say(" !     It has no name, so that nothing but your containers keeps it: docker image prune may take it.")
+            say("       Name it, and deploy it by its name: docker tag")
+        else:
+            tag = self._images.tag_for(deploy.app, deploy.id)
+            await self._images.keep(info.id, tag=tag, instead_of=deploy.image if is_ours else "")
+        async with self._database.transaction() as tx:
+            await tx.pulls.forget(deploy.id)
         return info, plan_of(info, procfile=None, app_json=AppJson())
+
+    async def _pull(self, deploy: Deploy, reference: str, say: Say) -> ImageInfo:
+        """Get the image, and note before that its name is ours to take away."""
+        async with self._database.transaction() as tx:
+            await tx.pulls.add(deploy.id, app=deploy.app, reference=reference)
+        try:
+            return await self._images.pull(reference, say)
+        except UserError:
+            async with self._database.transaction() as tx:
+                await tx.pulls.forget(deploy.id)
+            raise
 
     async def _build_commit(self, app: App, deploy: Deploy, commit: str, say: Say) -> tuple[ImageInfo, Plan]:
         tree = self._repos.tree(app.id, commit)

@@ -1,4 +1,4 @@
-"""Twelve short stories of one app: what is done, and what must be so once it was acknowledged."""
+"""Thirteen short stories of one app: what is done, and what must be so once it was acknowledged."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from agent.lifecycle import apps, checks, config
+from agent.ports.images import ImageInfo
 from agent.state.apps import App
 from proto.names import AppId, ProcessType
 from tests.commands.desk import Desk
@@ -32,6 +33,7 @@ TELLING = {
     "Procfile": "web: ./serve\nworker: ./work\n",
     "app.json": '{"scripts": {"pushboat": {"predeploy": "./check", "postdeploy": "./tell"}}}',
 }
+FOREIGN = "registry.example.com/blog:1"
 TASK_SECONDS = 3.0
 """How long a task of these apps runs."""
 
@@ -242,6 +244,21 @@ async def _rolled_back(c: Core, app: App) -> None:
     assert await c.database.read.configs.get(app.id) == {}
 
 
+async def _get_image(c: Core, app: App) -> None:
+    c.images.registry[FOREIGN] = ImageInfo(id="sha256:foreign", ports=(8084,))
+    await c.accept(app, kind="image", image=FOREIGN)
+
+
+async def _got_image(c: Core, app: App) -> None:
+    newest = await c.database.read.deploys.newest(app.id)
+    assert newest and newest.status == "live" and newest.image == "sha256:foreign"
+
+
+async def _has_no_foreign_name(c: Core, app: App) -> None:
+    assert FOREIGN not in c.images.tags, "the name that a pull gave was left behind"
+    assert await c.database.read.pulls.of_app(app.id) == {}
+
+
 async def _scale(c: Core, app: App) -> None:
     async with c.database.transaction() as tx:
         await apps.scale(tx, app=app, quantities={ProcessType("web"): 3, ProcessType("worker"): 1})
@@ -309,6 +326,7 @@ STORIES = {
     "release task": Story(_migrate, _migrated, True),
     "failing release task": Story(_break_migration, _not_migrated, True),
     "tasks of app.json": Story(_tell, _migrated, True),
+    "image of a registry": Story(_get_image, _got_image, True, _has_no_foreign_name),
     "rollback": Story(_roll_back, _rolled_back, True),
     "scale": Story(_scale, _scaled, True),
     "restart of one type": Story(_restart_web, _restarted_web, True),
