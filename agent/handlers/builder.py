@@ -183,9 +183,7 @@ class Builder:
     async def _tell_port(self, deploy: Deploy, info: ImageInfo, say: Say) -> None:
         """Say where web has to listen, if the image would have it elsewhere."""
         if TLS_PORT in info.ports and "PORT" not in await self._database.read.configs.merged(deploy.app):
-            say(
-                f" !     Port {TLS_PORT}, which the image EXPOSEs, is passed over: it is for TLS, and the proxy speaks HTTP."
-            )
+            say(f" !     Port {TLS_PORT}, which the image EXPOSEs, is passed over: it is for TLS, apps speak HTTP.")
             say(f"       web gets PORT={port_of(info)}. If it listens for HTTP there: config:set PORT={TLS_PORT}")
 
     async def _wait_or_fail(self, deploy: Deploy, error: Unavailable) -> None:
