@@ -103,8 +103,8 @@ async def test_a_build_gives_a_labelled_image_and_tells_its_steps(yard: Yard) ->
 async def test_the_export_of_a_large_image_tells_now_and_then_that_it_goes_on(
     yard: Yard, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("agent.builders.progress.REPORT_SECONDS", 0.03)
-    monkeypatch.setattr("agent.builders.buildkit._TICK_SECONDS", 0.01)
+    monkeypatch.setattr("agent.builders.progress.REPORT_SECONDS", 0.01)
+    monkeypatch.setattr("agent.builders.buildkit._TICK_SECONDS", 0.005)
     noise = f": {unique()}; head -c {NOISE_BYTES} /dev/urandom >/noise"
     image = await yard.build({"Dockerfile": dockerfile(f"RUN {noise}")})
     assert image.size > NOISE_BYTES
