@@ -200,6 +200,14 @@ class ReplicaLost(Event, frozen=True, kw_only=True, tag="replica.lost"):
     reason: str
 
 
+class ProcessRestarted(Event, frozen=True, kw_only=True, tag="process.restarted"):
+    """Replicas of one process type are to be replaced by new ones. Source: ``agent.lifecycle.apps``."""
+
+    process: ProcessType
+    replicas: tuple[ReplicaId, ...]
+    """Those that are replaced; they go on until the new ones are ready."""
+
+
 class ReplicasDraining(Event, frozen=True, kw_only=True, tag="replicas.draining"):
     """Replicas are no longer wanted; they finish their requests and stop. Source: ``agent.lifecycle.replicas``."""
 

@@ -117,6 +117,7 @@ def test_a_wrong_variable_is_named(name: str, value: str, says: str) -> None:
     assert says in refused.value.message
 
 
+@pytest.mark.slow
 def test_the_agent_says_what_is_wrong_and_ends_with_78(file: Path, tmp_path: Path) -> None:
     def agent(*words: str) -> subprocess.CompletedProcess[str]:
         environment = {"PATH": os.environ["PATH"]}

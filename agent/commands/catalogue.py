@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 from agent.commands import (
     apps,
     builder,
@@ -46,6 +48,7 @@ MODULES = (
 )
 
 
+@cache
 def every_command() -> Registry:
-    """Return the registry of all commands. A wrong declaration raises TypeError."""
+    """Return the registry of all commands, made once. A wrong declaration raises TypeError."""
     return Registry(MODULES)

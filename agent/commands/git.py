@@ -28,6 +28,9 @@ DEPLOY_BRANCH = "git.deploy-branch"
 FIRST_BRANCH = "main"
 """Where an archive goes in an app without a deploy branch."""
 
+_NAME = 100
+"""Characters that are kept of a name and of an address."""
+
 _IMAGE = re.compile(
     r"(?=.{1,400}\Z)[A-Za-z0-9][A-Za-z0-9._:-]*(/[a-z0-9._-]+)*(:[A-Za-z0-9_][A-Za-z0-9_.-]{0,127})?(@sha256:[0-9a-f]{64})?"
 )
@@ -67,31 +70,59 @@ class GitReport(Command, frozen=True, kw_only=True):
         return await report(ctx, self, noun="git", asked=self.row, rows=rows)
 
 
-class GitFromImage(Command, frozen=True, kw_only=True):
+class _OfImage(Command, frozen=True, kw_only=True):
+    """Deploys an image that exists."""
+
+    permission = "change"
+    app: App
+    image: Annotated[str, Argument(help="The image's name, with tag or digest.")]
+    author: Annotated[str, Argument(help="For whom it is deployed, noted beside your key's name.", metavar="name")] = ""
+    email: Annotated[str, Argument(help="And their address.")] = ""
+    build_dir: Annotated[
+        str, Option(names=("--build-dir",), help="Refused: nothing is added to an image.", metavar="folder")
+    ] = ""
+
+    def check(self) -> None:
+        """Refuse what is no image, and what would be added to it."""
+        if not _IMAGE.fullmatch(self.image):
+            raise UserError("image.invalid", f"{quoted(self.image)} is not an image's name.", "Write it as: nginx:1.27")
+        if self.build_dir:
+            raise UserError(
+                "image.build-dir",
+                "An image is deployed as it is: no folder can be added to it.",
+                f"For a Procfile or app.json beside it, push both with a Dockerfile that says: FROM {self.image}",
+            )
+
+    def why(self, verb: str) -> str:
+        """Return what is noted as the reason. Whose key asked is noted in any case: nobody can sign for another."""
+        who = f"{self.author[:_NAME]} <{self.email[:_NAME]}>" if self.email else self.author[:_NAME]
+        return f"{verb} {self.image} for {who}" if who else f"{verb} {self.image}"
+
+
+class GitFromImage(_OfImage, frozen=True, kw_only=True):
     """Deploy an image that exists, in the engine or in a registry.
 
-    It replaces what was pushed, until the next push.
+    It replaces what was pushed, until the next push. There is no commit to sign: name and address go into the reason
+    that releases show, beside the name of your key.
     """
 
     name = "git:from-image"
-    permission = "change"
-    examples = ("git:from-image blog registry.example.com/blog:1.2",)
-
-    app: App
-    image: Annotated[str, Argument(help="The image's name, with tag or digest.")]
+    examples = (
+        "git:from-image blog registry.example.com/blog:1.2",
+        "git:from-image blog nginx:1.27 ann ann@example.com",
+    )
 
     async def run(self, ctx: Context) -> Reply:
         """Take on a deploy of the image."""
-        if not _IMAGE.fullmatch(self.image):
-            raise _no_image(self.image)
-        wish = Wish(kind="image", why=f"Deployed {self.image}", image=self.image)
+        self.check()
+        wish = Wish(kind="image", why=self.why("Deployed"), image=self.image)
         async with ctx.database.transaction() as tx:
             deploy = await deploying.accept(tx, ctx=ctx, app=ctx.app.id, wish=wish)
         await ctx.progress(f"{STEP}Deploying {self.image} as {ctx.app.name}")
         return await deploying.show(ctx, deploy)
 
 
-class GitLoadImage(Command, frozen=True, kw_only=True):
+class GitLoadImage(_OfImage, frozen=True, kw_only=True):
     """Deploy an image that docker save wrote, from standard input.
 
     For images that no registry has. The engine gets that image alone, under a name of Pushboat's own: names in the
@@ -99,23 +130,18 @@ class GitLoadImage(Command, frozen=True, kw_only=True):
     """
 
     name = "git:load-image"
-    permission = "change"
     examples = ("git:load-image blog blog:1.2 < blog.tar",)
-
-    app: App
-    image: Annotated[str, Argument(help="The image's name in the archive, with tag.")]
 
     async def run(self, ctx: Context) -> Reply:
         """Give the image to the engine, then take on its deploy."""
-        if not _IMAGE.fullmatch(self.image):
-            raise _no_image(self.image)
+        self.check()
         _need_input(ctx, f"git:load-image {ctx.app.name} {self.image} < image.tar")
         await ctx.progress(f"{STEP}Reading the image {self.image} from standard input")
         id_ = DeployId(ctx.ids.new("d"))
         tag = ctx.images.tag_for(ctx.app.id, id_)
         async with aclosing(_input(ctx)) as upload:
             image = await ctx.images.load(upload, name=self.image, tag=tag)
-        wish = Wish(kind="image", why=f"Loaded {self.image}", image=image.id, id=id_)
+        wish = Wish(kind="image", why=self.why("Loaded"), image=image.id, id=id_)
         try:
             async with ctx.database.transaction() as tx:
                 await _must_stand(tx, ctx)
@@ -171,10 +197,6 @@ class GitFromArchive(Command, frozen=True, kw_only=True):
             tip = await ctx.source.import_archive(ctx.app.id, upload, commit)
         await ctx.source.sync(ctx.app.id)
         return await deploying.show(ctx, await _deploy_tip(ctx, branch=branch, tip=tip, why=f"archive from {where}"))
-
-
-def _no_image(name: str) -> UserError:
-    return UserError("image.invalid", f"{quoted(name)} is not an image's name.", "Write it as: nginx:1.27")
 
 
 def _need_input(ctx: Context, example: str) -> None:

@@ -1,6 +1,8 @@
 """Log lines as people and scripts read them, and what people write about them: moments, zones, processes.
 
-    2024-05-01T12:00:00.123456789Z blog[web.1]: GET / 200
+    2024-05-01T12:00:00.123456789Z app[web.1]: GET / 200
+
+The word ``app`` is the kind of source, as with Heroku and Dokku, whose users' scripts look for it.
 
 Pure. Texts are sanitised by the screen, like all that goes there.
 """
@@ -33,9 +35,8 @@ _UNITS = (86_400, 3_600, 60, 1)
 class Style:
     """How lines are written for one reader."""
 
-    def __init__(self, *, app: str, zone: tzinfo = UTC, has_colours: bool = False, is_raw: bool = False) -> None:
+    def __init__(self, *, zone: tzinfo = UTC, has_colours: bool = False, is_raw: bool = False) -> None:
         """`is_raw`: what the app wrote and nothing else."""
-        self._app = app
         self._zone = zone
         self._has_colours = has_colours
         self._is_raw = is_raw
@@ -50,7 +51,7 @@ class Style:
                 yield line.text
 
     def _prefix(self, line: LogLine) -> str:
-        text = f"{stamp(line.at, zone=self._zone)} {self._app}[{line.process}.{line.number}]:"
+        text = f"{stamp(line.at, zone=self._zone)} app[{line.process}.{line.number}]:"
         if not self._has_colours:
             return text
         source = (line.process, line.number)

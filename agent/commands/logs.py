@@ -58,7 +58,6 @@ class Logs(Command, frozen=True, kw_only=True):
         """Write the lines as they are found."""
         query = self._query(ctx)
         style = Style(
-            app=ctx.app.name,
             zone=self._zone(ctx),
             has_colours=ctx.session.is_tty and "NO_COLOR" not in ctx.session.environment,
             is_raw=self.raw or ctx.options.quiet,

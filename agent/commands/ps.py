@@ -129,11 +129,37 @@ class _ForApps(Command, frozen=True, kw_only=True):
 class PsRestart(_ForApps, frozen=True, kw_only=True):
     """Replace every process by a new one, with no request lost.
 
-    Config that was set with --no-restart is taken, so this makes a release.
+    Config that was set with --no-restart is taken, so this makes a release. With a process type, only its processes
+    are replaced, by others of the release that is live, with its config.
     """
 
     name = "ps:restart"
-    examples = ("ps:restart blog", "ps:restart --all --parallel 2")
+    examples = ("ps:restart blog", "ps:restart blog worker", "ps:restart --all --parallel 2")
+
+    process: Annotated[
+        ProcessType | None, Argument(help="Process type; all of them if left out.", metavar="process")
+    ] = None
+
+    async def run(self, ctx: Context) -> Reply:
+        """Restart one process type, or do it to each app."""
+        if self.process is None:
+            return await super().run(ctx)
+        if self.app == ALL:
+            hint = f"Name the app: ps:restart <app> {self.process}"
+            raise UserError("restart.which-app", "A process type belongs to one app.", hint)
+        return await self._restart_type(ctx, ctx.app, self.process)
+
+    async def _restart_type(self, ctx: Context, app: AppRow, process: ProcessType) -> Reply:
+        if app.live_release is None:
+            return await _not_deployed(ctx, app)
+        async with ctx.database.transaction() as tx:
+            count = await apps.restart(tx, app=app, process=process)
+        facts: dict[str, Json] = {"app": app.name, "process_type": process, "quantity": count}
+        if not count:
+            return await _said(ctx, f"{WARNING}{app.name} runs no {process}: it is scaled to 0", **facts)
+        await ctx.progress(f"{STEP}Restarting {process} of {app.name}")
+        await await_replicas(ctx, app, process=process)
+        return Done(said=(f"{INDENT}All of them are ready.",), facts=facts)
 
     async def one(self, ctx: Context, app: AppRow) -> Reply:
         """Deploy the live release's image again."""

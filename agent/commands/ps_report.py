@@ -49,12 +49,13 @@ async def _rows(read: Tables, app: App) -> Rows:
     can_scale = release is None or not release.plan.formation
     rows = {
         "deployed": flag(app.live_release is not None),
-        "processes": str(sum(replica.state in WANTED for replica in replicas)),
+        "processes": str(sum(replica.state in WANTED and not replica.is_replaced for replica in replicas)),
         "ps-can-scale": flag(can_scale),
         "restore": flag(not app.is_stopped),
         "running": _running(replicas),
     }
-    for replica in replicas:
+    # A replica that is replaced or drains has the number of the one that is wanted, which comes last and counts.
+    for replica in sorted(replicas, key=lambda replica: replica.state in WANTED and not replica.is_replaced):
         rows[f"status-{replica.label}"] = _status(replica)
     return rows
 

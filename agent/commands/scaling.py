@@ -11,6 +11,7 @@ from agent.ports.scheduler import CheckSpec
 from agent.state.apps import App
 from agent.state.releases import Release
 from proto.events import ReplicaLost
+from proto.names import ProcessType
 
 START_SECONDS = 60.0
 """For containers to start, and for checks of images that the release does not spell out."""
@@ -19,8 +20,8 @@ STOP_SECONDS = 120.0
 """How long ``ps:stop`` waits. Stopping takes 30 s by default, and goes on without anybody who watches."""
 
 
-async def await_replicas(ctx: Context, app: App) -> None:
-    """Return once every wanted replica of the live release is ready.
+async def await_replicas(ctx: Context, app: App, *, process: ProcessType | None = None) -> None:
+    """Return once every wanted replica of the live release, or of one process type in it, is ready.
 
     Raises:
         UserError: ``replica.not-ready`` after the time that the checks may take, with what was seen of the cause.
@@ -32,7 +33,7 @@ async def await_replicas(ctx: Context, app: App) -> None:
 
     async def are_ready() -> bool:
         async with ctx.database.snapshot() as tables:
-            return await replicas.are_ready(tables, app=app.id, release=release.version)
+            return await replicas.are_ready(tables, app=app.id, release=release.version, process=process)
 
     with listening(ctx.database, app=app.id) as wakeups:
         if await wait_until(ctx, app=app.id, condition=are_ready, seconds=patience(release)):
@@ -40,11 +41,12 @@ async def await_replicas(ctx: Context, app: App) -> None:
         reasons = [
             f"{event.process}.{event.number}: {event.reason}"
             for event in wakeups.events
-            if isinstance(event, ReplicaLost)
+            if isinstance(event, ReplicaLost) and process in (None, event.process)
         ]
+    what = f"{process} processes" if process else "processes"
     raise UserError(
         "replica.not-ready",
-        f"Not all processes of {app.name} are ready." + (f"\n{reasons[-1]}" if reasons else ""),
+        f"Not all {what} of {app.name} are ready." + (f"\n{reasons[-1]}" if reasons else ""),
         f"They go on being tried. See: ps:report {app.name}, logs {app.name}",
     )
 

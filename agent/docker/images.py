@@ -1,6 +1,6 @@
 """The images that the engine holds: finding, pulling, keeping and letting go.
 
-Only tags of our own are ever removed, and the one that a pull of ours has just made.
+Only tags of our own are ever removed, and the one that a pull of ours has made.
 """
 
 from __future__ import annotations
@@ -70,6 +70,7 @@ class _Config(msgspec.Struct, frozen=True, rename="pascal"):
 class _Image(msgspec.Struct, frozen=True, rename="pascal"):
     id: str
     repo_tags: list[str] | None = None
+    repo_digests: list[str] | None = None
     size: int = 0
     created: str = ""
     config: _Config | None = None
@@ -168,8 +169,12 @@ class DockerImages:
             await self._engine.json("POST", f"images/{image}/tag", params={"repo": repository, "tag": name})
         except Refused as refusal:
             raise Unavailable("image.missing", f"The image {image[:19]} is not there any more.") from refusal
-        if _REFERENCE.fullmatch(instead_of):
-            await self._remove(instead_of)
+        await self.forget(instead_of)
+
+    async def forget(self, reference: str) -> None:
+        """See ``Images``."""
+        if _REFERENCE.fullmatch(reference):
+            await self._remove(reference)
 
     async def ours(self) -> Sequence[ImageInfo]:
         """See ``Images``. Entry point, command, ports and environment are not told by this list."""
@@ -225,6 +230,8 @@ def _info(image: _Image) -> ImageInfo:
         size=image.size,
         labels=config.labels or {},
         tags=tuple(image.repo_tags or ()),
+        # Older engines call what has no name "<none>@sha256:…".
+        digests=tuple(name for name in image.repo_digests or () if not name.startswith("<none>")),
         created_at=unix_seconds(image.created),
     )
 

@@ -37,6 +37,9 @@ PATIENCE_SECONDS = 120.0
 
 RETRY_SECONDS = 2.0
 
+TLS_PORT = 443
+"""An image that EXPOSEs it speaks TLS there, which the proxy does not: it speaks HTTP to apps."""
+
 _SECRET = re.compile(r"secret|token|passw|pwd|key|credential|auth|private|dsn", re.IGNORECASE)
 """Names of build arguments whose values are kept out of what the build says. Masking others, such as 22 or
 production, would make it unreadable."""
@@ -114,12 +117,33 @@ class Builder:
         assert deploy.image is not None
         say(f"-----> Getting the image {deploy.image}")
         found = await self._images.find(deploy.image)
-        if found:
+        # An agent that died may have got it for this deploy, and the name that it has now goes when it is done.
+        is_ours = found is None or await self._database.read.pulls.is_noted(deploy.id)
+        if found and not is_ours:
             say("       It is on this machine already")
-        info = found or await self._images.pull(deploy.image, say)
-        tag = self._images.tag_for(deploy.app, deploy.id)
-        await self._images.keep(info.id, tag=tag, instead_of="" if found else deploy.image)
+        info = found or await self._pull(deploy, deploy.image, say)
+        if info.is_nameless and not is_ours:
+            # With a name of ours it would go when that goes, and it is somebody else's.
+            say(" !     It has no name, so that nothing but your containers keeps it: docker image prune may take it.")
+            say("       Name it, and deploy it by its name: docker tag")
+        else:
+            tag = self._images.tag_for(deploy.app, deploy.id)
+            await self._images.keep(info.id, tag=tag, instead_of=deploy.image if is_ours else "")
+        async with self._database.transaction() as tx:
+            await tx.pulls.forget(deploy.id)
+        await self._tell_port(deploy, info, say)
         return info, plan_of(info, procfile=None, app_json=AppJson())
+
+    async def _pull(self, deploy: Deploy, reference: str, say: Say) -> ImageInfo:
+        """Get the image, and note before that its name is ours to take away."""
+        async with self._database.transaction() as tx:
+            await tx.pulls.add(deploy.id, app=deploy.app, reference=reference)
+        try:
+            return await self._images.pull(reference, say)
+        except UserError:
+            async with self._database.transaction() as tx:
+                await tx.pulls.forget(deploy.id)
+            raise
 
     async def _build_commit(self, app: App, deploy: Deploy, commit: str, say: Say) -> tuple[ImageInfo, Plan]:
         tree = self._repos.tree(app.id, commit)
@@ -152,8 +176,15 @@ class Builder:
             info = await choice.builder.build(request, lambda line: say(masked(line)))
         except BuildFailed as error:
             raise BuildFailed(masked(str(error))) from error
+        await self._tell_port(deploy, info, say)
         plan = plan_of(info, procfile=procfile, app_json=app_json)
         return info, msgspec.structs.replace(plan, builder=choice.builder.name, builder_why=choice.why)
+
+    async def _tell_port(self, deploy: Deploy, info: ImageInfo, say: Say) -> None:
+        """Say where web has to listen, if the image would have it elsewhere."""
+        if TLS_PORT in info.ports and "PORT" not in await self._database.read.configs.merged(deploy.app):
+            say(f" !     Port {TLS_PORT}, which the image EXPOSEs, is passed over: it is for TLS, apps speak HTTP.")
+            say(f"       web gets PORT={port_of(info)}. If it listens for HTTP there: config:set PORT={TLS_PORT}")
 
     async def _wait_or_fail(self, deploy: Deploy, error: Unavailable) -> None:
         now = self._clock.monotonic()
@@ -184,7 +215,7 @@ def plan_of(info: ImageInfo, *, procfile: Procfile | None, app_json: AppJson) ->
             ProcessPlan(type=process, command=command, checks=tuple(app_json.checks.get(process, ())))
             for process, command in commands.items()
         ),
-        port=info.ports[0] if info.ports else DEFAULT_PORT,
+        port=port_of(info),
         has_entrypoint=bool(info.entrypoint),
         has_healthcheck=info.has_healthcheck,
         health_seconds=info.health_seconds,
@@ -192,6 +223,11 @@ def plan_of(info: ImageInfo, *, procfile: Procfile | None, app_json: AppJson) ->
         tasks=_tasks(procfile, app_json.scripts),
         env=app_json.env,
     )
+
+
+def port_of(info: ImageInfo) -> int:
+    """Return where an image serves HTTP: at the first port that it EXPOSEs, but for that of TLS."""
+    return next((port for port in info.ports if port != TLS_PORT), DEFAULT_PORT)
 
 
 def _tasks(procfile: Procfile | None, scripts: Scripts) -> tuple[TaskPlan, ...]:

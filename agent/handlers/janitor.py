@@ -87,6 +87,7 @@ class Janitor:
     async def _remove(self, app: App) -> None:
         """Remove everything of a destroyed app, its rows last: until then all of this is repeated."""
         await self._scheduler.release(app.id)
+        await self._forget_pulls(app.id)
         for tag in await self._tags(app.id):
             await self._images.untag(tag)
         await self._repos.remove(app.id)
@@ -96,10 +97,20 @@ class Janitor:
             await apps.remove(tx, app=app)
         log.info("app.removed", name=app.name)
 
+    async def _forget_pulls(self, app: AppId) -> None:
+        """Take the names of images away that deploys got them by, and ended before they could do it themselves."""
+        for deploy, reference in (await self._database.read.pulls.of_app(app)).items():
+            row = await self._database.read.deploys.get(deploy)
+            if row is not None and row.is_over:
+                await self._images.forget(reference)
+                async with self._database.transaction() as tx:
+                    await tx.pulls.forget(deploy)
+
     async def _forget_old(self, app: App) -> None:
         # First the tags, then the rows: the deploy of each tag that was built is stored by then. And first forgotten,
         # then removed: a rollback that is asked for in between is refused, or was seen here.
         tags = await self._tags(app.id)
+        await self._forget_pulls(app.id)
         async with self._database.transaction() as tx:
             kept, gone = await self._sorted_releases(tx, app)
             deploys = await tx.deploys.of_app(app.id, limit=1000)

@@ -1,4 +1,4 @@
-"""The moves of an app: created, renamed, stopped, started, scaled, destroyed, gone."""
+"""The moves of an app: created, renamed, stopped, started, scaled, restarted in part, destroyed, gone."""
 
 from __future__ import annotations
 
@@ -8,7 +8,17 @@ from agent.errors import UserError
 from agent.lifecycle import deploys, domains, replicas
 from agent.state.apps import App
 from agent.state.database import Tables, Transaction
-from proto.events import AppCreated, AppDestroyed, AppRemoved, AppRenamed, AppStarted, AppStopped, ScaleChanged
+from agent.state.releases import Release
+from proto.events import (
+    AppCreated,
+    AppDestroyed,
+    AppRemoved,
+    AppRenamed,
+    AppStarted,
+    AppStopped,
+    ProcessRestarted,
+    ScaleChanged,
+)
 from proto.names import WEB, AppId, AppName, ProcessType
 from proto.wire import Exit
 
@@ -95,14 +105,29 @@ async def scale(tx: Transaction, *, app: App, quantities: Mapping[ProcessType, i
                 'Change "formation" in app.json and push, or remove it there.',
             )
         if release and release.plan.process(process) is None:
-            known = " ".join(plan.type for plan in release.plan.processes)
-            raise UserError(
-                "scale.unknown-process",
-                f"{app.name} has no process type {process}.",
-                f"Its release v{release.version} has: {known}",
-            )
+            raise _no_process(app, release, process=process, code="scale.unknown-process")
         await tx.scales.set(app.id, process=process, quantity=quantity)
     await tx.emit(ScaleChanged(app=app.id, quantities={str(process): count for process, count in quantities.items()}))
+
+
+async def restart(tx: Transaction, *, app: App, process: ProcessType) -> int:
+    """Want new replicas in place of all that a process type of the live release has; return how many are wanted.
+
+    The old ones go on until the new ones are ready. They run the same release, with its config.
+
+    Raises:
+        UserError: ``process.unknown``, the live release has none such; ``app.stopped``.
+    """
+    row = await tx.apps.get(app.id)
+    release = await tx.releases.get(app.id, row.live_release) if row and row.live_release else None
+    if row is None or release is None or row.is_stopped:
+        raise UserError("app.stopped", f"{app.name} does not run.", f"Start it with: ps:start {app.name}")
+    if release.plan.process(process) is None:
+        raise _no_process(app, release, process=process, code="process.unknown")
+    replaced = await tx.replicas.replace(app.id, release=release.version, process=process)
+    if replaced:
+        await tx.emit(ProcessRestarted(app=app.id, process=process, replicas=tuple(replaced)))
+    return await quantity(tx, app=app.id, process=process)
 
 
 async def quantity(tables: Tables, *, app: AppId, process: ProcessType) -> int:
@@ -131,6 +156,11 @@ async def remove(tx: Transaction, *, app: App) -> bool:
     await tx.apps.erase(app.id)
     await tx.emit(AppRemoved(app=app.id, name=app.name))
     return True
+
+
+def _no_process(app: App, release: Release, *, process: ProcessType, code: str) -> UserError:
+    known = " ".join(plan.type for plan in release.plan.processes)
+    return UserError(code, f"{app.name} has no process type {process}.", f"Its release v{release.version} has: {known}")
 
 
 async def _refuse_taken(tx: Transaction, name: AppName, *, app: AppId) -> None:

@@ -6,7 +6,7 @@ derived from them and the scale each time; nothing is stored that could contradi
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import msgspec
 
@@ -35,18 +35,16 @@ class Slot(msgspec.Struct, frozen=True):
     port: int
     """Where it will serve; 0 for process types that do not."""
     is_held: bool = False
-    """Whether it has to wait until its predecessors of another release are gone."""
+    """Whether it has to wait until its predecessors, of another release or replaced by it, are gone."""
 
 
 async def plan(tx: Transaction, *, app: AppId, bridges: Bridges, new_id: NewId, drain_seconds: float) -> list[Replica]:
     """Make the rows what they should be: add what is missing, drain what is too many. Return the wanted rows."""
     slots = {(slot.release, slot.process, slot.number): slot for slot in await wanted(tx, app)}
     rows = [row for row in await tx.replicas.of_app(app) if row.state in WANTED]
-    surplus = [
-        row for row in rows if (row.release, row.process, row.number) not in slots and not _stands_in(row, rows, slots)
-    ]
+    surplus = [row for row in rows if (row.is_replaced or _key(row) not in slots) and not _stands_in(row, rows, slots)]
     await drain(tx, app=app, surplus=surplus, until=tx.now + drain_seconds)
-    there = {(row.release, row.process, row.number) for row in rows}
+    there = {_key(row) for row in rows if not row.is_replaced}
     for key in [key for key, slot in slots.items() if key not in there and not slot.is_held]:
         place = await addresses.take(tx, bridges=bridges)
         slot = slots[key]
@@ -64,13 +62,20 @@ async def plan(tx: Transaction, *, app: AppId, bridges: Bridges, new_id: NewId, 
     return [row for row in await tx.replicas.of_app(app) if row.state in WANTED]
 
 
-def _stands_in(row: Replica, rows: Sequence[Replica], slots: Collection[tuple[int, ProcessType, int]]) -> bool:
-    """Tell whether a replica too many has to serve until those that are wanted are ready: one of them was lost, say."""
-    if row.process != WEB or row.state != "ready":
+def _key(row: Replica) -> tuple[int, ProcessType, int]:
+    return (row.release, row.process, row.number)
+
+
+def _stands_in(row: Replica, rows: Sequence[Replica], slots: Mapping[tuple[int, ProcessType, int], Slot]) -> bool:
+    """Tell whether a replica too many has to go on until those that are wanted are ready.
+
+    One of them was lost, say, or they are to replace it and do not run yet. Not if they wait for its end.
+    """
+    if row.state != "ready" or not (row.process == WEB or row.is_replaced):
         return False
-    wanted = {slot for slot in slots if slot[:2] == (row.release, WEB)}
-    ready = {(other.release, other.process, other.number) for other in rows if other.state == "ready"}
-    return bool(wanted) and not wanted <= ready
+    wanted = {key: slot for key, slot in slots.items() if key[:2] == (row.release, row.process)}
+    ready = {_key(other) for other in rows if other.state == "ready" and not other.is_replaced}
+    return not wanted.keys() <= ready and not any(slot.is_held for slot in wanted.values())
 
 
 async def wanted(tables: Tables, app: AppId) -> list[Slot]:
@@ -93,7 +98,9 @@ async def wanted(tables: Tables, app: AppId) -> list[Slot]:
             is_alone = modes.is_alone(plan.type)
             if is_alone and release is not found[-1] and found[-1].plan.process(plan.type):
                 continue
-            is_held = is_alone and any(row.process == plan.type and row.release != release.version for row in rows)
+            is_held = is_alone and any(
+                row.process == plan.type and (row.release != release.version or row.is_replaced) for row in rows
+            )
             count = scales.get(plan.type, 1 if plan.type == WEB else 0)
             slots += [
                 Slot(release.version, plan.type, number, port if plan.type == WEB else 0, is_held)
@@ -188,13 +195,17 @@ async def removed(tx: Transaction, *, replica: Replica) -> None:
         )
 
 
-async def are_ready(tables: Tables, *, app: AppId, release: int) -> bool:
-    """Tell whether every wanted replica of a release is ready. True if none is wanted."""
-    slots = {(slot.process, slot.number) for slot in await wanted(tables, app) if slot.release == release}
+async def are_ready(tables: Tables, *, app: AppId, release: int, process: ProcessType | None = None) -> bool:
+    """Tell whether every wanted replica of a release, or of one `process` type in it, is ready. True if none is."""
+    slots = {
+        (slot.process, slot.number)
+        for slot in await wanted(tables, app)
+        if slot.release == release and process in (None, slot.process)
+    }
     there = {
         (replica.process, replica.number)
         for replica in await tables.replicas.of_app(app)
-        if replica.release == release and replica.state == "ready"
+        if replica.release == release and replica.state == "ready" and not replica.is_replaced
     }
     return slots <= there
 

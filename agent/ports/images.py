@@ -73,8 +73,15 @@ class ImageInfo(msgspec.Struct, frozen=True, kw_only=True):
     """Bytes."""
     labels: Mapping[str, str] = {}
     tags: tuple[str, ...] = ()
+    digests: tuple[str, ...] = ()
+    """Its names by digest, ``repository@sha256:…``."""
     created_at: float = 0.0
     """Unix seconds; 0 when the image does not say."""
+
+    @property
+    def is_nameless(self) -> bool:
+        """Whether it is known by its id alone, so that the engine drops it with the next name that it loses."""
+        return not self.tags and not self.digests
 
 
 class BuildFailed(Exception):
@@ -166,6 +173,10 @@ class Images(Protocol):
         `instead_of`: the reference that `pull` has just got it by, which is taken away: with it the image would stay
         for ever, and the next deploy of that reference would not ask the registry what it means by now.
         """
+        ...
+
+    async def forget(self, reference: str) -> None:
+        """Take a name away that `pull` has given, if it is there. The image stays if it has another."""
         ...
 
     async def ours(self) -> Sequence[ImageInfo]:

@@ -36,6 +36,10 @@ _WINDOW = 2 * 1024 * 1024
 _MAX_PACKET = 32_768
 """What asyncssh takes itself."""
 
+LARGEST_PACKET = 4 * 1024 * 1024
+"""Of one who has signed in: more than the longest command line that Linux passes on (2 MiB), so that it is us who
+refuse it, in words. asyncssh ends the connection over 256 KiB."""
+
 FindUser = Callable[[Fingerprint], Awaitable[User | None]]
 """Returns whose key it is, or `None`."""
 
@@ -151,6 +155,8 @@ class Gate(asyncssh.SSHServer):
         """Fix who this is: the key that was validated last has signed."""
         assert self._user is not None and self._user.fingerprint == self.candidate
         self._has_signed_in = True
+        # asyncssh raises this limit only with the largest packet of a channel's data, which is another thing.
+        vars(self._connection).update(_max_recv_pktlen=LARGEST_PACKET)
         if not self._decided.done():
             self._decided.set_result(False)
         self._house.entered(self)

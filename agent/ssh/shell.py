@@ -19,6 +19,9 @@ from proto.wire import Exit
 
 log = structlog.get_logger(__name__)
 
+MAX_COMMAND_BYTES = 256 * 1024
+"""Of one command line. Longer ones hold what belongs on standard input."""
+
 _FAREWELL = (
     " !     Pushboat is being stopped, so this session ends.",
     "       A deploy under way goes on. Watch it, once the server is back, with: deploys:output",
@@ -64,7 +67,7 @@ class Shell:
         with structlog.contextvars.bound_contextvars(user=channel.user.name):
             if line is None:
                 return await self._dispatcher.run("help", channel)
-            _check_text(line)
+            _check(line)
             return await self._dispatcher.run(line, channel)
 
     async def _tell_bug(self, channel: Channel) -> None:
@@ -77,14 +80,20 @@ class Shell:
         )
 
 
-def _check_text(line: str) -> None:
+def _check(line: str) -> None:
     # Bytes that are no UTF-8 arrive as lone surrogates, which nothing after this could store or show.
     try:
-        line.encode("utf-8")
+        size = len(line.encode("utf-8"))
     except UnicodeEncodeError as error:
         raise UserError(
             "command.not-text", "The command is not UTF-8 text.", "Send binary data on standard input."
         ) from error
+    if size > MAX_COMMAND_BYTES:
+        raise UserError(
+            "command.too-long",
+            f"The command is longer than {MAX_COMMAND_BYTES // 1024} KiB.",
+            "Give long values on standard input: config:import <app> < file",
+        )
 
 
 async def _tell(session: Session, message: str, hint: str) -> None:

@@ -41,7 +41,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
 
     processes: tuple[ProcessPlan, ...]
     port: int = DEFAULT_PORT
-    """First TCP port that the image EXPOSEs."""
+    """First TCP port that the image EXPOSEs, 443 left out."""
     has_entrypoint: bool = False
     has_healthcheck: bool = False
     health_seconds: float = 0.0

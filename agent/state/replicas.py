@@ -23,7 +23,7 @@ WANTED: tuple[State, ...] = ("planned", "started", "ready")
 
 _COLUMNS = (
     "id, app, release, process, number, bridge, address, port, state, container, planned_at, started_at, ready_at,"
-    " losses, retry_at, drain_until"
+    " losses, retry_at, drain_until, is_replaced"
 )
 
 
@@ -46,6 +46,8 @@ class Replica(msgspec.Struct, frozen=True, array_like=True):
     losses: int
     retry_at: float
     drain_until: float | None
+    is_replaced: bool = False
+    """Whether another one is to take its place: it counts until that is ready, and is none of those wanted."""
 
     @property
     def label(self) -> str:
@@ -130,6 +132,16 @@ class Replicas:
     async def forgive(self, replica: ReplicaId) -> None:
         """Forget its losses: it has been well for long enough."""
         await self._sql.run("UPDATE replicas SET losses = 0 WHERE id = ?", (replica,))
+
+    async def replace(self, app: AppId, *, release: int, process: ProcessType) -> list[ReplicaId]:
+        """Want others in place of these; return them."""
+        rows = await self._sql.run(
+            "UPDATE replicas SET is_replaced = 1"
+            " WHERE app = ? AND release = ? AND process = ? AND is_replaced = 0"
+            " AND state IN ('planned', 'started', 'ready') RETURNING id",
+            (app, release, process),
+        )
+        return [ReplicaId(str(replica)) for (replica,) in rows.rows]
 
     async def drain(self, replicas: Sequence[ReplicaId], *, until: float) -> list[ReplicaId]:
         """Want these no longer. Return those that were wanted."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import resource
 import secrets
 from collections.abc import AsyncIterator
@@ -28,6 +29,8 @@ from tests.support.process_list import command_lines, long_sleep, sleeps, sleeps
 pytestmark = pytest.mark.real
 
 APP = AppId("abuildertest")
+NOISE_BYTES = 40_000_000
+"""Of an image whose layer takes the engine some tenths of a second to store."""
 
 
 class Yard:
@@ -95,6 +98,20 @@ async def test_a_build_gives_a_labelled_image_and_tells_its_steps(yard: Yard) ->
     assert f"       [2/3] RUN echo {word}; sleep 0.3\n         {word}\n         done in " in yard.text
     assert "       [3/3] COPY . /app" in yard.said
     assert "[internal]" not in yard.text
+
+
+async def test_the_export_of_a_large_image_tells_now_and_then_that_it_goes_on(
+    yard: Yard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("agent.builders.progress.REPORT_SECONDS", 0.01)
+    monkeypatch.setattr("agent.builders.buildkit._TICK_SECONDS", 0.005)
+    noise = f": {unique()}; head -c {NOISE_BYTES} /dev/urandom >/noise"
+    image = await yard.build({"Dockerfile": dockerfile(f"RUN {noise}")})
+    assert image.size > NOISE_BYTES
+    told = [line for line in yard.said if line.startswith("       Storing the image (")]
+    assert len(told) >= 2, yard.text
+    assert all(re.fullmatch(r" {7}Storing the image \([0-9.]+ s so far\)", line) for line in told)
+    assert yard.said.index(told[0]) > yard.said.index(f"       [2/2] RUN {noise}")
 
 
 async def test_an_unchanged_rebuild_is_cached_and_gives_the_same_image(yard: Yard) -> None:

@@ -136,7 +136,7 @@ async def test_a_terminal_goes_through_to_the_program_and_back(boat: Rig, tmp_pa
         await boat.must("run", "blog", "true")
         assert (await boat.docker("restart", "-t", "1", *await boat.replicas("blog"))).status == 0
         await ann.sees("\x1b[36m")
-        await ann.sees("blog[web.1]:\x1b[0m")
+        await ann.sees("app[web.1]:\x1b[0m")
         ann.type("\x03")
         assert await ann.status() != 0
 
@@ -166,7 +166,7 @@ async def test_a_folder_is_linked_pushed_and_asked_about(boat: Rig, tmp_path: Pa
     assert (await client("urls", folder=work.folder)).out == f"http://shop-1.localhost:{boat.ports[1]}\n"
     await boat.until_logged("shop-1", "at your service")
     logged = await client("logs", folder=work.folder)
-    assert "+09:00 shop-1[web.1]: at your service\n" in logged.out, "in the zone of the one who reads"
+    assert "+09:00 app[web.1]: at your service\n" in logged.out, "in the zone of the one who reads"
     assert (await client("ps:report", "--running", folder=work.folder)).out == "true\n"
     assert (await client("config:set", "shop-1", "A=1", "--no-restart", folder=work.folder)).status == 0
     assert (await client("config:get", "A", folder=work.folder)).out == "1\n"

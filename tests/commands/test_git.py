@@ -5,9 +5,11 @@ from __future__ import annotations
 import io
 import tarfile
 
+import pytest
+
 from agent.handlers.janitor import STRAY_SECONDS
 from agent.ports.images import ImageInfo
-from proto.names import DeployId
+from proto.names import AppId, DeployId
 from proto.wire import Exit
 from tests.commands.desk import DOCKERFILE, Desk
 from tests.fakes.world import FakeClock
@@ -147,3 +149,36 @@ async def test_an_image_that_was_loaded_for_no_deploy_is_collected_in_time(desk:
     desk.core.clock.advance(STRAY_SECONDS)
     assert (await desk.meanwhile("git:from-archive blog", archive({**DOCKERFILE, "more": "2"}))).status == 0
     assert stray not in images.tags
+
+
+@pytest.mark.parametrize(
+    ("line", "stdin", "verb"),
+    [("git:from-image blog shop:1.2", b"", "Deployed"), ("git:load-image blog shop:1.2", b"shop:1.2", "Loaded")],
+)
+async def test_for_whom_an_image_is_deployed_is_noted_beside_who_did_it(
+    desk: Desk, line: str, stdin: bytes, verb: str
+) -> None:
+    await desk.core.create("blog")
+    desk.core.images.have(ImageInfo(id="sha256:shop"), "shop:1.2")
+    assert (await desk.meanwhile(f"{line} 'Ann A.' ann@example.com", stdin)).status == 0
+    release = (await desk.give("releases:info blog --format json")).json()
+    assert isinstance(release, dict)
+    assert release["why"] == f"{verb} shop:1.2 for Ann A. <ann@example.com>"
+    assert release["by"] == (await desk.database.read.deploys.of_app(await id_of(desk)))[0].by != "Ann A."
+    assert (await desk.meanwhile(f"{line} Bob", stdin)).status == 0
+    assert (await desk.database.read.deploys.of_app(await id_of(desk)))[0].why == f"{verb} shop:1.2 for Bob"
+
+
+async def id_of(desk: Desk) -> AppId:
+    app = await desk.database.read.apps.by_name("blog")
+    assert app is not None
+    return app.id
+
+
+@pytest.mark.parametrize("command", ["git:from-image", "git:load-image"])
+async def test_a_folder_is_never_added_to_an_image_and_the_way_out_is_told(desk: Desk, command: str) -> None:
+    app = await desk.core.create("blog")
+    answer = await desk.give(f"{command} --build-dir src blog shop:1.2", b"shop:1.2")
+    assert answer.status == Exit.FAILED
+    assert "no folder can be added" in answer.err and "FROM shop:1.2" in answer.err
+    assert await desk.database.read.deploys.of_app(app.id) == [] and desk.core.images.tags == {}

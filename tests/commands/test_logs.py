@@ -18,7 +18,7 @@ from agent.logs import readers
 from agent.logs.store import DiskLogStore
 from agent.ports.logs import LogLine
 from agent.state.apps import App
-from proto.names import AppName, ReplicaId
+from proto.names import ReplicaId
 from proto.wire import Exit
 from tests.commands.desk import Desk
 from tests.fakes.core import core
@@ -87,8 +87,8 @@ async def test_lines_are_shown_with_time_and_process(reading: Reading) -> None:
     answer = await reading.desk.give("logs blog")
     assert (answer.status, answer.err) == (0, "")
     assert answer.out == (
-        "2024-05-01T12:00:00.123456789Z blog[web.1]: GET / 200\n"
-        "2024-05-01T12:00:01.000000000Z blog[web.1]: -----> exited with status 1\n"
+        "2024-05-01T12:00:00.123456789Z app[web.1]: GET / 200\n"
+        "2024-05-01T12:00:01.000000000Z app[web.1]: -----> exited with status 1\n"
     )
 
 
@@ -96,8 +96,8 @@ async def test_on_a_terminal_each_process_has_its_colour_and_nothing_else_acts(r
     await reading.write(line("\x1b[2J\x1b]0;evil\x07one", at=NOON), line("two", at=NOON + 1, number=2))
     answer = await reading.desk.give("logs blog", is_tty=True)
     assert answer.out == (
-        "\x1b[36m2024-05-01T12:00:00.000000000Z blog[web.1]:\x1b[0m one\r\n"
-        "\x1b[33m2024-05-01T12:00:00.000000001Z blog[web.2]:\x1b[0m two\r\n"
+        "\x1b[36m2024-05-01T12:00:00.000000000Z app[web.1]:\x1b[0m one\r\n"
+        "\x1b[33m2024-05-01T12:00:00.000000001Z app[web.2]:\x1b[0m two\r\n"
     )
     session = FakeSession(is_tty=True, environment={"NO_COLOR": "1"})
     assert "\x1b" not in (await reading.desk.give_as("logs blog", session)).out
@@ -129,7 +129,7 @@ async def test_options_narrow_what_is_shown(reading: Reading) -> None:
 
 async def test_times_are_in_the_zone_that_was_named(reading: Reading) -> None:
     await reading.write(line("x", at=NOON))
-    berlin = "2024-05-01T14:00:00.000000000+02:00 blog[web.1]: x\n"
+    berlin = "2024-05-01T14:00:00.000000000+02:00 app[web.1]: x\n"
     assert (await reading.desk.give("logs blog --tz Europe/Berlin")).out == berlin
     for environment in ({"TZ": "Europe/Berlin"}, {"PUSHBOAT_TZ": "Europe/Berlin", "TZ": "Asia/Tokyo"}):
         assert (await reading.desk.give_as("logs blog", FakeSession(environment=environment))).out == berlin
@@ -231,6 +231,6 @@ def test_stamps_know_daylight_saving() -> None:
     assert stamp(7, zone=UTC) == "1970-01-01T00:00:00.000000007Z"
 
 
-def test_the_name_of_the_app_may_change() -> None:
-    style = log_lines.Style(app=AppName("shop"))
-    assert list(style.render([line("x", at=0)])) == ["1970-01-01T00:00:00.000000000Z shop[web.1]: x"]
+def test_the_word_before_the_process_is_no_name() -> None:
+    style = log_lines.Style()
+    assert list(style.render([line("x", at=0)])) == ["1970-01-01T00:00:00.000000000Z app[web.1]: x"]

@@ -1,9 +1,12 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import pytest
 
+from agent.state.apps import App
+from agent.state.replicas import WANTED
 from proto.wire import Exit
 from tests.commands.desk import Desk
 from tests.fakes.session import FakeSession
@@ -75,6 +78,93 @@ async def test_restart_replaces_every_replica(desk: Desk) -> None:
     assert (await desk.meanwhile("ps:restart blog")).status == 0
     after = {row.id for row in await desk.database.read.replicas.of_app(app.id) if row.state == "ready"}
     assert after and not before & after
+
+
+async def two_webs_and_a_worker(desk: Desk) -> App:
+    app, _ = await desk.deployed("blog")
+    assert (await desk.meanwhile("ps:scale blog web=2 worker=1")).status == 0
+    return app
+
+
+async def wanted_of(desk: Desk, app: App) -> dict[str, set[str]]:
+    """Return the ids of the replicas that are wanted, by process type."""
+    ids: dict[str, set[str]] = {"web": set(), "worker": set()}
+    for row in await desk.database.read.replicas.of_app(app.id):
+        if row.state in WANTED:
+            ids[row.process].add(row.id)
+    return ids
+
+
+async def test_one_process_type_is_restarted_and_the_others_are_not(desk: Desk) -> None:
+    app = await two_webs_and_a_worker(desk)
+    before, since = await wanted_of(desk, app), len(desk.core.proxy.tables)
+    answer = await desk.meanwhile("ps:restart blog web")
+    assert (answer.status, answer.out) == (0, "-----> Restarting web of blog\n       All of them are ready.\n")
+    await desk.core.settle()
+    after = await wanted_of(desk, app)
+    assert len(after["web"]) == 2 and not after["web"] & before["web"]
+    assert after["worker"] == before["worker"]
+    assert len(await desk.database.read.deploys.of_app(app.id)) == 1, "it is no deploy"
+    assert {upstream.name for upstream in desk.core.proxy.upstreams(app.id)} == after["web"]
+    assert all(len(table[app.id].upstreams) >= 2 for table in desk.core.proxy.tables[since:]), "the old ones served"
+    answer = await desk.meanwhile("ps:restart blog worker --format json")
+    assert answer.json() == {"app": "blog", "process_type": "worker", "quantity": 1}
+    await desk.core.settle()
+    assert (await wanted_of(desk, app))["worker"].isdisjoint(before["worker"])
+
+
+async def test_what_is_replaced_goes_on_while_the_new_ones_do_not_get_ready(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    app = await two_webs_and_a_worker(desk)
+    before = await wanted_of(desk, app)
+    monkeypatch.setattr("agent.commands.scaling.START_SECONDS", 0.05)
+    release = await desk.database.read.releases.get(app.id, 1)
+    assert release is not None
+    desk.core.scheduler.exits_at_start[release.image] = 3
+    answer = await desk.meanwhile("ps:restart blog web")
+    assert answer.status == Exit.FAILED and "Not all web processes of blog are ready." in answer.err
+    assert {upstream.name for upstream in desk.core.proxy.upstreams(app.id)} == before["web"]
+    assert "it exited with status 3" in answer.err
+    assert (await desk.give("ps:report blog --running")).out == "mixed\n"
+    desk.core.scheduler.exits_at_start.clear()
+    await desk.core.settle()
+    after = (await wanted_of(desk, app))["web"]
+    assert len(after) == 2 and after.isdisjoint(before["web"])
+    assert {upstream.name for upstream in desk.core.proxy.upstreams(app.id)} == after
+    assert (await desk.give("ps:report blog --processes")).out == "3\n"
+
+
+async def test_a_process_type_that_runs_alone_ends_before_its_new_replicas_start(desk: Desk) -> None:
+    app = await two_webs_and_a_worker(desk)
+    assert (await desk.give("checks:disable blog worker")).status == 0
+    (old,) = (await wanted_of(desk, app))["worker"]
+    seen: list[int] = []
+    start = desk.core.scheduler.converge
+
+    async def look_and_start(*arguments: Any) -> Any:
+        seen.append(sum(status.process == "worker" for status in desk.core.scheduler.running(app.id)))
+        return await start(*arguments)
+
+    desk.core.scheduler.converge = look_and_start  # type: ignore[method-assign]
+    assert (await desk.meanwhile("ps:restart blog worker")).status == 0
+    assert seen == [0], "nothing of it ran when the new one was started"
+    assert old not in (await wanted_of(desk, app))["worker"]
+
+
+async def test_a_restart_of_what_does_not_run_says_so(desk: Desk) -> None:
+    await desk.deployed("blog")
+    scaled = await desk.give("ps:restart blog worker")
+    assert (scaled.status, scaled.out) == (0, " !     blog runs no worker: it is scaled to 0\n")
+    unknown = await desk.give("ps:restart blog clock")
+    assert unknown.status == Exit.FAILED and "Its release v1 has: web worker" in unknown.err
+    everywhere = await desk.give("ps:restart --all web")
+    assert everywhere.status == Exit.FAILED and "ps:restart <app> web" in everywhere.err
+    assert (await desk.meanwhile("ps:stop blog")).status == 0
+    stopped = await desk.give("ps:restart blog web")
+    assert stopped.status == Exit.FAILED and "ps:start blog" in stopped.err
+    await desk.give("apps:create empty")
+    assert (await desk.give("ps:restart empty web")).out.startswith(" !     empty has not been deployed.")
 
 
 async def test_rebuild_deploys_the_tip_of_the_deploy_branch(desk: Desk) -> None:

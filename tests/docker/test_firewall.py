@@ -117,6 +117,21 @@ async def test_applying_and_removing_may_be_repeated() -> None:
 
 
 @pytest.mark.real
+def test_rules_that_are_there_stay_there_while_they_are_applied_again() -> None:
+    pool, stranger = "10.212.192.0/20", ["INPUT", "-s", "192.0.2.77/32", "-j", "RETURN"]
+    firewall.apply(pool)
+    subprocess.run(["iptables", "--wait", "10", "-I", *stranger], check=True)
+    try:
+        firewall.apply(pool)
+        listed = subprocess.run(["iptables", "-S", "INPUT"], check=True, capture_output=True, text=True).stdout
+        assert listed.index("192.0.2.77/32") < listed.index(firewall.chain(pool)), "it was put first anew"
+        assert firewall.missing(pool) is None
+    finally:
+        subprocess.run(["iptables", "--wait", "10", "-D", *stranger], check=True)
+        firewall.remove(pool)
+
+
+@pytest.mark.real
 def test_the_rules_for_a_bridge_of_builds_come_and_go_with_the_setting() -> None:
     pool, bridge = "10.212.224.0/20", "pbtnone0"
     try:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from agent.docker.images import DockerImages, exposed_ports
 from agent.errors import UserError
 from agent.schedulers.docker import DockerScheduler
 from proto.names import AppId, DeployId
-from tests.support.docker import Corner, token
+from tests.support.docker import Corner, busybox_tar, token
 from tests.support.scripted_engine import always, http, scripted
 
 
@@ -109,6 +110,22 @@ async def test_kept_images_are_ours_until_they_are_untagged(docker: Corner) -> N
     await images.untag(tag)
     await images.untag(tag)
     assert [image.id for image in await images.ours() if tag in image.tags] == []
+
+
+@pytest.mark.real
+async def test_an_image_without_a_name_is_told_from_one_with_a_name(docker: Corner) -> None:
+    images = DockerImages(docker.engine)
+    tag = images.tag_for(AppId(token("a")), DeployId(token("d")))
+    async with docker.engine.stream("POST", "images/create?fromSrc=-", body=busybox_tar()) as chunks:
+        said = b"".join([chunk async for chunk in chunks])
+    id_ = str(msgspec.json.decode(said.strip().rpartition(b"\n")[2])["status"])
+    found = await images.find(id_)
+    assert found is not None and found.id == id_ and found.is_nameless
+    await images.keep(id_, tag=tag)
+    named = await images.find(id_)
+    assert named is not None and not named.is_nameless
+    await images.untag(tag)
+    assert await images.find(id_) is None, "which is why one without a name gets none of ours"
 
 
 @pytest.mark.real

@@ -169,7 +169,7 @@ async def test_an_archive_that_is_refused_never_becomes_an_image(tmp_path: Path)
             await images.load(pieces(bytes(2 << 20)), name="shop", tag=tag)
         assert refused.value.code == "archive.too-large"
         with pytest.raises(UserError) as refused:
-            await images.load(pieces(gzip.compress(bytes(200 << 20))), name="shop", tag=tag)
+            await images.load(pieces(gzip.compress(bytes(20 << 20))), name="shop", tag=tag)
         assert refused.value.code == "image.bad-archive"
 
 

@@ -25,7 +25,7 @@ from agent.ports.world import Clock
 from agent.state.apps import App
 from agent.state.database import Database
 from agent.state.deploys import Deploy, Kind
-from agent.state.sql import Opener, ThreadSql
+from agent.state.sql import InlineSql, Opener
 from agent.vault import Vault
 from proto.names import AppId, AppName, DeployId
 from tests.fakes.images import FakeBuilder, FakeImages, choose
@@ -34,6 +34,7 @@ from tests.fakes.proxy import FakeProxy
 from tests.fakes.scheduler import FakeProber, FakeScheduler
 from tests.fakes.source import FakeDownloads, FakeRepos
 from tests.fakes.world import FakeClock, SeededIds
+from tests.support.blank import lay
 
 Reach = Callable[[Any], Any]
 """Stands between the core and one of its ports."""
@@ -202,11 +203,12 @@ async def core(
     *,
     world: World | None = None,
     clock: Clock | None = None,
-    opener: Opener = ThreadSql.open,
+    opener: Opener = InlineSql.open,
     reach: Reach = lambda port: port,
 ) -> AsyncIterator[Core]:
     """Run a core whose database is in `folder`. Call again with the same folder and world for what a restart finds."""
     clock = clock or FakeClock()
+    lay(folder / "state.db")
     vault = Vault.open(folder / "key", may_create=True)
     async with Database.open(
         folder / "state.db", routes=routes_for(*HANDLERS), clock=clock, vault=vault, opener=opener

@@ -21,6 +21,8 @@ class FakeImages:
     def __init__(self) -> None:
         self.by_id: dict[str, ImageInfo] = {}
         self.tags: dict[str, str] = {}
+        self.registry: dict[str, ImageInfo] = {}
+        """What `pull` gets, by reference."""
 
     def have(self, image: ImageInfo, *tags: str) -> None:
         """Have an image under these tags."""
@@ -28,10 +30,14 @@ class FakeImages:
         self.tags.update(dict.fromkeys(tags, image.id))
 
     async def find(self, reference: str) -> ImageInfo | None:
-        return self.by_id.get(self.tags.get(reference, reference))
+        found = self.by_id.get(self.tags.get(reference, reference))
+        return self._named(found) if found else None
 
     async def pull(self, reference: str, say: Say) -> ImageInfo:
-        raise UserError("image.not-found", f"There is no image {reference}.", "Look at its name again.")
+        if reference not in self.registry:
+            raise UserError("image.not-found", f"There is no image {reference}.", "Look at its name again.")
+        self.have(self.registry[reference], reference)
+        return self._named(self.registry[reference])
 
     async def load(self, upload: AsyncIterator[bytes], *, name: str, tag: str) -> ImageInfo:
         content = b"".join([chunk async for chunk in upload])
@@ -43,21 +49,24 @@ class FakeImages:
 
     async def keep(self, image: str, *, tag: str, instead_of: str = "") -> None:
         self.tags[tag] = image
-        self.tags.pop(instead_of, None)
+        await self.forget(instead_of)
+
+    async def forget(self, reference: str) -> None:
+        image = self.tags.pop(reference, None)
+        if image and image not in self.tags.values():
+            del self.by_id[image]
 
     async def ours(self) -> Sequence[ImageInfo]:
-        return [
-            msgspec.structs.replace(image, tags=tuple(tag for tag, named in self.tags.items() if named == image.id))
-            for image in self.by_id.values()
-        ]
+        return [self._named(image) for image in self.by_id.values()]
 
     def tag_for(self, app: AppId, deploy: DeployId) -> str:
         return f"pushboat-test/{app}:{deploy}"
 
     async def untag(self, tag: str) -> None:
-        image = self.tags.pop(tag, None)
-        if image and image not in self.tags.values():
-            del self.by_id[image]
+        await self.forget(tag)
+
+    def _named(self, image: ImageInfo) -> ImageInfo:
+        return msgspec.structs.replace(image, tags=tuple(tag for tag, named in self.tags.items() if named == image.id))
 
 
 class FakeBuilder:

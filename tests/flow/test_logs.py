@@ -160,7 +160,7 @@ async def test_what_docker_rotated_away_while_no_agent_ran_is_a_marked_gap(boat:
     assert numbers[100] == kept
     assert [written.lines.index(line) for line in written.lines if line["text"] == GAP] == [100]
     shown = await boat.must("logs", "floods", "-n", "1", "--grep", "'Lines are missing'")
-    assert shown.endswith(f" floods[web.1]: -----> {GAP}\n")
+    assert shown.endswith(f" app[web.1]: -----> {GAP}\n")
 
     await boat.kill_agent()
     await tell(boat, container, "more")

@@ -260,6 +260,7 @@ def test_the_limit_counts_what_is_forwarded(factory: Callable[[], asyncio.Abstra
 
 def test_a_client_that_hangs_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(receiving, "STALL_SECONDS", 0.05)
+    monkeypatch.setattr(receiving, "DRAIN_SECONDS", 0.05)
     with pytest.raises(UserError, match="Nothing was sent"):
         push(asyncio.new_event_loop, tmp_path, FakeTerminal(PUSH, stays=True))
 

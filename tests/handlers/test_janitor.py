@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from agent.errors import UserError
+from agent.errors import Unavailable, UserError
 from agent.handlers.janitor import Janitor
+from agent.lifecycle import apps, deploys
 from agent.ports.images import ImageInfo
 from agent.state.apps import App
 from tests.fakes.core import Core, core
@@ -92,3 +93,52 @@ async def test_a_rollback_to_an_image_that_is_being_removed_is_refused(blog: Cor
     await janitor_of(blog, kept_releases=1).clean(app.id)
     assert refused == ["release.image-gone"] * 2
     assert list(blog.images.by_id) == [await image_of(blog, app, 3)]
+
+
+PULLED = "registry.example.com/blog:1"
+
+
+async def test_the_name_that_a_pull_gave_goes_with_a_deploy_that_ends_before_it_took_it_away(blog: Core) -> None:
+    app = await blog.create()
+    blog.images.registry[PULLED] = ImageInfo(id="sha256:pulled", ports=(8080,))
+
+    async def keep(image: str, *, tag: str, instead_of: str = "") -> None:
+        raise Unavailable("docker.unavailable", "Docker does not answer.")
+
+    blog.images.keep = keep  # type: ignore[method-assign]
+    deploy = await blog.accept(app, kind="image", image=PULLED)
+    await blog.settle(within=1)
+    assert PULLED in blog.images.tags
+    async with blog.database.transaction() as tx:
+        assert await deploys.cancel(tx, deploy=await blog.deploy(deploy), by="ada")
+    await blog.settle()
+    assert blog.images.tags == {} and blog.images.by_id == {}
+    assert await blog.database.read.pulls.of_app(app.id) == {}
+
+
+async def test_a_name_that_was_there_before_stays_through_a_deploy_and_its_end(blog: Core) -> None:
+    app = await blog.create()
+    blog.images.have(ImageInfo(id="sha256:theirs", ports=(8080,)), "shop:1.2")
+    await blog.accept(app, kind="image", image="shop:1.2")
+    await blog.settle()
+    await blog.push(app, ONE)
+    await blog.settle()
+    await janitor_of(blog, kept_releases=1).clean(app.id)
+    assert [tag for tag, image in blog.images.tags.items() if image == "sha256:theirs"] == ["shop:1.2"]
+
+
+async def test_an_image_without_a_name_is_deployed_by_its_id_and_outlives_its_last_release(blog: Core) -> None:
+    app = await blog.create()
+    blog.images.have(ImageInfo(id="sha256:nameless", ports=(8080,)))
+    deploy = await blog.accept(app, kind="image", image="sha256:nameless")
+    await blog.settle()
+    assert (await blog.deploy(deploy)).status == "live"
+    assert any("It has no name" in line for line in blog.transcripts.lines[deploy.id])
+    await blog.push(app, ONE)
+    await blog.settle()
+    await janitor_of(blog, kept_releases=1).clean(app.id)
+    assert "sha256:nameless" in blog.images.by_id
+    async with blog.database.transaction() as tx:
+        await apps.destroy(tx, app=app)
+    await blog.settle()
+    assert list(blog.images.by_id) == ["sha256:nameless"]

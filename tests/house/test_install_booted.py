@@ -121,6 +121,7 @@ def test_an_installation_from_the_first_start_to_its_end(machine: Booted) -> Non
 def again_and_a_newer_one(machine: Booted) -> None:
     """Installing again adds nothing, from a newer tree it upgrades; the apps notice neither."""
     [first], proxy = versions(machine), machine.unit(PROXY, "MainPID")
+    met = packets(machine)
     with asking(machine) as bad:
         assert "was there already" in installed(machine, "--ssh-key", "/root/key.pub")
         assert versions(machine) == {first}
@@ -131,6 +132,14 @@ def again_and_a_newer_one(machine: Booted) -> None:
     assert second != first
     assert machine.must("readlink", "-f", "/opt/pushboat/current").strip() == f"/opt/pushboat/{second}"
     assert machine.unit(PROXY, "MainPID") == proxy, "the proxy was restarted"
+    assert packets(machine) > met > 0, "the firewall rules were away for a moment"
+
+
+def packets(machine: Booted) -> int:
+    """Return how many packets of containers the firewall's way in has counted since it was put there."""
+    saved = machine.must("iptables-save", "--counters", "--table", "filter").splitlines()
+    [line] = [line for line in saved if f" -A INPUT -s {machine.pool} " in line]
+    return int(line.partition(":")[0].removeprefix("["))
 
 
 def kills(machine: Booted) -> None:

@@ -41,6 +41,11 @@ def test_what_ends_is_brought_back(unit: str, lines: set[str]) -> None:
     assert lines <= set((UNITS / unit).read_text().splitlines())
 
 
+def test_no_restart_of_the_firewall_takes_its_rules_away() -> None:
+    lines = (UNITS / "pushboat-firewall.service").read_text().splitlines()
+    assert [line for line in lines if line.startswith("ExecStop")] == []
+
+
 def test_systemd_finds_nothing_to_complain_about(tmp_path: Path) -> None:
     for source in UNITS.glob("pushboat*.*"):
         if source.suffix != ".toml":

@@ -119,6 +119,31 @@ async def test_what_a_trusted_proxy_says_is_handed_over_once(user: str) -> None:
     assert answer.sent["x-request-id"] == answer.headers["x-request-id"] == "abc-1"
 
 
+@pytest.mark.parametrize(
+    "orders",
+    [
+        ["set server handover/current state maint"],
+        ["set server handover/current state maint", "del server handover/current"],
+        [
+            *("set server handover/current state maint", "del server handover/current"),
+            *("add server handover/current 127.0.0.1:9", "enable server handover/current"),
+        ],
+    ],
+)
+async def test_a_handover_that_was_changed_by_hand_and_mended_leads_to_the_new_replica(orders: list[str]) -> None:
+    async with two_replicas() as (front, old, new):
+        client = await Client.connect(front.port)
+        assert (await client.ask("blog.test")).app == "r1"
+        await front.order(*orders)
+        assert route("blog").app in await front.proxy.survey()
+        await front.proxy.apply(table(route("blog", old), route("other")))
+        assert not await front.proxy.survey()
+        await reload(front, route("blog", old))
+        await switch(front, new)
+
+        assert (await client.ask("blog.test")).app == "r2"
+
+
 async def test_a_websocket_that_begins_in_the_old_worker_leads_to_the_new_replica() -> None:
     async with two_replicas() as (front, old, new):
         client = await Client.connect(front.port)

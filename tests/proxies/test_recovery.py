@@ -143,6 +143,11 @@ async def test_settings_that_changed_while_the_agent_was_down_are_taken_over_by_
         ["clear map {exact}"],
         ["clear map {wildcard}"],
         ["add map {wildcard} .test slot0002"],
+        ["set server handover/current state maint"],
+        ["set server handover/current state drain"],
+        ["set weight handover/current 0"],
+        ["set server handover/current state maint", "del server handover/current"],
+        ["add server handover/foreign 127.0.0.1:9", "enable server handover/foreign"],
     ],
 )
 async def test_what_was_changed_by_hand_is_noticed_and_mended(orders: list[str]) -> None:

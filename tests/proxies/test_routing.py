@@ -8,8 +8,9 @@ import msgspec
 import pytest
 
 from agent.ports.proxy import Upstream
+from agent.proxies.haproxy.pages import load_pages
 from tests.proxies.apps import running_app
-from tests.proxies.front import DEADLINE, Client, route, running_front, table
+from tests.proxies.front import DEADLINE, HANDSHAKE, Client, echoes, route, running_front, table
 
 pytestmark = pytest.mark.real
 
@@ -227,3 +228,28 @@ async def test_two_names_in_one_request_are_refused() -> None:
 
         assert (await client.answer()).status == 400
         client.close()
+
+
+async def test_who_answers_too_late_is_given_up_with_a_page_while_a_silent_websocket_goes_on() -> None:
+    async with running_front(server_seconds=0.3, tunnel_seconds=30.0) as front, running_app("r1") as app:
+        await front.proxy.apply(table(route("blog", app)))
+        socket = await Client.connect(front.port)
+        await socket.send("blog.test", "/socket", headers=HANDSHAKE)
+        assert (await socket.answer()).status == 101
+
+        late = await front.ask("blog.test", "/wait")
+
+        assert (late.status, late.body) == (504, load_pages()["gateway-timeout"].partition(b"\r\n\r\n")[2])
+        assert app.waiting.is_set() and app.requests == 2, "it was asked, and once"
+        assert await echoes(socket), "it was silent for longer than an app may be"
+        socket.close()
+
+
+async def test_a_websocket_that_is_silent_for_longer_than_it_may_is_ended() -> None:
+    async with running_front(server_seconds=30.0, tunnel_seconds=0.3) as front, running_app("r1") as app:
+        await front.proxy.apply(table(route("blog", app)))
+        socket = await Client.connect(front.port)
+        await socket.send("blog.test", "/socket", headers=HANDSHAKE)
+        assert (await socket.answer()).status == 101
+        assert await asyncio.wait_for(socket.reader.read(), DEADLINE) == b""
+        assert (await front.ask("blog.test")).app == "r1"

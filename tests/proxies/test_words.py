@@ -16,12 +16,15 @@ from agent.proxies.haproxy.config import Layout, Options, frame_of, render_confi
 from agent.proxies.haproxy.control import Process, Processes, parse_processes
 from agent.proxies.haproxy.drain import Look, OldWorker, is_drained, replaced_ago
 from agent.proxies.haproxy.held import (
+    HANDED_OVER,
     Held,
     Server,
     differing_backends,
     orders_to_add,
+    orders_to_hand_over,
     orders_to_map,
     orders_to_withdraw,
+    parse_handover,
     parse_map,
     parse_servers,
     parse_sessions,
@@ -33,7 +36,7 @@ from agent.proxies.haproxy.slots import Slot
 ONE = Upstream("r1", "10.0.0.1", 5000)
 SERVING = Server(host="10.0.0.1", port=5000, is_serving=True, is_withdrawn=False)
 WITHDRAWN = msgspec.structs.replace(SERVING, is_serving=False, is_withdrawn=True)
-EMPTY = Held(pid=1, frame="", servers={}, exact={}, wildcards=())
+EMPTY = Held(pid=1, frame="", servers={}, handover=HANDED_OVER, exact={}, wildcards=())
 LAYOUT = Layout(Path("/srv/proxy"))
 OPTIONS = Options(binds=parse_binds(["0.0.0.0:80"]))
 
@@ -96,6 +99,13 @@ def test_servers_are_read() -> None:
     assert servers["slot0002", "r3"].is_withdrawn
     assert not servers["slot0002", "r4"].is_serving
     assert not servers["slot0002", "r4"].is_withdrawn
+
+
+def test_the_handover_is_read_and_left_alone_while_it_is_as_it_should_be() -> None:
+    handover = parse_handover(SHOW_SERVERS_STATE)
+
+    assert handover == HANDED_OVER
+    assert orders_to_hand_over(EMPTY, "words") == []
 
 
 def test_connections_in_use_are_counted_and_idle_ones_are_not() -> None:

@@ -132,6 +132,7 @@ class Client:
             (3, self._start),
             (3, self._roll_back),
             (2, self._restart),
+            (2, self._restart_type),
             (2, self._rename),
             (1, self._destroy),
             (3, self._change_domain),
@@ -264,6 +265,9 @@ class Client:
     async def _restart(self, door: Door, app: App, ledger: AppLedger) -> None:
         ledger.will_start()
         await self._give(door, f"{self._dice.choice(['ps:restart', 'ps:rebuild'])} {app.name}")
+
+    async def _restart_type(self, door: Door, app: App, ledger: AppLedger) -> None:
+        await self._give(door, f"ps:restart {app.name} {self._dice.choice(['web', 'worker'])}")
 
     async def _rename(self, door: Door, app: App, ledger: AppLedger) -> None:
         name = self._dice.choice(self._names)

@@ -1,4 +1,4 @@
-"""Eleven short stories of one app: what is done, and what must be so once it was acknowledged."""
+"""Thirteen short stories of one app: what is done, and what must be so once it was acknowledged."""
 
 from __future__ import annotations
 
@@ -9,14 +9,15 @@ from pathlib import Path
 from typing import NamedTuple
 
 from agent.lifecycle import apps, checks, config
+from agent.ports.images import ImageInfo
 from agent.state.apps import App
 from proto.names import AppId, ProcessType
 from tests.commands.desk import Desk
 from tests.fakes.core import Core, World, core
 from tests.simulation import promises
 from tests.simulation.mortal import Process
-from tests.simulation.places import silence
 from tests.simulation.virtual import Death, VirtualClock, VirtualLoop, run, without_pauses
+from tests.support.places import silence
 
 CALM_SECONDS = 100.0
 """Virtual. Longer than a drain, a survey and most pauses together."""
@@ -32,6 +33,7 @@ TELLING = {
     "Procfile": "web: ./serve\nworker: ./work\n",
     "app.json": '{"scripts": {"pushboat": {"predeploy": "./check", "postdeploy": "./tell"}}}',
 }
+FOREIGN = "registry.example.com/blog:1"
 TASK_SECONDS = 3.0
 """How long a task of these apps runs."""
 
@@ -242,6 +244,21 @@ async def _rolled_back(c: Core, app: App) -> None:
     assert await c.database.read.configs.get(app.id) == {}
 
 
+async def _get_image(c: Core, app: App) -> None:
+    c.images.registry[FOREIGN] = ImageInfo(id="sha256:foreign", ports=(8084,))
+    await c.accept(app, kind="image", image=FOREIGN)
+
+
+async def _got_image(c: Core, app: App) -> None:
+    newest = await c.database.read.deploys.newest(app.id)
+    assert newest and newest.status == "live" and newest.image == "sha256:foreign"
+
+
+async def _has_no_foreign_name(c: Core, app: App) -> None:
+    assert FOREIGN not in c.images.tags, "the name that a pull gave was left behind"
+    assert await c.database.read.pulls.of_app(app.id) == {}
+
+
 async def _scale(c: Core, app: App) -> None:
     async with c.database.transaction() as tx:
         await apps.scale(tx, app=app, quantities={ProcessType("web"): 3, ProcessType("worker"): 1})
@@ -250,6 +267,18 @@ async def _scale(c: Core, app: App) -> None:
 async def _scaled(c: Core, app: App) -> None:
     rows = await c.database.read.replicas.of_app(app.id)
     assert [row.label for row in rows] == ["web.1", "web.2", "web.3", "worker.1"]
+
+
+async def _restart_web(c: Core, app: App) -> None:
+    async with c.database.transaction() as tx:
+        await apps.restart(tx, app=app, process=ProcessType("web"))
+
+
+async def _restarted_web(c: Core, app: App) -> None:
+    (row,) = await c.database.read.replicas.of_app(app.id)
+    release = await c.database.read.releases.get(app.id, row.release)
+    assert release and release.version == 2 and row.label == "web.1" and not row.is_replaced
+    assert release.live_at and row.planned_at > release.live_at, "it is the one that was to be replaced"
 
 
 async def _configure(c: Core, app: App) -> None:
@@ -297,8 +326,10 @@ STORIES = {
     "release task": Story(_migrate, _migrated, True),
     "failing release task": Story(_break_migration, _not_migrated, True),
     "tasks of app.json": Story(_tell, _migrated, True),
+    "image of a registry": Story(_get_image, _got_image, True, _has_no_foreign_name),
     "rollback": Story(_roll_back, _rolled_back, True),
     "scale": Story(_scale, _scaled, True),
+    "restart of one type": Story(_restart_web, _restarted_web, True),
     "config": Story(_configure, _configured, True, _is_whole),
     "stop": Story(_stop, _stopped, False),
     "destroy": Story(_destroy, _destroyed, False),

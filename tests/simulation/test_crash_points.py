@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.simulation.places import in_memory
 from tests.simulation.stories import STORIES, Settled, exhaust, live, settle
+from tests.support.places import in_memory
 
 
 @pytest.fixture(scope="module")

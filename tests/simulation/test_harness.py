@@ -15,10 +15,10 @@ from agent.handlers.logs import LogStreamer
 from agent.state.database import Database
 from agent.state.deploys import Deploys
 from tests.fakes.core import HANDLERS as SIMULATED
-from tests.simulation.places import in_memory
 from tests.simulation.stories import exhaust, settle
 from tests.simulation.virtual import without_pauses
 from tests.simulation.walk import Broken, walk
+from tests.support.places import in_memory
 
 pytestmark = pytest.mark.filterwarnings(  # What a broken walk leaves half done complains when it is collected.
     "ignore::RuntimeWarning", "ignore::pytest.PytestUnraisableExceptionWarning"
@@ -28,7 +28,7 @@ ROOT = Path(__file__).parent.parent.parent
 
 REPLAY = """
 import sys
-from tests.simulation.places import in_memory
+from tests.support.places import in_memory
 from tests.simulation.virtual import without_pauses
 from tests.simulation.walk import walk
 with in_memory() as folder, without_pauses():

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.simulation.places import in_memory
 from tests.simulation.virtual import without_pauses
 from tests.simulation.walk import Figures, walk
+from tests.support.places import in_memory
 
 FIRST_SEED = 1
 WALKS = 272

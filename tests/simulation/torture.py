@@ -15,10 +15,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from tests.simulation.places import in_memory, silence
 from tests.simulation.stories import STORIES, exhaust, settle
 from tests.simulation.virtual import without_pauses
 from tests.simulation.walk import Broken, Walk, walk
+from tests.support.places import in_memory, silence
 
 DEATHS = 1_000_000
 WALKS_AT_ONCE = 20

@@ -32,6 +32,12 @@ async def test_a_command_answers_with_its_streams_and_status(house: House) -> No
     assert house.dispatcher.seen == ["speak of it"]
 
 
+async def test_the_longest_command_that_a_machine_can_give_is_refused_in_words(house: House) -> None:
+    done = await house.ssh("config:set", "blog", *(f"KEY{number}={'x' * 100_000}" for number in range(18)))
+    assert (done.status, done.out) == (1, b"")
+    assert "The command is longer than 256 KiB." in done.err and "config:import <app> < file" in done.err
+
+
 async def test_without_a_command_there_is_help(house: House) -> None:
     assert (await house.ssh()).out == b"ann: help"
 

@@ -419,3 +419,15 @@ async def test_closing_gives_sessions_a_moment_and_then_ends_them(house: House) 
             await connection.wait_closed()
     with pytest.raises(OSError):
         await asyncio.open_connection("127.0.0.1", port)
+
+
+@pytest.mark.parametrize("size", [262_145, 2_000_000, 4_000_000])
+async def test_a_command_that_is_too_long_is_refused_in_words_and_the_connection_stays(house: House, size: int) -> None:
+    async with house.connect() as connection:
+        done = await connection.run("x" * size, encoding=None)  # type: ignore[attr-defined]
+        assert done.exit_status == 1
+        assert done.stderr.startswith(
+            b" !     The command is longer than 256 KiB.\n       Give long values on standard"
+        )
+        assert (await connection.run("x" * 262_144)).exit_status == 0  # type: ignore[attr-defined]
+    assert house.dispatcher.seen == ["x" * 262_144]

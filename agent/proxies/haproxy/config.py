@@ -32,6 +32,8 @@ FRAME: Final = "pushboat-frame"
 
 HANDOVER: Final = "handover"
 """The backend that is the current worker, for those it replaced."""
+CURRENT: Final = "current"
+"""Its only server."""
 
 MAX_REQUEST_ID: Final = 128
 """Characters of an X-Request-Id that is taken over from a trusted proxy."""
@@ -100,6 +102,11 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     trusted: tuple[str, ...] = ()
     """Networks whose X-Forwarded-* and X-Request-Id are believed."""
     max_connections: int = 20_000
+    server_seconds: float = 3600.0
+    """For an app to answer, and between two pieces of an answer. It may be long in coming (a report, an event stream);
+    the app has the better idea of when to give up."""
+    tunnel_seconds: float = 86_400.0
+    """That a websocket may be silent. Most send something every minute."""
     keep_alive_seconds: float = 15.0
     """That an idle client connection stays open."""
     request_seconds: float = 15.0
@@ -206,10 +213,8 @@ def _defaults(options: Options, layout: Layout) -> list[str]:
         "    timeout client-fin 30s",
         "    timeout connect 5s",
         "    timeout queue 30s",
-        # A response may be long in coming (a report, an event stream); the app has the better idea of when to give up.
-        "    timeout server 1h",
-        # Websockets. Most send something every minute.
-        "    timeout tunnel 24h",
+        f"    timeout server {round(options.server_seconds * 1000)}ms",
+        f"    timeout tunnel {round(options.tunnel_seconds * 1000)}ms",
         "    option http-keep-alive",
         # In an old worker: let a client's next request come and answer it, then close; never just close.
         "    option idle-close-on-response",
@@ -300,8 +305,13 @@ def _handover(options: Options, layout: Layout) -> list[str]:
     # A connection for each request: a kept one might lead to a worker that was replaced meanwhile.
     return [
         f"backend {HANDOVER}",
-        f"    server current {_handover_address(options, layout)} send-proxy-v2 pool-max-conn 0",
+        f"    server {CURRENT} {handover_words(options, layout)}",
     ]
+
+
+def handover_words(options: Options, layout: Layout) -> str:
+    """Return what follows the server of the handover, in the file and at run time."""
+    return f"{_handover_address(options, layout)} send-proxy-v2 pool-max-conn 0"
 
 
 def _handover_address(options: Options, layout: Layout) -> str:

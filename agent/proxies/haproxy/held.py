@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import msgspec
 
 from agent.ports.proxy import Upstream
-from agent.proxies.haproxy.config import HANDOVER, server_words
+from agent.proxies.haproxy.config import CURRENT, HANDOVER, server_words
 from agent.proxies.haproxy.control import lines_of
 from agent.proxies.haproxy.plan import Maps
 from agent.proxies.haproxy.slots import Slot
@@ -38,18 +38,31 @@ class Held(msgspec.Struct, frozen=True, kw_only=True):
     pid: int
     frame: str
     servers: Mapping[Key, Server]
+    handover: Mapping[str, Server]
+    """Servers to which this worker will hand its requests over once it is replaced; see `HANDED_OVER`."""
     exact: Mapping[str, Sequence[str]]
     """Every backend that is listed for the domain; one, unless somebody was here by hand."""
     wildcards: Sequence[tuple[str, str]]
 
 
+HANDED_OVER: Mapping[str, Server] = {CURRENT: Server(host="-", port=0, is_serving=True, is_withdrawn=False)}
+"""The handover as it should be: a socket, which HAProxy shows as no address."""
+
+
 def parse_servers(answer: str) -> dict[Key, Server]:
     """Return what ``show servers state`` tells of replicas."""
+    return {key: server for key, server in _parse_servers(answer).items() if key[0] != HANDOVER}
+
+
+def parse_handover(answer: str) -> dict[str, Server]:
+    """Return what ``show servers state`` tells of the handover, by server."""
+    return {key[1]: server for key, server in _parse_servers(answer).items() if key[0] == HANDOVER}
+
+
+def _parse_servers(answer: str) -> dict[Key, Server]:
     servers: dict[Key, Server] = {}
     for line in lines_of(answer):
         words = line.split()
-        if words[1] == HANDOVER:
-            continue
         operation, admin, weight = int(words[5]), int(words[6]), int(words[7])
         servers[words[1], words[3]] = Server(
             host=words[4],
@@ -93,6 +106,19 @@ def orders_to_add(held: Held, wanted: Mapping[Key, Upstream]) -> list[str]:
             orders.append(f"set server {target} addr {upstream.host} port {upstream.port}")
         if not server.is_serving:
             orders += [f"set server {target} state ready", f"set weight {target} 1"]
+    return orders
+
+
+def orders_to_hand_over(held: Held, words: str) -> list[str]:
+    """Return the orders that mend the handover, whose server has `words`. A replaced worker would refuse them."""
+    orders: list[str] = []
+    strangers = [name for name, server in held.handover.items() if name != CURRENT or server.host != "-"]
+    for name in strangers:
+        orders += [f"set server {HANDOVER}/{name} state maint", f"del server {HANDOVER}/{name}"]
+    if CURRENT in strangers or CURRENT not in held.handover:
+        orders += [f"add server {HANDOVER}/{CURRENT} {words}", f"enable server {HANDOVER}/{CURRENT}"]
+    elif not held.handover[CURRENT].is_serving:
+        orders += [f"set server {HANDOVER}/{CURRENT} state ready", f"set weight {HANDOVER}/{CURRENT} 1"]
     return orders
 
 

@@ -25,11 +25,11 @@ from agent.errors import Misconfigured, Unavailable, UserError
 from agent.ports.proxy import RouteRefused, Table, Upstream
 from agent.proxies.haproxy import process, runtime
 from agent.proxies.haproxy.binds import parse_binds, parse_networks
-from agent.proxies.haproxy.config import Layout, Options, frame_of, render_config
-from agent.proxies.haproxy.control import Master, OrderRefused, unavailable
+from agent.proxies.haproxy.config import Layout, Options, frame_of, handover_words, render_config
+from agent.proxies.haproxy.control import Master, OrderRefused, Worker, unavailable
 from agent.proxies.haproxy.drain import Look, is_drained
 from agent.proxies.haproxy.files import Files
-from agent.proxies.haproxy.held import Held, differing_backends
+from agent.proxies.haproxy.held import HANDED_OVER, Held, differing_backends
 from agent.proxies.haproxy.plan import Plan, make_plan
 from agent.proxies.haproxy.rounds import Rounds
 from agent.proxies.haproxy.supervisor import Supervisor
@@ -63,6 +63,8 @@ class HaproxyProxy:
         max_connections: int = 20_000,
         keep_alive_seconds: float = 15.0,
         request_seconds: float = 15.0,
+        server_seconds: float = 3_600.0,
+        tunnel_seconds: float = 86_400.0,
         spare_backends: int = 200,
         binary: str = BINARY,
         user: str = USER,
@@ -72,7 +74,8 @@ class HaproxyProxy:
         `folder`: everything of HAProxy's is below it. `binds`, `trusted`: see `binds`. `is_supervised`: no systemd, so
         that this object starts HAProxy and brings it back. `keep_alive_seconds`: how long an idle client connection
         lives; `request_seconds`: how long a request head may take; `is_drained` waits the longer of both after a
-        reload. `spare_backends`: new apps until the next reload. `user`: whom the workers become, where HAProxy is
+        reload. `server_seconds`, `tunnel_seconds`: see `Options`.
+        `spare_backends`: new apps until the next reload. `user`: whom the workers become, where HAProxy is
         started as root and that account exists.
 
         Raises:
@@ -85,6 +88,8 @@ class HaproxyProxy:
             max_connections=max_connections,
             keep_alive_seconds=keep_alive_seconds,
             request_seconds=request_seconds,
+            server_seconds=server_seconds,
+            tunnel_seconds=tunnel_seconds,
             user=user if os.geteuid() == 0 and _exists(user) else "",
         )
         self._spares = spare_backends
@@ -145,7 +150,7 @@ class HaproxyProxy:
             async with self._master.worker(processes.current.pid) as worker:
                 held = await runtime.read_held(worker, self._layout)
                 self._held = await runtime.bury_idle(worker, held, plan)
-        if not is_on_disk or held.frame != frame_of(self._render(plan)):
+        if not is_on_disk or held.frame != frame_of(self._render(plan)) or held.handover != HANDED_OVER:
             return sorted(plan.routes)
         backends = differing_backends(held, plan.slots, plan.maps)
         if not backends:
@@ -236,7 +241,7 @@ class HaproxyProxy:
             if held is None or held.pid != worker.pid:
                 held = await runtime.read_held(worker, self._layout)
             if held.frame == frame:
-                self._held = await runtime.bring(worker, held, plan, self._layout)
+                self._held = await self._bring(worker, held, plan)
                 return
         processes = await runtime.reload(self._master, processes)
         log.info("proxy.reloaded", pid=processes.current.pid, old_workers=len(processes.old))
@@ -244,7 +249,11 @@ class HaproxyProxy:
             held = await runtime.read_held(worker, self._layout)
             if held.frame != frame:
                 raise unavailable("it has not taken over its new configuration")
-            self._held = await runtime.bring(worker, held, plan, self._layout)
+            self._held = await self._bring(worker, held, plan)
+
+    async def _bring(self, worker: Worker, held: Held, plan: Plan) -> Held:
+        words = handover_words(self._options, self._layout)
+        return await runtime.bring(worker, held, plan, self._layout, handover=words)
 
     async def _bury(self, look: Look, upstream: Upstream) -> None:
         keys = [key for key in look.servers if key[1] == upstream.name]

@@ -13,12 +13,15 @@ from agent.proxies.haproxy.config import Layout, frame_of
 from agent.proxies.haproxy.control import Master, OrderRefused, Process, Processes, Worker, unavailable
 from agent.proxies.haproxy.drain import Look, OldWorker, replaced_ago
 from agent.proxies.haproxy.held import (
+    HANDED_OVER,
     Held,
     Key,
     Server,
     orders_to_add,
+    orders_to_hand_over,
     orders_to_map,
     orders_to_withdraw,
+    parse_handover,
     parse_map,
     parse_servers,
     parse_sessions,
@@ -37,26 +40,29 @@ async def read_held(worker: Worker, layout: Layout) -> Held:
     exact: dict[str, list[str]] = {}
     for host, backend in parse_map(await worker.ask(f"show map {layout.exact_map}")):
         exact.setdefault(host, []).append(backend)
+    servers = await worker.ask("show servers state")
     return Held(
         pid=worker.pid,
         frame=frame_of(await worker.ask("show info")),
-        servers=parse_servers(await worker.ask("show servers state")),
+        servers=parse_servers(servers),
+        handover=parse_handover(servers),
         exact=exact,
         wildcards=tuple(parse_map(await worker.ask(f"show map {layout.wildcard_map}"))),
     )
 
 
-async def bring(worker: Worker, held: Held, plan: Plan, layout: Layout) -> Held:
+async def bring(worker: Worker, held: Held, plan: Plan, layout: Layout, *, handover: str) -> Held:
     """Close the gap between what the worker holds and `plan`; return what it holds then.
 
     New servers first, then the maps, then withdrawals: at each moment every domain leads to a server
-    that takes requests.
+    that takes requests. `handover`: the words of the handover's server.
 
     Raises:
         OrderRefused: the worker did not do as told, so `held` is not what it holds.
         Unavailable: it does not answer.
     """
     wanted = wanted_servers(plan.slots)
+    await worker.order(*orders_to_hand_over(held, handover))
     await worker.order(*orders_to_add(held, wanted))
     await worker.order(*orders_to_map(held, plan.maps, str(layout.exact_map)))
     if tuple(held.wildcards) != plan.maps.wildcards:
@@ -71,6 +77,7 @@ async def bring(worker: Worker, held: Held, plan: Plan, layout: Layout) -> Held:
     return msgspec.structs.replace(
         held,
         servers=serving | withdrawn,
+        handover=HANDED_OVER,
         exact={host: (backend,) for host, backend in plan.maps.exact.items()},
         wildcards=plan.maps.wildcards,
     )

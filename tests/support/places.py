@@ -1,4 +1,4 @@
-"""Where simulated agents keep their data: in memory, where a sync costs nothing."""
+"""Where agents of fakes keep their data: in memory, where a sync costs nothing."""
 
 from __future__ import annotations
 
