@@ -1,7 +1,7 @@
 """What a git that talks to somebody else's server gets to convince it by, and how it knows that server.
 
-Nothing of it is in an argument vector. A password goes into git's environment, which the kernel shows to the agent's own
-user and root alone, as a header for that one host; an ssh key does not even go that far: ssh asks an agent in this
+Nothing of it is in an argument vector. A password goes into git's environment, which the kernel shows to the agent's
+own user and root alone, as a header for that one host; an ssh key does not even go that far: ssh asks an agent in this
 process to sign. Redirects are not followed, only the address's own protocol is spoken, and an ssh server shows a key
 that is known or is not spoken to.
 """

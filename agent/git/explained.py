@@ -1,4 +1,4 @@
-"""What git says when a fetch fails, in words that say what to do. Git's texts are not translated here (``LC_ALL=C``)."""
+"""What git says when a fetch fails, in words that say what to do. Git's texts are not translated (``LC_ALL=C``)."""
 
 from __future__ import annotations
 
@@ -9,6 +9,9 @@ from agent.git.process import GitFailed
 from agent.ports.remotes import Address
 
 _LINE = re.compile(r"(?:fatal|error|ssh|remote): *(.*)")
+_OWN = re.compile(r"^(?:fatal|error): (.*)", re.MULTILINE)
+_DIED = ["fetch-pack: invalid index-pack output"]
+"""All that is said when the kernel ended the git that stores what comes, at one of its limits."""
 _TOO_LARGE = re.compile(
     r"died of signal (?:25|6)\b|File too large|Out of memory|memory exhausted|cannot allocate memory", re.I
 )
@@ -34,7 +37,7 @@ def explained(error: GitFailed, *, address: Address, ref: str, max_bytes: str) -
     where = address.url
     if _FULL in text:
         return Unavailable("disk.full", "The server's disk is full.", "Make space; doctor says where.")
-    if _TOO_LARGE.search(text):
+    if _TOO_LARGE.search(text) or _OWN.findall(text.replace("\r", "\n")) == _DIED:
         message = f"{where} has more than {max_bytes}, or unfolds to more than git may hold."
         return UserError("source.too-large", message, "Take large files out of its history (git filter-repo).")
     if _HOST_KEY.search(text):
@@ -73,5 +76,5 @@ def _way_in(address: Address) -> str:
 
 
 def _reason(text: str) -> str:
-    lines = [match[1] for line in text.splitlines() if (match := _LINE.match(line)) and match[1]]
+    lines = _OWN.findall(text) or [match[1] for line in text.splitlines() if (match := _LINE.match(line)) and match[1]]
     return (lines[0] if lines else "it gave no reason")[:300]

@@ -1,4 +1,4 @@
-"""Asks an ssh server for its keys, by OpenSSH's own ssh-keyscan. Nothing of the answer is verified: a person compares."""
+"""Asks an ssh server for its keys, by OpenSSH's ssh-keyscan. Nothing of the answer is verified: a person compares."""
 
 from __future__ import annotations
 

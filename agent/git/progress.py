@@ -1,4 +1,4 @@
-"""What ``git fetch --progress`` writes, made into lines for people: a step at each quarter, and all that ends by itself.
+"""What ``git fetch --progress`` writes, made into lines for people: one at each quarter, and all others.
 
 Git draws ``Receiving objects:  12% (120/1000)`` over itself some times a second. Somebody who watches wants to see that
 it goes on; whoever reads it in the log of a CI run does not want a thousand lines.

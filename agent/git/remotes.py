@@ -1,9 +1,9 @@
 """Fetches from repositories elsewhere into an app's, as safely as if what is there had been pushed.
 
 The other end is asked what it has, then a real ``git fetch`` fills a repository aside, under the kernel's limits on
-what it writes and holds. What came is looked through, checked and taken over as the commit of an archive is (``aside``).
-Submodules are fetched likewise; a commit that has some is stored a second time with their files in their places,
-under a ref that nobody else sees: ``tree`` reads that one in its stead.
+what it writes and holds. What came is looked through, checked and taken over as the commit of an archive is
+(``aside``). Submodules are fetched likewise; a commit that has some is stored a second time with their files in their
+places, under a ref that nobody else sees: ``tree`` reads that one in its stead.
 """
 
 from __future__ import annotations

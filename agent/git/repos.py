@@ -163,7 +163,7 @@ class GitRepos:
         await output(command(git_dir, *arguments, "gc", "--auto", "--quiet"), limit=_ANSWER, seconds=_TIDY_SECONDS)
 
     def aside(self, app: AppId) -> Path:
-        """Return the path of a folder beside the app's, which does not exist. The start removes what is left of such."""
+        """Return the path of a folder beside the app's, which does not exist. A start removes such leftovers."""
         # A dot keeps it out of every look-up: app ids have none.
         return self._folder / f".{app}.{uuid4().hex[:8]}"
 

@@ -86,9 +86,7 @@ class Submodules:
         for link in links:
             path = f"{place.prefix}{link.path}"
             if link.path not in urls:
-                self.notes.append(
-                    f"{shown(path)} is a submodule without an address in {_MANIFEST}: it will be missing."
-                )
+                self.notes.append(f"The submodule {shown(path)} has no address in {_MANIFEST}: it will be missing.")
                 found.append(_below(place.prefix, link))
                 continue
             found += await self._fetched(path, link.blob, urls[link.path], place)

@@ -40,7 +40,7 @@ async def create_key(tx: Transaction, *, app: App, seed: bytes, may_replace: boo
         raise UserError(
             "deploy-key.exists",
             f"{app.name} has a deploy key already, which servers may know.",
-            f"Show it: git:public-key {app.name}, or make another in its place: git:generate-deploy-key {app.name} --force",
+            f"Show it: git:public-key {app.name}. For another in its place: git:generate-deploy-key {app.name} --force",
         )
     private = Ed25519PrivateKey.from_private_bytes(seed)
     public = private.public_key().public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH).decode()
