@@ -122,6 +122,7 @@ class SshServer:
         self.allowed = ""
         """A public key, one line."""
         self.commands: list[str] = []
+        self.connections: set[asyncssh.SSHServerConnection] = set()
         self._acceptor: asyncssh.SSHAcceptor | None = None
 
     def url(self, name: str) -> str:
@@ -151,6 +152,9 @@ class SshServer:
         assert self._acceptor is not None
         self._acceptor.close()
         await self._acceptor.wait_closed()
+        for connection in tuple(self.connections):
+            connection.abort()
+            await connection.wait_closed()
 
     async def show_another_key(self) -> None:
         """Be another server at the same place."""
@@ -178,6 +182,15 @@ class SshServer:
 class _Gate(asyncssh.SSHServer):
     def __init__(self, server: SshServer) -> None:
         self._server = server
+        self._connection: asyncssh.SSHServerConnection | None = None
+
+    def connection_made(self, conn: asyncssh.SSHServerConnection) -> None:
+        self._connection = conn
+        self._server.connections.add(conn)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self._connection is not None:
+            self._server.connections.discard(self._connection)
 
     def begin_auth(self, username: str) -> bool:
         return True
