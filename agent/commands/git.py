@@ -24,6 +24,9 @@ from agent.state.deploys import Deploy
 from agent.state.releases import Release
 from proto.names import DeployId
 
+MAX_BRANCHES = 50
+"""Shown by git:status: each is two questions to git."""
+
 _IMAGE = re.compile(
     r"(?=.{1,400}\Z)[A-Za-z0-9][A-Za-z0-9._:-]*(/[a-z0-9._-]+)*(:[A-Za-z0-9_][A-Za-z0-9_.-]{0,127})?(@sha256:[0-9a-f]{64})?"
 )
@@ -96,7 +99,8 @@ class GitStatus(Command, frozen=True, kw_only=True):
         """Answer from the database and the repository."""
         app, read = ctx.app, ctx.database.read
         branch = await read.properties.effective(app.id, sources.DEPLOY_BRANCH) or ""
-        heads = {name: await ctx.source.tip(app.id, name) or "" for name in await ctx.source.branches(app.id)}
+        names = sorted(await ctx.source.branches(app.id), key=lambda name: (name != branch, name))
+        heads = {name: await ctx.source.tip(app.id, name) or "" for name in names[:MAX_BRANCHES]}
         live = await read.releases.get(app.id, app.live_release) if app.live_release else None
         commit = (live.commit_id or "") if live else ""
         tip = heads.get(branch, "")
@@ -105,6 +109,8 @@ class GitStatus(Command, frozen=True, kw_only=True):
             told = await ctx.source.describe(app.id, head)
             mark = "*" if name == branch else " "
             said.append(f"{INDENT}{mark} {name} {head[:8]} {told.subject if told else ''}".rstrip())
+        if len(names) > MAX_BRANCHES:
+            said.append(f"{INDENT}  … and {len(names) - MAX_BRANCHES} more")
         if not heads:
             said.append(f"{INDENT}There is no branch yet.")
         said.append(f"{INDENT}{_live_line(live)}")

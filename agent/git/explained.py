@@ -35,8 +35,8 @@ def explained(error: GitFailed, *, address: Address, ref: str, max_bytes: str) -
     """Return what a failed fetch of `ref` means. `max_bytes`: how much may come, for people."""
     text = error.error
     where = address.url
-    if _FULL in text:
-        return Unavailable("disk.full", "The server's disk is full.", "Make space; doctor says where.")
+    if is_of_full_disk(error):
+        return disk_full()
     if _TOO_LARGE.search(text) or _OWN.findall(text.replace("\r", "\n")) == _DIED:
         message = f"{where} has more than {max_bytes}, or unfolds to more than git may hold."
         return UserError("source.too-large", message, "Take large files out of its history (git filter-repo).")
@@ -63,10 +63,20 @@ def explained(error: GitFailed, *, address: Address, ref: str, max_bytes: str) -
     return UserError("git.unreachable", f"{where} cannot be fetched: {reason}", "Look whether it answers this server.")
 
 
+def is_of_full_disk(error: GitFailed) -> bool:
+    """Tell whether git found no room."""
+    return _FULL in error.error
+
+
+def disk_full() -> Unavailable:
+    """Return the error of a full disk."""
+    return Unavailable("disk.full", "The server's disk is full.", "Make space; doctor says where.")
+
+
 def no_ref(address: Address, ref: str) -> UserError:
     """Return the error of a ref that is not there."""
-    what = f"no branch, tag or commit {ref!r}" if ref else "no branch that is checked out"
-    return UserError("git.no-ref", f"{address.url} has {what}.", "Name one: git:sync APP URL BRANCH")
+    what = f"has no branch, tag or commit {ref!r}" if ref else "does not say which branch is its main one"
+    return UserError("git.no-ref", f"{address.url} {what}.", "Name one: git:sync APP URL BRANCH")
 
 
 def _way_in(address: Address) -> str:

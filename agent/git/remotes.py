@@ -17,11 +17,12 @@ from typing import Final
 import msgspec
 
 from agent.archives.caps import in_units
+from agent.archives.incoming import raise_if_full
 from agent.errors import Unavailable, UserError
 from agent.git.access import CONNECT_SECONDS, opened
 from agent.git.aside import SECONDS, borrowing, move, take_over
 from agent.git.environment import MAX_PUSH_BYTES, command, limited
-from agent.git.explained import explained, no_ref
+from agent.git.explained import disk_full, explained, is_of_full_disk, no_ref
 from agent.git.hostkeys import scan
 from agent.git.pack import PackLimits
 from agent.git.process import GitFailed, output
@@ -81,6 +82,9 @@ class GitRemotes:
         except TimeoutError as error:
             message = f"{wanted.address.url} did not come within {SECONDS / 60:.0f} minutes."
             raise Unavailable("git.slow", message, "Try again, or push with git.") from error
+        except OSError as error:
+            raise_if_full(error)
+            raise
 
     async def host_keys(self, place: str) -> list[HostKey]:
         """See ``Remotes.host_keys``."""
@@ -150,8 +154,16 @@ class GitRemotes:
             *("--no-auto-gc", "--", address.url, f"+{refspec}:refs/fetched/it"),
         )
         progress = Progress(tell)
+        left = self._max_bytes - await asyncio.to_thread(_size, aside / "objects" / "pack")
         await self._talk(
-            aside, address, arguments, access=access, ref=refspec.removeprefix(HEADS), limit=_ANSWER, progress=progress
+            aside,
+            address,
+            arguments,
+            access=access,
+            ref=refspec.removeprefix(HEADS),
+            limit=_ANSWER,
+            progress=progress,
+            file_bytes=left,
         )
         try:
             name = "refs/fetched/it^{commit}"
@@ -171,11 +183,14 @@ class GitRemotes:
         ref: str,
         limit: int,
         progress: Progress | None = None,
+        file_bytes: int = 0,
     ) -> bytes:
-        """Run git where it speaks to the other end."""
+        """Run git where it speaks to the other end. `file_bytes`: how much it may write."""
         async with opened(address, access=access, ca_file=self._ca_file) as door:
             git = limited(
-                command(git_dir, *door.options, *arguments), file_bytes=self._max_bytes, memory_bytes=MAX_MEMORY_BYTES
+                command(git_dir, *door.options, *arguments),
+                file_bytes=max(file_bytes, 0),
+                memory_bytes=MAX_MEMORY_BYTES,
             )
             try:
                 return await output(
@@ -212,7 +227,13 @@ async def _is_ancestor(git_dir: Path, older: str, newer: str) -> bool:
     return True
 
 
+def _size(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.iterdir()) if folder.is_dir() else 0
+
+
 def _refused(address: Address, error: GitFailed) -> UserError:
+    if is_of_full_disk(error):
+        return disk_full()
     lines = [line for line in error.error.splitlines() if line.startswith(("fatal: ", "error: "))]
     reason = lines[0].partition(": ")[2] if lines else "it gave no reason"
     message = f"Git does not take what {address.url} has: {reason[:300]}"

@@ -88,6 +88,10 @@ class Login(msgspec.Struct, frozen=True):
     user: str
     password: str
 
+    def __repr__(self) -> str:
+        """Return nothing that could end up in a log."""
+        return "Login(…)"
+
 
 class Access(msgspec.Struct, frozen=True, kw_only=True):
     """What servers may be convinced by, and are known by. Each gets what is its own alone."""
@@ -98,6 +102,10 @@ class Access(msgspec.Struct, frozen=True, kw_only=True):
     """The keys that ssh servers may show (type and base64), by `Address.place`."""
     key: str = ""
     """The app's private key in OpenSSH's format, or nothing."""
+
+    def __repr__(self) -> str:
+        """Return nothing that could end up in a log."""
+        return "Access(…)"
 
 
 class Wanted(msgspec.Struct, frozen=True, kw_only=True):

@@ -182,6 +182,8 @@ async def test_what_is_not_there_is_told(elsewhere: Elsewhere) -> None:
     for ref in ("nope", "f" * 40):
         refusal = await elsewhere.refused(url, ref)
         assert refusal.code == "git.no-ref" and ref in refusal.message
+    unborn = await elsewhere.refused(url)
+    assert unborn.code == "git.no-ref" and "does not say which branch" in unborn.message
     assert (await elsewhere.refused(elsewhere.https.url("none.git"), "main")).code == "git.no-repository"
     assert (await elsewhere.refused("https://nowhere.invalid/a.git", "main")).code == "git.unreachable"
     for ref in ("--upload-pack=x", "a..b", "refs/heads/*", "a b", "main:other"):

@@ -1,4 +1,4 @@
-"""Eleven short stories of one app: what is done, and what must be so once it was acknowledged."""
+"""Twelve short stories of one app: what is done, and what must be so once it was acknowledged."""
 
 from __future__ import annotations
 
@@ -32,6 +32,7 @@ TELLING = {
     "Procfile": "web: ./serve\nworker: ./work\n",
     "app.json": '{"scripts": {"pushboat": {"predeploy": "./check", "postdeploy": "./tell"}}}',
 }
+ELSEWHERE = "https://git.example.com/team/blog.git"
 TASK_SECONDS = 3.0
 """How long a task of these apps runs."""
 
@@ -252,6 +253,18 @@ async def _scaled(c: Core, app: App) -> None:
     assert [row.label for row in rows] == ["web.1", "web.2", "web.3", "worker.1"]
 
 
+async def _sync(c: Core, app: App) -> None:
+    c.remotes.have(ELSEWHERE, "d" * 40, OTHER)
+    answer = await Desk(c).give(f"git:sync --build-if-changes blog {ELSEWHERE}")
+    assert answer.status == 0, answer
+
+
+async def _synced(c: Core, app: App) -> None:
+    await _pushed(c, app)
+    answer = await Desk(c).give(f"git:sync --build-if-changes blog {ELSEWHERE}")
+    assert "Skipping build" in answer.out
+
+
 async def _configure(c: Core, app: App) -> None:
     answer = await Desk(c).give("config:set blog COLOUR=green")
     assert answer.status == 0
@@ -298,6 +311,7 @@ STORIES = {
     "failing release task": Story(_break_migration, _not_migrated, True),
     "tasks of app.json": Story(_tell, _migrated, True),
     "rollback": Story(_roll_back, _rolled_back, True),
+    "sync": Story(_sync, _synced, True),
     "scale": Story(_scale, _scaled, True),
     "config": Story(_configure, _configured, True, _is_whole),
     "stop": Story(_stop, _stopped, False),

@@ -170,13 +170,29 @@ class SshServer:
             *("git", "-c", "safe.directory=*", "upload-pack", str(self.root / path.lstrip("/"))),
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
             env=_ENVIRONMENT,
         )
-        await process.redirect(stdin=git.stdin, stdout=git.stdout, stderr=git.stderr)
-        status = await git.wait()
-        await process.stdout.drain()
-        process.exit(status)
+        assert git.stdin is not None and git.stdout is not None
+        asking = asyncio.create_task(_pump(process.stdin, git.stdin))
+        try:
+            while data := await git.stdout.read(65_536):
+                process.stdout.write(data)
+                await process.stdout.drain()
+            process.exit(await git.wait())
+        except ConnectionError:
+            git.kill()
+            await git.wait()
+        finally:
+            asking.cancel()
+            await asyncio.wait((asking,))
+
+
+async def _pump(source: asyncssh.SSHReader[bytes], sink: asyncio.StreamWriter) -> None:
+    with contextlib.suppress(ConnectionError, asyncssh.Error):
+        while data := await source.read(65_536):
+            sink.write(data)
+            await sink.drain()
+        sink.close()
 
 
 class _Gate(asyncssh.SSHServer):
