@@ -8,6 +8,7 @@ from agent.commands import deploying, sources
 from agent.commands.arguments import App, Argument, Flag
 from agent.commands.command import Command, Context
 from agent.commands.replies import INDENT, STEP, WARNING, Done, Json, Reply
+from agent.commands.waiting import while_there
 from agent.errors import UserError
 from agent.lifecycle import remotes
 from agent.ports.remotes import Fetched, Wanted, parse_address
@@ -61,7 +62,8 @@ class GitSync(Command, frozen=True, kw_only=True):
         )
         await ctx.progress(f"{STEP}Fetching {app.name} from {address.url}{'#' + ref if ref else ''}")
         access = await remotes.access(read, app=app.id)
-        fetched = await ctx.remotes.fetch(app.id, wanted, access=access, tell=ctx.progress)
+        fetching = ctx.remotes.fetch(app.id, wanted, access=access, tell=ctx.progress)
+        fetched = await while_there(ctx.session, fetching)
         await ctx.source.sync(app.id)
         await _tell(ctx, fetched)
         becomes = fetched.kind == "branch" and not self.skip_deploy_branch

@@ -75,9 +75,7 @@ class GitProcess:
 
     async def end(self) -> None:
         """Kill it and its children if it still runs, and wait until nothing is left. Repeating is harmless."""
-        if self._process.returncode is None:
-            with suppress(ProcessLookupError):
-                os.killpg(self._process.pid, signal.SIGKILL)
+        self._kill()
         if self._hear is not None:  # it may wait for somebody who never comes
             self._errors.cancel()
         await asyncio.wait((self._errors,))
@@ -92,7 +90,20 @@ class GitProcess:
             self._error += data
             del self._error[:-_MAX_ERROR]
             if self._hear is not None:
-                await self._hear(data)
+                await self._heard(data, self._hear)
+
+    async def _heard(self, data: bytes, hear: Hear) -> None:
+        try:
+            await hear(data)
+        except Exception:
+            # Nobody reads on, and git would wait for that until its time is up.
+            self._kill()
+            raise
+
+    def _kill(self) -> None:
+        if self._process.returncode is None:
+            with suppress(ProcessLookupError):
+                os.killpg(self._process.pid, signal.SIGKILL)
 
 
 @asynccontextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import sqlite3
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from agent.ports.remotes import HostKey, Login
 from proto.events import DeployKeyCreated, Event, HostKeysChanged, LoginChanged, decode
 from proto.wire import Exit
 from tests.commands.desk import DOCKERFILE, Desk
+from tests.fakes.session import FakeSession
 
 URL = "https://git.example.com/team/blog.git"
 FIRST, SECOND = "1" * 40, "2" * 40
@@ -109,6 +111,20 @@ async def test_a_named_branch_becomes_the_deploy_branch_unless_that_is_not_wante
     assert await read.get(app.id, "git.deploy-branch") == "next" and desk.core.repos.heads[app.id] == "next"
     # From now on that one is meant where none is named.
     assert (await desk.give(f"git:sync blog {URL}")).out.count(f"{URL}#next") == 1
+
+
+async def test_who_leaves_while_it_is_fetched_has_changed_nothing(desk: Desk) -> None:
+    app = await desk.core.create("blog")
+    desk.core.remotes.have(URL, FIRST, DOCKERFILE)
+    desk.core.remotes.gate.clear()
+    session = FakeSession()
+    asked = asyncio.create_task(desk.give_as(f"git:sync --build blog {URL}", session))
+    await session.printed("Receiving objects")
+    session.left.set()
+    assert (await asked).status == Exit.FAILED
+    assert await desk.core.repos.branches(app.id) == []
+    assert await desk.database.read.deploys.of_app(app.id) == []
+    assert await desk.database.read.properties.get(app.id, "git.deploy-branch") is None
 
 
 async def test_scripts_get_the_outcome_of_a_sync(desk: Desk) -> None:

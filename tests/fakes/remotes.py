@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 
 import msgspec
@@ -28,6 +29,9 @@ class FakeRemotes:
         self.keys: dict[str, list[HostKey]] = {}
         self.accesses: list[Access] = []
         """What each fetch might have used."""
+        self.gate = asyncio.Event()
+        """While it is not set, fetches hang."""
+        self.gate.set()
 
     def have(
         self, url: str, commit: str, files: Mapping[str, str], *, ref: str = "main", kind: RefKind = "branch"
@@ -46,6 +50,7 @@ class FakeRemotes:
             raise UserError("git.no-ref", f"{url} has no branch, tag or commit {name!r}.", "Name one.")
         branch = wanted.onto or (name if found.kind == "branch" else wanted.otherwise)
         await tell("       Receiving objects: 100% (3/3), done.")
+        await self.gate.wait()
         before = await self._repos.tip(app, branch)
         self._repos.put(app, found.commit, found.files, branch=branch)
         return Fetched(commit=found.commit, kind=found.kind, name=name, branch=branch, before=before)

@@ -8,6 +8,7 @@ import tarfile
 from pathlib import Path
 
 from agent.builders.context import GIT_DIR_MARK, ContextPlan, context
+from agent.builders.dockerfile import ignored_in
 from agent.git.repos import GitRepos
 from proto.names import AppId
 from tests.git.conftest import APP
@@ -69,6 +70,10 @@ async def test_the_git_folder_is_beside_the_files_of_a_language_and_stays_away_w
     inner = ContextPlan(has_git_dir=True, inner="source", added={"Dockerfile": b"FROM scratch\n"})
     await unpacked(repos, commit, inner, tmp_path / "inner")
     assert git(tmp_path / "inner" / "source", "status", "--porcelain") == ""
-    for plan in (ContextPlan(), ContextPlan(has_git_dir=True, ignored=frozenset({GIT_DIR_MARK}))):
+    ignoring = client.commit({**FILES, ".dockerignore": ".git\n"}, branch="ignoring")
+    assert client.push(repos.path(APP), "ignoring").returncode == 0
+    ignored = await ignored_in(repos.tree(APP, ignoring), folder="", dockerfile="Dockerfile")
+    assert ignored == {GIT_DIR_MARK}
+    for plan in (ContextPlan(), ContextPlan(has_git_dir=True, ignored=ignored)):
         content = await unpacked(repos, commit, plan, tmp_path / "none")
         assert b".git/" not in content

@@ -15,6 +15,8 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 
 from agent.archives.caps import Caps
 from agent.errors import UserError
+from agent.git.environment import upload_pack
+from agent.git.process import output
 from agent.git.remotes import GitRemotes
 from agent.git.repos import GitRepos
 from agent.ports.remotes import Access, Fetched, Login, Wanted, parse_address
@@ -263,6 +265,9 @@ async def test_submodules_are_fetched_and_built_as_files_in_their_places(elsewhe
     assert await tree.read("vendor/lib/in/deep.txt") == b"deep"
     archive = b"".join([piece async for piece in tree.archive()])
     assert b"vendor/lib/in/deep.txt" in archive
+    served = upload_pack(elsewhere.repos.path(APP))
+    shown = await output([*served[:-1], "--advertise-refs", served[-1]], limit=100_000)
+    assert b"refs/heads/main" in shown and b"refs/whole" not in shown
     # The same source is the same commit, and the same bytes, for the engine's cache.
     await elsewhere.fetch(elsewhere.https.url("app.git"), "main")
     assert b"".join([piece async for piece in elsewhere.repos.tree(APP, commit).archive()]) == archive
@@ -310,15 +315,19 @@ async def test_a_submodule_of_another_server_gets_no_token_of_the_first(elsewher
         assert second.headers and set(second.headers) == {""}
 
 
+async def hang() -> None:
+    await asyncio.Event().wait()
+
+
 async def test_a_fetch_that_is_broken_off_leaves_nothing_behind(elsewhere: Elsewhere) -> None:
     elsewhere.have().commit(FILES)
     started = asyncio.Event()
 
-    async def hang() -> None:
+    async def begin() -> None:
         started.set()
-        await asyncio.Event().wait()
+        await hang()
 
-    elsewhere.https.meanwhile = hang
+    elsewhere.https.meanwhile = begin
     fetching = asyncio.create_task(elsewhere.fetch(elsewhere.https.url("app.git"), "main"))
     await started.wait()
     fetching.cancel()
@@ -336,6 +345,8 @@ async def test_one_who_stops_listening_ends_the_fetch(elsewhere: Elsewhere) -> N
     wanted = Wanted(address=parse_address(elsewhere.https.url("app.git")), ref="main")
 
     async def tell(line: str) -> None:
+        # Git would wait for ever in its next request.
+        elsewhere.https.meanwhile = hang
         raise ConnectionError
 
     with pytest.raises(ConnectionError):
