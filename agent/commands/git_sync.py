@@ -73,6 +73,7 @@ class GitSync(Command, frozen=True, kw_only=True):
             "branch": fetched.branch,
             "commit": fetched.commit,
             "changed": fetched.commit != fetched.before,
+            "notes": list(fetched.notes),
         }
         if deploy is not None:
             await sources.say_deploying(ctx, fetched.commit)
@@ -114,7 +115,7 @@ async def _tell(ctx: Context, fetched: Fetched) -> None:
         await ctx.progress(f"{INDENT}{fetched.branch} is at {fetched.commit[:8]} already: nothing has changed there")
         return
     told = await ctx.source.describe(ctx.app.id, fetched.commit)
-    if fetched.is_rewritten and fetched.before:
+    if fetched.is_rewritten and fetched.before and fetched.name == fetched.branch:
         await ctx.progress(
             f"{WARNING}{fetched.name} was rewritten there: {fetched.before[:8]} is no part of it any more"
         )

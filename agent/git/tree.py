@@ -128,6 +128,8 @@ class GitTree:
         return walk.entries
 
     async def _standing_in(self) -> str:
+        if not await asyncio.to_thread(_has_whole, self._git_dir):
+            return self._commit
         asked = ("for-each-ref", "--format=%(objectname)", WHOLE + self._commit)
         return (await output(command(self._git_dir, *asked), limit=_ANSWER)).decode("ascii").strip() or self._commit
 
@@ -154,6 +156,12 @@ class GitTree:
             found[entry.blob] = answer[start : start + entry.size]
             position = start + entry.size + 1
         return [found.get(entry.blob, b"") for entry in entries]
+
+
+def _has_whole(git_dir: Path) -> bool:
+    """Tell whether the repository has any ref below `WHOLE`: nearly none has, and each push would ask git."""
+    packed = git_dir / "packed-refs"
+    return (git_dir / WHOLE).is_dir() or (packed.is_file() and f" {WHOLE}".encode() in packed.read_bytes())
 
 
 class _Walk:

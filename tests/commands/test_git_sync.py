@@ -131,7 +131,7 @@ async def test_scripts_get_the_outcome_of_a_sync(desk: Desk) -> None:
     await desk.core.create("blog")
     desk.core.remotes.have(URL, FIRST, DOCKERFILE)
     fetched = (await desk.give(f"git:sync blog {URL} --format json")).json()
-    assert fetched == {"app": "blog", "branch": "main", "commit": FIRST, "changed": True, "deploy": None}
+    assert fetched == {"app": "blog", "branch": "main", "commit": FIRST, "changed": True, "notes": [], "deploy": None}
     built = (await desk.meanwhile(f"git:sync --build blog {URL} --format json")).json()
     assert built["changed"] is False and built["deploy"]["status"] == "live"  # type: ignore[index]
 
@@ -274,3 +274,16 @@ async def test_whether_builds_get_a_git_folder_is_true_or_false(desk: Desk) -> N
 async def emitted(desk: Desk) -> list[Event]:
     """Return every event so far."""
     return [decode(stored.body) for stored in await desk.database.read.outbox.events(limit=1_000)]
+
+
+async def test_processes_know_their_commit_by_the_variable_that_was_chosen_or_by_none(desk: Desk) -> None:
+    await desk.deployed()
+    for value, expected in (("REVISION", {"REVISION": "c" * 40}), ("''", {})):
+        assert (await desk.give(f"git:set blog rev-env-var {value}")).status == 0
+        assert (await desk.meanwhile("ps:restart blog")).status == 0
+        wishes = list(desk.core.scheduler.wishes.values())
+        newest = max(wish.release for wish in wishes)
+        told = [wish.env for wish in wishes if wish.release == newest]
+        assert told and all(
+            {key: env[key] for key in ("GIT_REV", "REVISION") if key in env} == expected for env in told
+        )

@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 
 from agent.archives.caps import Caps
 from agent.errors import UserError
-from agent.git.environment import upload_pack
+from agent.git.environment import command, upload_pack
 from agent.git.process import output
 from agent.git.remotes import GitRemotes
 from agent.git.repos import GitRepos
@@ -268,6 +268,7 @@ async def test_submodules_are_fetched_and_built_as_files_in_their_places(elsewhe
     served = upload_pack(elsewhere.repos.path(APP))
     shown = await output([*served[:-1], "--advertise-refs", served[-1]], limit=100_000)
     assert b"refs/heads/main" in shown and b"refs/whole" not in shown
+    await output(command(elsewhere.repos.path(APP), "pack-refs", "--all", "--prune"), limit=100)
     # The same source is the same commit, and the same bytes, for the engine's cache.
     await elsewhere.fetch(elsewhere.https.url("app.git"), "main")
     assert b"".join([piece async for piece in elsewhere.repos.tree(APP, commit).archive()]) == archive
