@@ -218,14 +218,19 @@ def parse_place(text: str, *, scheme: Scheme) -> str:
 
 def refuse_link_local(host: str) -> None:
     """Raise ``UserError`` ``git.address-forbidden`` if `host` is a link-local address: clouds tell secrets there."""
+    if is_link_local(host):
+        message = f"{host} is an address that only this machine's own surroundings answer at."
+        raise UserError("git.address-forbidden", message, "Use another one.")
+
+
+def is_link_local(host: str) -> bool:
+    """Tell whether `host` is a link-local address; names are none."""
     try:
         address = ipaddress.ip_address(host.strip("[]").partition("%")[0])
     except ValueError:
-        return
+        return False
     mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
-    if (mapped or address).is_link_local:
-        message = f"{host} is an address that only this machine's own surroundings answer at."
-        raise UserError("git.address-forbidden", message, "Use another one.")
+    return (mapped or address).is_link_local
 
 
 def _invalid(text: str) -> UserError:

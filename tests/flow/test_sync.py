@@ -9,7 +9,7 @@ import pytest
 
 from tests.flow.test_secrets import files, watching_processes
 from tests.support.git_client import SUBMODULE, Client
-from tests.support.git_servers import https_server, ssh_server
+from tests.support.git_servers import HttpsServer, https_server, ssh_server
 from tests.support.rig import Done, Rig, rig, small_app
 
 pytestmark = pytest.mark.real
@@ -22,6 +22,37 @@ def holding(r: Rig, secrets: tuple[str, ...], done: Done, processes: set[str]) -
     told = {"log": r.log, "answer": done.out + done.err, "processes": "\n".join(processes)}
     stored = {name: data.decode("latin-1") for name, data in files(r.data).items()}
     return [name for name, text in {**told, **stored}.items() if any(secret in text for secret in secrets)]
+
+
+def left_aside(r: Rig) -> list[str]:
+    """Return what is in the folder of repositories and is none."""
+    return [path.name for path in (r.data / "repos").iterdir() if path.name.startswith(".")]
+
+
+async def killed_while_it_fetches(r: Rig, https: HttpsServer) -> None:
+    """The agent dies in the middle of a fetch: the next one removes what is left of it, and the same works."""
+    count, fetches = 0, asyncio.Event()
+
+    async def begin() -> None:
+        nonlocal count
+        count += 1
+        if count > 2:  # the first two are the question for what there is
+            fetches.set()
+            await asyncio.Event().wait()
+
+    https.meanwhile = begin
+    words = ("git:sync", "--build", "blog", https.url("app.git"))
+    asked = await r.spawn(*r.boat.ssh_command(words))
+    async with asyncio.timeout(60):
+        await fetches.wait()
+    assert len(left_aside(r)) == 1
+    await r.kill_agent()
+    await asked.wait()
+    https.meanwhile = None
+    await r.start_agent()
+    assert left_aside(r) == []
+    done = await r.ssh(*words)
+    assert done.status == 0, done.err
 
 
 async def test_a_private_repository_goes_live_over_https_and_ssh_and_its_token_is_seen_nowhere(
@@ -69,3 +100,4 @@ async def test_a_private_repository_goes_live_over_https_and_ssh_and_its_token_i
             assert (await r.http("blog.localhost", "/.git/HEAD")).status == 404
             again = await r.ssh("git:sync", "--build-if-changes", "blog", ssh.url("app.git"))
             assert again.status == 0 and "Skipping build as no changes were detected" in again.out
+            await killed_while_it_fetches(r, https)
