@@ -127,6 +127,17 @@ async def test_who_leaves_while_it_is_fetched_has_changed_nothing(desk: Desk) ->
     assert await desk.database.read.properties.get(app.id, "git.deploy-branch") is None
 
 
+async def test_history_that_was_rewritten_and_what_is_missing_are_told(desk: Desk) -> None:
+    await desk.core.create("blog")
+    desk.core.remotes.have(URL, FIRST, DOCKERFILE)
+    assert "rewritten" not in (await desk.give(f"git:sync blog {URL}")).out
+    desk.core.remotes.have(URL, SECOND, OTHER, is_rewritten=True, notes=("The submodule lib will be missing.",))
+    told = (await desk.give(f"git:sync blog {URL}")).out
+    assert " !     main was rewritten there: 11111111 is no part of it any more\n" in told
+    assert " !     The submodule lib will be missing.\n" in told
+    assert "main is at 22222222 now" in told
+
+
 async def test_scripts_get_the_outcome_of_a_sync(desk: Desk) -> None:
     await desk.core.create("blog")
     desk.core.remotes.have(URL, FIRST, DOCKERFILE)

@@ -17,6 +17,8 @@ class _Ref(msgspec.Struct, frozen=True):
     commit: str
     kind: RefKind
     files: Mapping[str, str]
+    is_rewritten: bool
+    notes: tuple[str, ...]
 
 
 class FakeRemotes:
@@ -34,10 +36,18 @@ class FakeRemotes:
         self.gate.set()
 
     def have(
-        self, url: str, commit: str, files: Mapping[str, str], *, ref: str = "main", kind: RefKind = "branch"
+        self,
+        url: str,
+        commit: str,
+        files: Mapping[str, str],
+        *,
+        ref: str = "main",
+        kind: RefKind = "branch",
+        is_rewritten: bool = False,
+        notes: tuple[str, ...] = (),
     ) -> None:
         """Have a commit at a ref; the first branch is what is checked out there."""
-        self.refs[url, ref] = _Ref(commit, kind, files)
+        self.refs[url, ref] = _Ref(commit, kind, files, is_rewritten, notes)
         if kind == "branch":
             self.heads.setdefault(url, ref)
 
@@ -53,7 +63,15 @@ class FakeRemotes:
         await self.gate.wait()
         before = await self._repos.tip(app, branch)
         self._repos.put(app, found.commit, found.files, branch=branch)
-        return Fetched(commit=found.commit, kind=found.kind, name=name, branch=branch, before=before)
+        return Fetched(
+            commit=found.commit,
+            kind=found.kind,
+            name=name,
+            branch=branch,
+            before=before,
+            is_rewritten=found.is_rewritten and before is not None,
+            notes=found.notes,
+        )
 
     async def host_keys(self, place: str) -> list[HostKey]:
         if place not in self.keys:
