@@ -14,12 +14,18 @@ from agent.ports.remotes import Tell
 _INDENT: Final = "       "
 _PERCENT: Final = re.compile(r"(?P<what>.*?): +(?P<percent>\d+)% ")
 _QUARTER: Final = 25
+_ALL: Final = 4
 _LONGEST: Final = 2_000
 """Characters of a line that are shown."""
 _MOST: Final = 200
 """Lines that are shown; a server may say more."""
-_OURS: Final = ("From ", " * ", " + ", "   ", "fatal: ", "error: ", "hint: ")
-"""Beginnings of what git says of its own refs, and of errors, which are told otherwise."""
+_UNSAID: Final = (
+    *("From ", " * ", " + ", "   ", "fatal: ", "error: ", "hint: "),
+    *("remote: Enumerating objects:", "remote: Total "),
+)
+"""Beginnings of what git says of its own refs, of errors, which are told otherwise, and of what helps nobody."""
+_THEIRS: Final = "remote: "
+"""Beginning of what the other end says; its percentages are told at their ends alone."""
 
 
 class Progress:
@@ -42,7 +48,7 @@ class Progress:
                 await self._tell(f"{_INDENT}{line.rstrip()[:_LONGEST]}")
 
     def _is_worth_it(self, line: str) -> bool:
-        if line.startswith(_OURS):
+        if line.startswith(_UNSAID):
             return False
         match = _PERCENT.match(line)
         if match is None:
@@ -50,4 +56,4 @@ class Progress:
         quarter = int(match["percent"]) // _QUARTER
         before = self._seen.get(match["what"], -1)
         self._seen[match["what"]] = quarter
-        return quarter > before and quarter > 0
+        return quarter > before and quarter >= (_ALL if line.startswith(_THEIRS) else 1)

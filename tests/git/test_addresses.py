@@ -172,8 +172,12 @@ async def test_progress_is_told_in_quarters_and_hostile_servers_are_cut_short() 
     for piece in (drawn[:50], drawn[50:], "Receiving objects: 100% (100/100), done.\n", "From https://x\n * [new] y\n"):
         await progress.hear(piece.encode())
     assert [line.partition("(")[0] for line in told] == [f"Receiving objects: {n:3}% " for n in (25, 50, 75, 100)]
+    told.clear()
+    counting = "".join(f"remote: Counting objects: {percent:3}% ({percent}/100)   \r" for percent in range(101))
+    await progress.hear(f"remote: Enumerating objects: 9, done.\n{counting}remote: Total 9\n".encode())
+    assert told == ["remote: Counting objects: 100% (100/100)"]
     await progress.hear(b"remote: spam\n" * 1_000 + b"x" * 100_000)
-    assert len(told) == 200 and max(map(len, told)) < 2_100
+    assert len(told) == 200 - 4 and max(map(len, told)) < 2_100
 
 
 @pytest.mark.parametrize(
