@@ -83,7 +83,9 @@ class GitAllowHost(Command, frozen=True, kw_only=True):
             found = await ctx.remotes.host_keys(host)
         async with ctx.database.transaction() as tx:
             keys = [key.public for key in found]
-            is_new = await remotes.allow_host(tx, host=host, keys=keys, may_replace=self.replace)
+            is_new = await remotes.allow_host(
+                tx, host=host, keys=keys, is_vouched=bool(self.key), may_replace=self.replace
+            )
         said = [f"{host} is recognised by these keys from now on" if is_new else f"{host} is known by these keys"]
         said += [f"{INDENT}{key.fingerprint} ({key.public.partition(' ')[0]})" for key in found]
         if is_new and not self.key:

@@ -66,26 +66,28 @@ async def remove_login(tx: Transaction, *, host: str) -> bool:
     return True
 
 
-async def allow_host(tx: Transaction, *, host: str, keys: Sequence[str], may_replace: bool) -> bool:
-    """Know an ssh server by `keys`. Return false if it is known by just these.
+async def allow_host(tx: Transaction, *, host: str, keys: Sequence[str], is_vouched: bool, may_replace: bool) -> bool:
+    """Know an ssh server by `keys`. Return false if it was known by them already.
+
+    `is_vouched`: somebody has them from its owners, so that they may come beside those of other types. What a server
+    merely shows may not: whoever is in between can show a key that is known, and one of his own with it.
 
     Raises:
         UserError: ``git.host-changed``, it is known by others.
     """
     known = (await tx.host_keys.all()).get(host, ())
-    if set(known) == set(keys):
+    if set(keys) == set(known) or (set(keys) < set(known) and not may_replace):
         return False
-    kinds = {key.partition(" ")[0]: key for key in known}
-    changed = [key for key in keys if kinds.get(key.partition(" ")[0], key) != key]
-    if not may_replace and known and (changed or not set(known) & set(keys)):
+    kinds = {_kind(key) for key in known} & {_kind(key) for key in keys if key not in known}
+    if known and not may_replace and (kinds or not is_vouched):
         raise UserError(
             "git.host-changed",
-            f"{host} is known by another key: {', '.join(sorted(map(fingerprint, known)))}.",
+            f"{host} is known by other keys than these: {', '.join(sorted(map(fingerprint, known)))}.",
             f"If its owners say that it has changed: git:allow-host {host} --replace",
         )
-    keep = [] if may_replace else known
-    await tx.host_keys.replace(host, [*keep, *keys])
-    await tx.emit(HostKeysChanged(host=host, fingerprints=tuple(map(fingerprint, sorted({*keep, *keys})))))
+    stored = sorted({*keys, *(() if may_replace else known)})
+    await tx.host_keys.replace(host, stored)
+    await tx.emit(HostKeysChanged(host=host, fingerprints=tuple(map(fingerprint, stored))))
     return True
 
 
@@ -102,3 +104,7 @@ def fingerprint(public: str) -> Fingerprint:
     """Return the fingerprint of a public key (type and base64), as ``ssh-keygen -l`` shows it."""
     blob = base64.b64decode(public.split(" ")[1])
     return Fingerprint("SHA256:" + base64.b64encode(hashlib.sha256(blob).digest()).decode().rstrip("="))
+
+
+def _kind(public: str) -> str:
+    return public.partition(" ")[0]

@@ -20,6 +20,11 @@ TOKEN = "token-canary-41"
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJ4n2lHPlxYGXr0d5G0cYkxpUJbuoN5TvnC6w4p5t9Gh"
 ANOTHER = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJ4n2lHPlxYGXr0d5G0cYkxpUJbuoN5TvnC6w4p5t9Gi"
 
+OF_ANOTHER_TYPE = (
+    "ecdsa-sha2-nistp256 AAAAE2VjZHNhLXNoYTItbmlzdHAyNTYAAAAIbmlzdHAyNTYAAABBBAABAgMEBQYHCAkKCw"
+    "wNDg8QERITFBUWFxgZGhscHR4fICEiIyQlJicoKSorLC0uLzAxMjM0NTY3ODk6Ozw9Pj8="
+)
+
 
 async def test_a_repository_elsewhere_goes_live_as_a_push_does(desk: Desk) -> None:
     app = await desk.core.create("blog")
@@ -203,8 +208,17 @@ async def test_a_server_is_known_by_the_keys_that_were_shown_until_it_is_replace
     assert "is known by these keys" in (await desk.give("git:allow-host git.example.com:22")).out
     remotes.keys["git.example.com"] = [HostKey(ANOTHER, "SHA256:second")]
     changed = await desk.give("git:allow-host git.example.com")
-    assert changed.status == Exit.FAILED and "is known by another key" in changed.err and "--replace" in changed.err
+    assert changed.status == Exit.FAILED and "is known by other keys" in changed.err and "--replace" in changed.err
+    # Who is in between can show the key that is known, and one of his own with it.
+    remotes.keys["git.example.com"] = [HostKey(KEY, "SHA256:first"), HostKey(OF_ANOTHER_TYPE, "SHA256:his")]
+    assert (await desk.give("git:allow-host git.example.com")).status == Exit.FAILED
     assert await desk.database.read.host_keys.all() == {"git.example.com": (KEY,)}
+    remotes.keys["git.example.com"] = [HostKey(ANOTHER, "SHA256:second")]
+    assert (await desk.give("git:allow-host git.example.com --replace")).status == 0
+    beside = await desk.give(f"git:allow-host git.example.com --key '{OF_ANOTHER_TYPE}'")
+    assert beside.status == 0
+    assert set((await desk.database.read.host_keys.all())["git.example.com"]) == {ANOTHER, OF_ANOTHER_TYPE}
+    assert (await desk.give(f"git:allow-host git.example.com --key '{KEY}'")).status == Exit.FAILED
     assert (await desk.give("git:allow-host git.example.com --replace")).status == 0
     given = await desk.give(f"git:allow-host other.example.com:2222 --key '{KEY}'")
     assert given.status == 0 and "Compare them" not in given.out
@@ -217,7 +231,7 @@ async def test_a_server_is_known_by_the_keys_that_were_shown_until_it_is_replace
     assert (await desk.give("git:allow-host git.example.com --remove")).status == 0
     assert "was not known" in (await desk.give("git:allow-host git.example.com --remove")).out
     assert (await desk.give("git:report --global --git-global-allowed-hosts")).out == "other.example.com:2222\n"
-    assert len([event for event in await emitted(desk) if isinstance(event, HostKeysChanged)]) == 4
+    assert len([event for event in await emitted(desk) if isinstance(event, HostKeysChanged)]) == 6
 
 
 async def test_an_app_has_a_key_of_its_own_whose_private_half_goes_with_it(desk: Desk, tmp_path: Path) -> None:
