@@ -37,13 +37,28 @@ def _perform(arguments: argparse.Namespace) -> int:
     settings = load(_file(arguments.config), os.environ)
     bootstrap.check(settings)
     if arguments.command == "check":
-        return Exit.OK
+        return Exit.OK if arguments.is_settings_only else _report(uvloop.run(bootstrap.soundness(settings)))
     configure(format=settings.logs.format, level=settings.logs.level)
     if arguments.command == "ssh-keys:add":
         added = uvloop.run(bootstrap.add_key(settings, name=arguments.name, public=sys.stdin.read()))
         sys.stdout.write(f"-----> Added {arguments.name}: {added}\n")
         return Exit.OK
     return uvloop.run(_run(settings))
+
+
+def _report(found: bootstrap.Soundness) -> int:
+    """Say what was looked at and what is wrong; return the exit status."""
+    for line in found.looked_at:
+        sys.stdout.write(f"-----> {line}\n")
+    for finding in found.findings:
+        _complain(finding.message, finding.hint)
+    return Exit.FAILED if found.findings else Exit.OK
+
+
+def _complain(message: str, hint: str) -> None:
+    sys.stderr.write(f" !     {message}\n")
+    if hint:
+        sys.stderr.write(f"       {hint}\n")
 
 
 def _tell(errors: BaseExceptionGroup[UserError]) -> int:
@@ -53,9 +68,7 @@ def _tell(errors: BaseExceptionGroup[UserError]) -> int:
         if isinstance(error, BaseExceptionGroup):
             status = status or _tell(error)
         else:
-            sys.stderr.write(f" !     {error.message}\n")
-            if error.hint:
-                sys.stderr.write(f"       {error.hint}\n")
+            _complain(error.message, error.hint)
             status = status or error.status
     return status
 
@@ -83,7 +96,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--config", metavar="FILE", help=f"settings (default: {DEFAULT_FILE}, if it is there)")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     commands.add_parser("run", help="serve until told to stop")
-    commands.add_parser("check", help="say whether the settings are right, and exit")
+    check = commands.add_parser("check", help="say whether the settings are right and what is stored is sound")
+    check.add_argument("--settings-only", dest="is_settings_only", action="store_true", help="leave out what is stored")
     add = commands.add_parser("ssh-keys:add", help="let the public key on standard input sign in, while no agent runs")
     add.add_argument("name", help="what the key is called from then on")
     return parser

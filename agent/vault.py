@@ -12,6 +12,7 @@ import hashlib
 import hmac
 import os
 import secrets
+from collections.abc import Iterable
 from pathlib import Path
 
 from cryptography.exceptions import InvalidTag
@@ -88,6 +89,16 @@ class Vault:
                 f"What is stored for {context} does not open with the agent's key.",
                 "Put the key file that belongs to this database back.",
             ) from error
+
+    def unopened(self, stored: Iterable[tuple[str, bytes]]) -> list[str]:
+        """Return the contexts of those (context, sealed value) that do not open."""
+        closed = []
+        for context, sealed in stored:
+            try:
+                self.unseal(sealed, context=context)
+            except Misconfigured:
+                closed.append(context)
+        return closed
 
     def fingerprint(self, data: bytes) -> str:
         """Return 64 hex digits that are equal for equal `data`, and tell nothing about it without the key."""

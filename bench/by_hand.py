@@ -1,6 +1,6 @@
 """The reference of ``bench/push``: the same work as a push, done by hand with nothing of Pushboat.
 
-Push to a bare repository (through a real sshd where the machine has one), stream ``git archive`` to BuildKit through
+Push to a bare repository through a real sshd, stream ``git archive`` to BuildKit through
 the Engine API, create a container, start it, ask it until it answers.
 """
 
@@ -40,8 +40,7 @@ class ByHand:
     def __enter__(self) -> ByHand:
         """Make the repository and start sshd."""
         subprocess.run(["git", "init", "-q", "--bare", "-b", "main", str(self._repo)], check=True)
-        if sshd := shutil.which("sshd", path=f"{os.environ['PATH']}:/usr/sbin"):
-            self._start_sshd(sshd)
+        self._start_sshd()
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -53,14 +52,9 @@ class ByHand:
         for image in images:
             self._engine.call("DELETE", f"/images/{image['Id']}", force=1)
 
-    @property
-    def transport(self) -> str:
-        """How the push travels."""
-        return "sshd" if self._sshd else "a local path, as there is no sshd here"
-
     def push(self, checkout: Path, *, version: str) -> float:
         """Do all of it for the commit at HEAD; return the seconds until `version` is answered."""
-        environment = {**os.environ, "GIT_SSH_COMMAND": self._ssh} if self._ssh else dict(os.environ)
+        environment = {**os.environ, "GIT_SSH_COMMAND": self._ssh}
         before = self._container
         started = time.perf_counter()
         subprocess.run(["git", "push", "-q", self._remote, "HEAD:main"], cwd=checkout, env=environment, check=True)
@@ -103,8 +97,11 @@ class ByHand:
         if container:
             self._engine.call("DELETE", f"/containers/{container}", force=1, v=1)
 
-    def _start_sshd(self, program: str) -> None:
+    def _start_sshd(self) -> None:
         """Start an sshd of our own on loopback that lets one key in."""
+        program = shutil.which("sshd", path=f"{os.environ['PATH']}:/usr/sbin")
+        if not program:
+            raise RuntimeError("there is no sshd here, and a push by a local path is less work: install openssh-server")
         port = free_port()
         for name in ("host", "user"):
             make_key(self.folder / name, comment=NAME)
@@ -112,6 +109,7 @@ class ByHand:
         config.write_text(
             f"Port {port}\nListenAddress {LOOPBACK}\nHostKey {self.folder / 'host'}\nPidFile none\nStrictModes no\n"
             f"AuthorizedKeysFile {self.folder / 'user.pub'}\nUsePAM no\nPasswordAuthentication no\n"
+            "SetEnv SHLVL=2\n"  # else bash reads the login's .bashrc for each command, whatever that costs here
         )
         Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)  # sshd insists on it
         log = self.folder / "sshd.log"

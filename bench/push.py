@@ -26,7 +26,6 @@ async def measure(runs: int = RUNS) -> None:
         folder = Path(name)
         async with rig(folder) as r:
             with ByHand(folder) as hand:
-                say(f"The reference pushes through {hand.transport}.")
                 answered, ended, by_hand = await _series(r, hand, runs)
     aim = "ratio <= 1.3 and ours < 2 s"
     report(

@@ -14,7 +14,7 @@ from agent.errors import Misconfigured, Unavailable, UserError
 from agent.lifecycle import keys, properties
 from agent.settings import Settings
 from agent.ssh.gate import LOCAL_NAME
-from agent.state.database import Database
+from agent.state.database import Database, Tables
 from agent.system import SystemClock
 from agent.vault import Vault
 from proto.names import Fingerprint
@@ -61,29 +61,38 @@ async def memory(settings: Settings, *, clock: SystemClock) -> AsyncIterator[tup
     vault = Vault.open(folder / "key", may_create=not (folder / "pushboat.db").exists())
     path, routes = folder / "pushboat.db", routes_for(*HANDLERS)
     async with Database.open(path, routes=routes, clock=clock, vault=vault) as database:
-        await _check_key(database, vault, file=folder / "key")
+        if not await belongs_together(database.read, vault, file=folder / "key"):
+            async with database.transaction() as tx:
+                await tx.server.set("key.check", vault.fingerprint(KEY_CHECK))
         await properties.seal_stored(database)
         yield database, vault
 
 
-async def _check_key(database: Database, vault: Vault, *, file: Path) -> None:
-    """Return if the database belongs to this key, which it is given where it has none yet.
+def key_of(settings: Settings) -> Vault:
+    """Return the vault whose key lies beside a database that is there.
+
+    Raises:
+        Misconfigured: the file is missing, readable by others, or not a key.
+    """
+    return Vault.open(settings.folder / "key", may_create=False)
+
+
+async def belongs_together(read: Tables, vault: Vault, *, file: Path) -> bool:
+    """Return true if the database belongs to this key; false if it was never told which key it belongs to.
 
     Raises:
         Misconfigured: ``key.wrong``. With another key no config would open, and every container would look outdated.
     """
-    mark = vault.fingerprint(KEY_CHECK)
-    known = await database.read.server.get("key.check")
+    known = await read.server.get("key.check")
     if known is None:
-        await database.read.configs.verify()
-        async with database.transaction() as tx:
-            await tx.server.set("key.check", mark)
-    elif known != mark:
+        await read.configs.verify()
+    elif known != vault.fingerprint(KEY_CHECK):
         raise Misconfigured(
             "key.wrong",
             f"The key file {file} is not the one that this database was sealed with.",
             "Put the key file that belongs to the database back.",
         )
+    return known is not None
 
 
 def _make_private(folder: Path) -> None:

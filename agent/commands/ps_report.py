@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from agent.commands.caveats import tell_if_docker_is_silent
 from agent.commands.command import Command, Context
 from agent.commands.replies import Reply
@@ -35,8 +37,10 @@ class PsReport(Command, frozen=True, kw_only=True):
             properties = await property_rows(ctx, app, noun="ps")
             return {**properties, **(await _rows(ctx.database.read, app) if app else {})}
 
-        await tell_if_docker_is_silent(ctx)
-        return await report(ctx, self, noun="ps", asked=self.row, rows=rows)
+        reply, _ = await asyncio.gather(
+            report(ctx, self, noun="ps", asked=self.row, rows=rows), tell_if_docker_is_silent(ctx)
+        )
+        return reply
 
 
 async def _rows(read: Tables, app: App) -> Rows:

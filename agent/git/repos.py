@@ -13,7 +13,7 @@ import os
 import re
 import shutil
 import time
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncIterator, Collection, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from uuid import uuid4
@@ -162,6 +162,22 @@ class GitRepos:
         arguments = [part for option in options for part in ("-c", option)]
         await output(command(git_dir, *arguments, "gc", "--auto", "--quiet"), limit=_ANSWER, seconds=_TIDY_SECONDS)
 
+    async def faults(self, app: AppId, *, commits: Collection[str]) -> list[str]:
+        """Return what is wrong with the app's repository, which should have these commits. Reads its whole history."""
+        git_dir = self.path(app)
+        if not git_dir.is_dir():
+            return ["is missing"]
+        look = command(git_dir, "fsck", "--connectivity-only", "--no-dangling", "--no-progress")
+        try:
+            await output(look, limit=_BRANCHES, seconds=_TIDY_SECONDS)
+        except GitFailed as error:
+            return [f"is damaged: {error.error[:_SUBJECT]}"]
+        return [f"lacks commit {commit}" for commit in commits if await self.describe(app, commit) is None]
+
+    async def strays(self, apps: Collection[AppId]) -> list[str]:
+        """Return the names of folders that are the repository of none of `apps`."""
+        return await asyncio.to_thread(_strays, self._folder, apps)
+
     def aside(self, app: AppId) -> Path:
         """Return the path of a folder beside the app's, which does not exist. A start removes such leftovers."""
         # A dot keeps it out of every look-up: app ids have none.
@@ -218,6 +234,12 @@ def _remove_abandoned(objects: Path, *, before: float) -> None:
             newest = max(entry.stat().st_mtime for entry in (quarantine, *quarantine.rglob("*")))
             if newest < before:
                 shutil.rmtree(quarantine, ignore_errors=True)
+
+
+def _strays(folder: Path, apps: Collection[AppId]) -> list[str]:
+    if not folder.is_dir():
+        return []
+    return sorted(entry.name for entry in folder.iterdir() if entry.name not in apps and not entry.name.startswith("."))
 
 
 def _files(folder: Path) -> Iterable[Path]:

@@ -26,7 +26,7 @@ from agent.ports.scheduler import Notify, OneOff, ReplicaStatus, ReplicaWish, St
 from agent.ports.session import Terminal
 from agent.ports.world import Say
 from agent.schedulers import inspection
-from agent.schedulers.failures import not_started
+from agent.schedulers.failures import is_stuck, not_started
 from agent.schedulers.oneoffs import OneOffs
 from agent.schedulers.tasks import Tasks
 from proto.names import AppId, ReplicaId, TaskId
@@ -170,10 +170,21 @@ class DockerScheduler:
             else:
                 container = row.id
             try:
-                await self._containers.start(container)
+                await self._start(container, wish, network=network)
             except (Refused, Faulted) as error:
                 raise not_started(error, wish, networks=self._networks) from error
             say(f"{wish.process}.{wish.number} started")
+
+    async def _start(self, container: str, wish: ReplicaWish, *, network: str) -> None:
+        """Start a container of `wish`; one that the engine can never start again gives way to a new one."""
+        try:
+            await self._containers.start(container)
+        except Faulted as fault:
+            if not is_stuck(fault):
+                raise
+            log.warning("container.stuck", container=container, app=wish.app, reason=fault.detail)
+            await self._containers.remove(container)
+            await self._containers.start(await self._create(wish, network=network))
 
     async def _choose(self, wish: ReplicaWish, found: Sequence[ContainerRow]) -> ContainerRow | None:
         """Return the container that is already as wished; end and remove all others of this replica."""

@@ -41,6 +41,15 @@ def users_fault(message: str, *, status: int = 500) -> str | None:
     return f"Docker cannot start it: {message.strip()}" if status == 400 else None
 
 
+def is_stuck(fault: Faulted) -> bool:
+    """Tell whether the engine will refuse to start this container for ever, though it lets it be removed.
+
+    An engine that is killed while it starts a container leaves containerd a record of a task that it knows nothing of
+    (measured with 20.10: "task <id>: already exists"; https://github.com/moby/moby/issues/36145).
+    """
+    return fault.detail.rstrip(". ").endswith(": already exists")
+
+
 def not_started(error: Refused | Faulted, wish: ContainerWish, *, networks: Networks) -> Exception:
     """Return what it means for `wish` that the engine would not create or start its container."""
     status = error.status if isinstance(error, Refused) else 500

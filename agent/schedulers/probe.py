@@ -11,7 +11,7 @@ import aiohttp
 from yarl import URL
 
 from agent.docker.containers import Containers
-from agent.docker.engine import Engine, Refused
+from agent.docker.engine import Engine, Faulted, Refused
 from agent.docker.execs import Execs
 from agent.docker.frames import FrameReader, OutputStream
 from agent.errors import Unavailable, UserError
@@ -80,7 +80,7 @@ class DockerProber:
         """
         detail = await self._containers.inspect(status.container)
         if detail is None or not detail.state.pid:
-            raise UserError("replica.not-running", "It does not run.")
+            raise _not_running()
         try:
             tables = await asyncio.to_thread(_kernel_tables, detail.state.pid)
         except OSError:
@@ -132,7 +132,23 @@ class DockerProber:
     async def _output(
         self, container: str, command: tuple[str, ...], *, limit: int
     ) -> tuple[int | None, dict[OutputStream, bytes]]:
-        """Run a command in the replica; return its exit status and the last `limit` bytes of each of its streams."""
+        """Run a command in the replica; return its exit status and the last `limit` bytes of each of its streams.
+
+        Raises:
+            UserError: it does not run.
+        """
+        try:
+            return await self._ran(container, command, limit=limit)
+        except Faulted:
+            # The engine calls it a fault of its own (500) if the replica has ended since it was looked at.
+            detail = await self._containers.inspect(container)
+            if detail is None or not detail.is_running:
+                raise _not_running() from None
+            raise
+
+    async def _ran(
+        self, container: str, command: tuple[str, ...], *, limit: int
+    ) -> tuple[int | None, dict[OutputStream, bytes]]:
         exec_id = await self._execs.create(container, command)
         frames = FrameReader()
         printed: dict[OutputStream, bytes] = {"stdout": b"", "stderr": b""}
@@ -141,6 +157,10 @@ class DockerProber:
                 for source, payload in frames.feed(data):
                     printed[source] = (printed[source] + payload)[-limit:]
         return await self._execs.exit_code(exec_id), printed
+
+
+def _not_running() -> UserError:
+    return UserError("replica.not-running", "It does not run.")
 
 
 def _kernel_tables(pid: int) -> str:

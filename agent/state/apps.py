@@ -47,12 +47,12 @@ class Apps:
     async def all(self) -> list[App]:
         """Return every app, by name."""
         rows = await self._sql.run(f"SELECT {_COLUMNS} FROM apps WHERE destroyed_at IS NULL ORDER BY name")
-        return [_app(row) for row in rows.rows]
+        return msgspec.convert(rows.rows, list[App], strict=False)
 
     async def destroyed(self) -> list[App]:
         """Return the apps that are being removed."""
         rows = await self._sql.run(f"SELECT {_COLUMNS} FROM apps WHERE destroyed_at IS NOT NULL")
-        return [_app(row) for row in rows.rows]
+        return msgspec.convert(rows.rows, list[App], strict=False)
 
     async def rename(self, app: AppId, *, name: AppName) -> None:
         """Give the app another name. Fails (a bug) if it is taken."""

@@ -54,6 +54,13 @@ class Configs:
         for app, release, sealed in rows.rows:
             self._vault.unseal(sealed, context=_context(app, release))
 
+    async def unopened(self) -> tuple[int, list[str]]:
+        """Return how many configs there are, and where those belong that do not open with the key at hand."""
+        rows = await self._sql.run("SELECT app, release, sealed FROM configs")
+        return len(rows.rows), self._vault.unopened(
+            (_context(app, release), sealed) for app, release, sealed in rows.rows
+        )
+
     async def merged(self, app: AppId) -> dict[str, str]:
         """Return the server's config overlaid with the app's draft: what a release made now would get."""
         return {**await self.get(SERVER), **await self.get(app)}

@@ -74,6 +74,12 @@ class Properties:
             await self.set(AppId(app), name, value, is_secret=True)
         return len(plain.rows)
 
+    async def unopened(self) -> tuple[int, list[str]]:
+        """Return how many secret properties there are, and where those belong that do not open with the key at hand."""
+        rows = await self._sql.run("SELECT app, name, sealed FROM properties WHERE sealed IS NOT NULL")
+        stored = [(_context(app, name), sealed) for app, name, sealed in rows.rows]
+        return len(stored), self._vault.unopened(stored)
+
     def _opened(self, row: Row | None) -> str | None:
         if row is None:
             return None

@@ -58,6 +58,11 @@ class Logins:
         rows = await self._sql.run("DELETE FROM logins WHERE host = ?", (host,))
         return rows.changed == 1
 
+    async def unopened(self) -> tuple[int, list[str]]:
+        """Return how many logins there are, and where those belong that do not open with the key at hand."""
+        rows = await self._sql.run("SELECT host, sealed FROM logins")
+        return len(rows.rows), self._vault.unopened((_login_context(host), sealed) for host, sealed in rows.rows)
+
 
 class HostKeys:
     """Rows of ``host_keys``."""
@@ -110,6 +115,11 @@ class DeployKeys:
             " SET public = excluded.public, sealed = excluded.sealed, created_at = excluded.created_at",
             (key.app, key.public, sealed, key.created_at),
         )
+
+    async def unopened(self) -> tuple[int, list[str]]:
+        """Return how many deploy keys there are, and where those belong that do not open with the key at hand."""
+        rows = await self._sql.run("SELECT app, sealed FROM deploy_keys")
+        return len(rows.rows), self._vault.unopened((_key_context(app), sealed) for app, sealed in rows.rows)
 
 
 def _login_context(host: object) -> str:

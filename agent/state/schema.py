@@ -86,7 +86,7 @@ async def migrate(sql: Sql, *, path: Path, folder: Path = MIGRATIONS) -> None:
         Misconfigured: ``database.newer``, a newer Pushboat has changed the schema.
     """
     scripts = _scripts(folder)
-    version = await _version(sql)
+    version = await version_of(sql)
     if version > len(scripts):
         raise Misconfigured(
             "database.newer",
@@ -100,6 +100,11 @@ async def migrate(sql: Sql, *, path: Path, folder: Path = MIGRATIONS) -> None:
         name, text = scripts[number - 1]
         await _apply(sql, number=number, name=name, text=text)
     await sql.run("PRAGMA foreign_keys = ON")
+
+
+def newest_version() -> int:
+    """Return the schema version that this Pushboat brings a database to."""
+    return len(_scripts(MIGRATIONS))
 
 
 async def _apply(sql: Sql, *, number: int, name: str, text: str) -> None:
@@ -116,7 +121,8 @@ async def _apply(sql: Sql, *, number: int, name: str, text: str) -> None:
     log.info("database.migrated", version=number, migration=name)
 
 
-async def _version(sql: Sql) -> int:
+async def version_of(sql: Sql) -> int:
+    """Return the number of the last migration that a database has seen; 0 for none."""
     found = await sql.run("PRAGMA user_version")
     assert found.first is not None
     return int(found.first[0])

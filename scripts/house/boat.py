@@ -127,6 +127,12 @@ class Boat:
         command = [self.python, "-m", "agent", "run"]
         processes.spawn(command, log=self.log, environment=environment, folder=ROOT).save(self.folder / "agent.process")
 
+    def check(self) -> subprocess.CompletedProcess[str]:
+        """Ask ``pushboat-agent check`` about what is stored, and return its answer."""
+        command = [self.python, "-m", "agent", "--config", str(self.write_settings()), "check"]
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("PUSHBOAT_")}
+        return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+
     def write_settings(self) -> Path:
         """Write the agent's settings file and return where."""
         tables: dict[str, dict[str, object]] = {

@@ -1,4 +1,7 @@
-"""The agent killed again and again while it works: afterwards what runs is what should run, and no visitor noticed."""
+"""Killed again and again while they work: the agent, git, clients, HAProxy, Docker.
+
+Afterwards what runs is what should run, and no visitor noticed what does not serve him.
+"""
 
 from __future__ import annotations
 
@@ -6,18 +9,24 @@ import asyncio
 import json
 import os
 import random
+import signal
+import tempfile
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import pytest
 
+from scripts.house import processes
 from tests.flow import apps
-from tests.support.rig import ENDED, Checkout, Done, Rig
+from tests.support.private_engine import PrivateEngine, private_engine
+from tests.support.rig import ENDED, Checkout, Done, Rig, rig
 
 pytestmark = pytest.mark.real
 
-KILLS = int(os.environ.get("PUSHBOAT_TEST_KILLS", "10"))
+KILLS = int(os.environ.get("PUSHBOAT_TEST_KILLS", "20"))
+"""Of each of the two tests."""
 LATEST_KILL_SECONDS = 2.0
 """After the work began. A push takes about 1.5 s here, a scale or a config change about one."""
 SEED = int(os.environ.get("PUSHBOAT_TEST_SEED", "20"))
@@ -90,30 +99,99 @@ async def visited(rig: Rig, *apps: str) -> AsyncIterator[Counter[str]]:
         await asyncio.gather(*tasks)
 
 
-async def test_an_agent_killed_at_random_loses_nothing_and_leaves_nothing(lone_boat: Rig) -> None:
+async def test_kills_of_what_serves_no_visitor_lose_nothing_and_are_not_noticed(lone_boat: Rig) -> None:
+    async def agent() -> None:
+        await lone_boat.kill_agent()
+        await lone_boat.start_agent()
+
+    async def git() -> None:
+        await _kill(lone_boat.data / "repos")
+
+    async def clients() -> None:
+        await _kill(lone_boat.boat.ssh_config)
+
     chance = random.Random(SEED)
-    owners = [Owner(lone_boat, name, chance) for name in ("anna", "bert")]
+    owners = await _owners(lone_boat, chance)
+    async with visited(lone_boat, "anna", "bert") as answers:
+        await _beat(lone_boat, owners, (agent, agent, git, clients), chance)
+    assert set(answers) == {"200"}, answers
+    await _check_all(lone_boat, owners)
+
+
+async def test_kills_of_everything_lose_nothing_and_leave_nothing(engine: PrivateEngine, short_folder: Path) -> None:
+    async with rig(short_folder, engine={"socket": engine.socket}) as boat:
+
+        async def agent() -> None:
+            await boat.kill_agent()
+            await boat.start_agent()
+
+        async def haproxy() -> None:
+            for pid in boat.proxy_pids():
+                os.kill(pid, signal.SIGKILL)
+
+        async def docker() -> None:
+            await engine.kill()
+            await engine.start()
+
+        async def all_at_once() -> None:
+            await boat.kill_agent()
+            await haproxy()
+            await docker()
+            await boat.start_agent()
+
+        chance = random.Random(SEED)
+        owners = await _owners(boat, chance)
+        await _beat(boat, owners, (agent, haproxy, docker, all_at_once), chance)
+        await _check_all(boat, owners)
+
+
+@pytest.fixture
+async def engine() -> AsyncIterator[PrivateEngine]:
+    """Yield an engine that may be killed."""
+    with tempfile.TemporaryDirectory(prefix="pbe-") as name:
+        async with private_engine(Path(name)) as engine:
+            yield engine
+
+
+async def _owners(rig: Rig, chance: random.Random) -> list[Owner]:
+    """Return two people, each with an app that is live."""
+    owners = [Owner(rig, name, chance) for name in ("anna", "bert")]
     for owner in owners:
         await owner.first_push()
-    async with visited(lone_boat, "anna", "bert") as answers:
-        for _ in range(KILLS):
-            working = asyncio.gather(*(owner.work() for owner in owners))
-            await asyncio.wait((working,), timeout=chance.uniform(0, LATEST_KILL_SECONDS))
-            await lone_boat.kill_agent()
-            await working
-            await lone_boat.start_agent()
-        assert await lone_boat.is_tidy("anna", "bert", seconds=180)
-    assert set(answers) == {"200"}, answers
+    return owners
+
+
+async def _beat(
+    rig: Rig, owners: Sequence[Owner], kills: Sequence[Callable[[], Awaitable[None]]], chance: random.Random
+) -> None:
+    """Have people work while one of `kills` after the other is done at random, and wait until all has come to rest."""
+    for _ in range(KILLS):
+        working = asyncio.gather(*(owner.work() for owner in owners))
+        await asyncio.wait((working,), timeout=chance.uniform(0, LATEST_KILL_SECONDS))
+        await chance.choice(kills)()
+        await working
+    assert await rig.is_tidy(*(owner.name for owner in owners), seconds=180)
+
+
+async def _kill(named: Path) -> None:
+    """Kill what runs just now with this path in its command line. That may be nothing."""
+    for process in processes.naming(str(named)):
+        await asyncio.to_thread(processes.kill, process)
+
+
+async def _check_all(rig: Rig, owners: Sequence[Owner]) -> None:
     for owner in owners:
-        await _check(lone_boat, owner)
-    assert "Traceback" not in lone_boat.log
+        await _check(rig, owner)
+    checked = await asyncio.to_thread(rig.boat.check)
+    assert checked.returncode == 0, checked
+    assert "Traceback" not in rig.log
 
 
 async def _check(rig: Rig, owner: Owner) -> None:
     deploys = json.loads(await rig.must("deploys", owner.name, "--format", "json"))
     assert all(deploy["status"] in ENDED for deploy in deploys)
     live = next(r for r in json.loads(await rig.must("releases", owner.name, "--format", "json")) if r["is_live"])
-    assert (await rig.http(f"{owner.name}.localhost")).text == await owner.version_of(live["commit"])
+    assert await rig.page(f"{owner.name}.localhost", await owner.version_of(live["commit"]))
     colour = (await rig.ssh("config:get", owner.name, "COLOUR")).out.strip()
     assert colour in owner.possible["COLOUR"]
     found = await rig.docker("ps", "--all", "--filter", f"label=com.pushboat.app-name={owner.name}", "--format", _ROW)

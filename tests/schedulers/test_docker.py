@@ -16,6 +16,7 @@ from agent.schedulers.docker import DockerScheduler
 from tests.fakes.terminal import FakeTerminal
 from tests.support.cutting import cutter
 from tests.support.docker import Corner, corner, until
+from tests.support.scripted_engine import http
 
 pytestmark = pytest.mark.real
 
@@ -163,6 +164,17 @@ async def test_an_answer_that_was_lost_is_found_again(tmp_path: Path, call: byte
         assert cut.cut == 1
         assert status.phase == "running"
         assert len(await scheduler.survey()) == 2
+
+
+async def test_a_container_that_the_engine_can_never_start_gives_way_to_a_new_one(tmp_path: Path) -> None:
+    async with cutter(tmp_path) as (socket, cut), corner(socket) as made:
+        scheduler = DockerScheduler(made.engine, bridges=made.bridges)
+        # What an engine says that was killed while it started this container (measured with 20.10).
+        cut.armed, cut.forged = b"/start ", http(500, b'{"message": "task 0bcc824cd218: already exists"}')
+        (status,) = await scheduler.converge(made.app, [made.wish()], say)
+        assert cut.cut == 1
+        assert status.phase == "running"
+        assert len(await scheduler.survey()) == 1
 
 
 async def test_a_create_that_comes_true_late_is_adopted(docker: Corner, scheduler: DockerScheduler) -> None:

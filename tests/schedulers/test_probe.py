@@ -142,6 +142,7 @@ async def test_what_does_not_listen_or_run_is_told_so(probed: Probed) -> None:
     assert await probed.ask(idle, kind="connect") == "Nothing listens on port 5000."
     ended = await probed.start("sh", "-c", "exit 0")
     await probed.until_reason(ended, "It does not run.", kind="listening", timeout=10.0)
+    assert await probed.ask(ended, kind="command", command=("true",)) == "The replica does not run."
 
 
 @pytest.mark.real

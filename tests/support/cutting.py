@@ -1,4 +1,4 @@
-"""A man in the middle before the Docker engine: passes everything on, and loses one answer when told to."""
+"""A man in the middle before the Docker engine: passes everything on, and loses or forges one answer when told to."""
 
 from __future__ import annotations
 
@@ -11,10 +11,12 @@ ENGINE = "/var/run/docker.sock"
 
 
 class Cutter:
-    """Loses the answer to the next request that begins with `armed`, after the engine has given it."""
+    """Loses the answer to the next request whose first line has `armed` in it, after the engine has given it."""
 
     def __init__(self) -> None:
         self.armed = b""
+        self.forged = b""
+        """Given instead, by the next such request, which the engine then never sees."""
         self.cut = 0
         """How many answers were lost."""
 
@@ -25,8 +27,13 @@ class Cutter:
 
         async def forth() -> None:
             while data := await reader.read(65_536):
-                if self.armed and data.startswith(self.armed):
+                if self.armed and self.armed in data.partition(b"\r\n")[0]:
                     self.armed = b""
+                    if self.forged:
+                        self.cut += 1
+                        writer.write(self.forged)
+                        await writer.drain()
+                        continue
                     lost.set()
                 engine_writer.write(data)
                 await engine_writer.drain()
