@@ -85,6 +85,8 @@ class GitSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     """All files of one commit, unpacked."""
     max_image_bytes: Count = 10 << 30
     """Bytes of one archive for git:load-image, as sent and unpacked. It lies in the data folder while it is read."""
+    ca_file: str = ""
+    """PEM file of authorities that git servers elsewhere may be vouched for by, besides the system's."""
     creates_apps: bool = True
     """Whether a push to an app that does not exist creates it."""
 

@@ -239,6 +239,30 @@ class KeyRemoved(Event, frozen=True, kw_only=True, tag="key.removed"):
     app: AppId = SERVER
 
 
+class DeployKeyCreated(Event, frozen=True, kw_only=True, tag="deploy-key.created"):
+    """The app has a key of its own for repositories elsewhere. Source: ``agent.lifecycle.remotes``."""
+
+    fingerprint: Fingerprint
+
+
+class LoginChanged(Event, frozen=True, kw_only=True, tag="login.changed"):
+    """Another user, or none, signs in at a git server over https. Source: ``agent.lifecycle.remotes``."""
+
+    host: str
+    user: str
+    """Empty: nobody does any more."""
+    app: AppId = SERVER
+
+
+class HostKeysChanged(Event, frozen=True, kw_only=True, tag="host-keys.changed"):
+    """An ssh server is recognised by these keys from now on. Source: ``agent.lifecycle.remotes``."""
+
+    host: str
+    fingerprints: tuple[Fingerprint, ...]
+    """Empty: it is not spoken to any more."""
+    app: AppId = SERVER
+
+
 class HandlerGaveUp(Event, frozen=True, kw_only=True, tag="handler.gave-up"):
     """A handler failed for good on one event, and its lane moved on. Source: ``agent.bus.calls``."""
 

@@ -13,6 +13,8 @@ from agent.docker.engine import Engine
 from agent.docker.images import DockerImages
 from agent.docker.logs import DockerLogs
 from agent.git.downloads import HttpDownloads
+from agent.git.pack import LARGEST_FOLDER, LARGEST_OBJECT, PackLimits
+from agent.git.remotes import GitRemotes
 from agent.git.repos import GitRepos
 from agent.logs.store import DiskLogStore
 from agent.logs.transcripts import DiskTranscripts
@@ -21,7 +23,7 @@ from agent.ports.images import Choose
 from agent.proxies.haproxy.proxy import HaproxyProxy
 from agent.schedulers.docker import DockerScheduler
 from agent.schedulers.probe import DockerProber
-from agent.settings import Settings
+from agent.settings import GitSettings, Settings
 from agent.system import SystemClock
 
 
@@ -37,6 +39,7 @@ class Adapters(msgspec.Struct, frozen=True, kw_only=True):
     transcripts: DiskTranscripts
     repos: GitRepos
     downloads: HttpDownloads
+    remotes: GitRemotes
     proxy: HaproxyProxy
     bridges: Bridges
     choose: Choose
@@ -70,6 +73,17 @@ async def open_adapters(
     )
     images = DockerImages(engine, spool=folder, max_load_bytes=git.max_image_bytes)
     builders = [make(engine, images) for make in BUILDERS]
+    repos = GitRepos(
+        folder / "repos",
+        caps=Caps(
+            entries=git.max_files,
+            depth=git.max_depth,
+            path_bytes=git.max_path_bytes,
+            blob_bytes=git.max_file_bytes,
+            total_bytes=git.max_tree_bytes,
+        ),
+        max_bytes=git.max_push_bytes,
+    )
     await proxy.start()
     stack.push_async_callback(proxy.close)
     return Adapters(
@@ -80,19 +94,17 @@ async def open_adapters(
         log_source=DockerLogs(engine),
         logs=logs,
         transcripts=transcripts,
-        repos=GitRepos(
-            folder / "repos",
-            caps=Caps(
-                entries=git.max_files,
-                depth=git.max_depth,
-                path_bytes=git.max_path_bytes,
-                blob_bytes=git.max_file_bytes,
-                total_bytes=git.max_tree_bytes,
-            ),
-            max_bytes=git.max_push_bytes,
-        ),
+        repos=repos,
         downloads=HttpDownloads(),
+        remotes=GitRemotes(repos, max_bytes=git.max_push_bytes, pack=pack_limits(git), ca_file=git.ca_file),
         proxy=proxy,
         bridges=bridges,
         choose=partial(choose, builders),
+    )
+
+
+def pack_limits(git: GitSettings) -> PackLimits:
+    """Return what an object of a pack may unfold to, whoever sends it."""
+    return PackLimits(
+        object_bytes=max(LARGEST_OBJECT, git.max_file_bytes), folder_entries=max(LARGEST_FOLDER, git.max_files)
     )

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import socket
 
-from agent.bootstrap.adapters import Adapters
+from agent.bootstrap.adapters import Adapters, pack_limits
 from agent.commands.catalogue import every_command
 from agent.commands.command import ServerFacts, World
 from agent.commands.dispatcher import Dispatcher
 from agent.commands.services import Services
 from agent.commands.watching import DeployWatcher
 from agent.docker.build_network import BuildNetwork
-from agent.git.pack import LARGEST_FOLDER, LARGEST_OBJECT, PackLimits
 from agent.git.receive import PushLimits
 from agent.machine import Machine
 from agent.settings import Settings
@@ -47,6 +46,7 @@ def make_shell(
         choose=adapters.choose,
         source=adapters.repos,
         downloads=adapters.downloads,
+        remotes=adapters.remotes,
         transcripts=adapters.transcripts,
         logs=adapters.logs,
         clock=clock,
@@ -68,10 +68,7 @@ def make_shell(
             max_bytes=settings.git.max_push_bytes,
             max_refs=settings.git.max_refs,
             max_list_bytes=settings.git.max_list_bytes,
-            pack=PackLimits(
-                object_bytes=max(LARGEST_OBJECT, settings.git.max_file_bytes),
-                folder_entries=max(LARGEST_FOLDER, settings.git.max_files),
-            ),
+            pack=pack_limits(settings.git),
         ),
         creates_apps=settings.git.creates_apps,
     )

@@ -23,6 +23,8 @@ _MAX_EXTENDED: Final = 64 * 1024
 """Bytes of one extended header: two paths and some numbers."""
 _ZEROS: Final = bytes(_BLOCK)
 _END: Final = 2 * _ZEROS
+GIT_DIR_MARK: Final = ".git/HEAD"
+"""The file of a ``.git`` that is asked about where files may be ignored."""
 
 
 class ContextPlan(msgspec.Struct, frozen=True, kw_only=True):
@@ -38,6 +40,8 @@ class ContextPlan(msgspec.Struct, frozen=True, kw_only=True):
     """Folder of the context that the files are put into; empty: they are the context."""
     added: Mapping[str, bytes] = {}
     """Files to put beside that folder, by their names in the context."""
+    has_git_dir: bool = False
+    """Whether a ``.git`` with the commit comes along, unless it is ignored."""
     max_bytes: int = 3 << 30
     """Of all file contents. The tree was walked against caps, but line ends and encodings may be converted since."""
 
@@ -64,6 +68,10 @@ async def context(source: SourceTree, plan: ContextPlan) -> AsyncGenerator[bytes
         async for data in archive:
             if rewritten := rewriter.feed(data):
                 yield rewritten
+    if plan.has_git_dir and GIT_DIR_MARK not in plan.ignored:
+        async with aclosing(source.git_folder(name=f"{plan.inner}/.git".lstrip("/"))) as folder:
+            async for data in folder:
+                yield data
     yield rewriter.finish()
 
 

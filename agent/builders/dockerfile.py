@@ -15,7 +15,7 @@ from typing import Final
 import msgspec
 
 from agent.builders.buildkit import Solve, SolveFailed, build
-from agent.builders.context import ContextPlan, context
+from agent.builders.context import GIT_DIR_MARK, ContextPlan, context
 from agent.builders.dockerignore import Ignore, parse_ignore
 from agent.builders.exposed import in_order
 from agent.builders.failure import explain
@@ -108,8 +108,11 @@ class DockerfileBuilder:
             labels={**request.labels, labels.INSTANCE: self._engine.instance},
             no_cache=request.options.no_cache,
         )
+        # Below the root the files of the folder would be no work tree of it.
+        has_git_dir = request.options.keeps_git_dir and not source.plan.folder
+        plan = msgspec.structs.replace(source.plan, has_git_dir=has_git_dir)
         try:
-            return await build(self._engine, solve, body=context(request.source, source.plan), progress=progress)
+            return await build(self._engine, solve, body=context(request.source, plan), progress=progress)
         except SolveFailed as error:
             if error.failure.is_of_frontend and not lost_frontend:
                 raise
@@ -162,6 +165,7 @@ async def ignored_in(source: SourceTree, *, folder: str, dockerfile: str) -> fro
     ignore = await _ignore_file(source, folder=folder, dockerfile=dockerfile)
     prefix = f"{folder}/" if folder else ""
     paths = [entry.path.removeprefix(prefix) for entry in await source.entries() if entry.path.startswith(prefix)]
+    paths.append(GIT_DIR_MARK)
     # In a thread: a hundred thousand files against a thousand patterns take a while.
     return await asyncio.to_thread(ignore.ignored, paths) - {dockerfile}
 

@@ -32,6 +32,7 @@ from agent.errors import UserError
 from agent.ports.images import Choose, Images
 from agent.ports.logs import LogReader, Transcripts
 from agent.ports.proxy import Proxy
+from agent.ports.remotes import Remotes
 from agent.ports.scheduler import Prober, Scheduler
 from agent.ports.session import Session, User
 from agent.ports.source import Downloads, SourceRepo
@@ -97,6 +98,7 @@ class World(msgspec.Struct, frozen=True, kw_only=True):
     choose: Choose
     source: SourceRepo
     downloads: Downloads
+    remotes: Remotes
     transcripts: Transcripts
     logs: LogReader
     clock: Clock
@@ -129,6 +131,7 @@ class Context:
         self.choose = world.choose
         self.source = world.source
         self.downloads = world.downloads
+        self.remotes = world.remotes
         self.transcripts = world.transcripts
         self.logs = world.logs
         self.clock = world.clock

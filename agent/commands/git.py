@@ -8,25 +8,24 @@ from contextlib import aclosing
 from typing import Annotated
 
 from agent import sanitise
-from agent.commands import deploying, settings
+from agent.commands import deploying, settings, sources
 from agent.commands.arguments import App, Argument, Option, quoted
 from agent.commands.command import Command, Context
 from agent.commands.deploying import Wish
-from agent.commands.replies import STEP, Reply
+from agent.commands.replies import HEADING, INDENT, STEP, WARNING, Done, Reply
 from agent.commands.reports import AppOrEvery, Row, Rows, report
 from agent.commands.settings import property_rows
 from agent.errors import UserError
-from agent.lifecycle import properties
+from agent.lifecycle import remotes
 from agent.lifecycle.properties import Property
 from agent.ports.source import ArchiveCommit, ArchiveKind
 from agent.state.apps import App as AppRow
-from agent.state.database import Transaction
 from agent.state.deploys import Deploy
+from agent.state.releases import Release
 from proto.names import DeployId
 
-DEPLOY_BRANCH = "git.deploy-branch"
-FIRST_BRANCH = "main"
-"""Where an archive goes in an app without a deploy branch."""
+MAX_BRANCHES = 50
+"""Shown by git:status: each is two questions to git."""
 
 _NAME = 100
 """Characters that are kept of a name and of an address."""
@@ -35,6 +34,7 @@ _IMAGE = re.compile(
     r"(?=.{1,400}\Z)[A-Za-z0-9][A-Za-z0-9._:-]*(/[a-z0-9._-]+)*(:[A-Za-z0-9_][A-Za-z0-9_.-]{0,127})?(@sha256:[0-9a-f]{64})?"
 )
 """References as the engine reads them, roughly; it has the last word."""
+_DIGEST = "@sha256:"
 
 
 class GitSet(settings.SetCommand, frozen=True, kw_only=True):
@@ -65,9 +65,63 @@ class GitReport(Command, frozen=True, kw_only=True):
 
         async def rows(app: AppRow | None) -> Rows:
             found = await property_rows(ctx, app, noun="git")
+            found |= await _elsewhere(ctx, app)
             return {**found, **(await _rows(ctx, app, branch=found["git-computed-deploy-branch"]) if app else {})}
 
         return await report(ctx, self, noun="git", asked=self.row, rows=rows)
+
+
+class GitInitialize(Command, frozen=True, kw_only=True):
+    """Make an app's repository, where it is not there yet.
+
+    Pushes, archives and git:sync do it by themselves. Repeating is harmless.
+    """
+
+    name = "git:initialize"
+    permission = "change"
+    examples = ("git:initialize blog",)
+
+    app: App
+
+    async def run(self, ctx: Context) -> Reply:
+        """Make it."""
+        await ctx.source.create(ctx.app.id)
+        return Done(said=(f"The repository of {ctx.app.name} is there",), facts={"app": ctx.app.name})
+
+
+class GitStatus(Command, frozen=True, kw_only=True):
+    """Show an app's branches, which of them deploys, and whether what it holds is live."""
+
+    name = "git:status"
+    permission = "read"
+    examples = ("git:status blog",)
+
+    app: App
+
+    async def run(self, ctx: Context) -> Reply:
+        """Answer from the database and the repository."""
+        app, read = ctx.app, ctx.database.read
+        branch = await read.properties.effective(app.id, sources.DEPLOY_BRANCH) or ""
+        names = sorted(await ctx.source.branches(app.id), key=lambda name: (name != branch, name))
+        heads = {name: await ctx.source.tip(app.id, name) or "" for name in names[:MAX_BRANCHES]}
+        live = await read.releases.get(app.id, app.live_release) if app.live_release else None
+        commit = (live.commit_id or "") if live else ""
+        tip = heads.get(branch, "")
+        said = [f"{HEADING}{app.name} git status"]
+        for name, head in heads.items():
+            told = await ctx.source.describe(app.id, head)
+            mark = "*" if name == branch else " "
+            said.append(f"{INDENT}{mark} {name} {head[:8]} {told.subject if told else ''}".rstrip())
+        if len(names) > MAX_BRANCHES:
+            said.append(f"{INDENT}  … and {len(names) - MAX_BRANCHES} more")
+        if not heads:
+            said.append(f"{INDENT}There is no branch yet.")
+        said.append(f"{INDENT}{_live_line(live)}")
+        is_dirty = bool(tip) and tip != commit
+        if is_dirty:
+            said.append(f"{WARNING}{branch} is at {tip[:8]}, which is not live. To deploy it: ps:rebuild {app.name}")
+        facts = {"deploy_branch": branch, "branches": heads, "live_sha": commit, "is_dirty": is_dirty}
+        return Done(said=tuple(said), facts={"app": app.name, **facts})
 
 
 class _OfImage(Command, frozen=True, kw_only=True):
@@ -102,8 +156,9 @@ class _OfImage(Command, frozen=True, kw_only=True):
 class GitFromImage(_OfImage, frozen=True, kw_only=True):
     """Deploy an image that exists, in the engine or in a registry.
 
-    It replaces what was pushed, until the next push. There is no commit to sign: name and address go into the reason
-    that releases show, beside the name of your key.
+    It replaces what was pushed, until the next push. One that is live already, by a digest in its name or as the
+    engine has it, is not deployed again without --force. There is no commit to sign: name and address go into the
+    reason that releases show, beside the name of your key.
     """
 
     name = "git:from-image"
@@ -116,6 +171,10 @@ class GitFromImage(_OfImage, frozen=True, kw_only=True):
         """Take on a deploy of the image."""
         self.check()
         wish = Wish(kind="image", why=self.why("Deployed"), image=self.image)
+        if not ctx.options.force and await _is_live(ctx, wish):
+            said = f"No changes detected: {ctx.app.name} runs {self.image} already"
+            hint = f"{INDENT}To deploy it once more: git:from-image {ctx.app.name} {self.image} --force"
+            return Done(said=(said, hint), facts={"app": ctx.app.name, "changed": False})
         async with ctx.database.transaction() as tx:
             deploy = await deploying.accept(tx, ctx=ctx, app=ctx.app.id, wish=wish)
         await ctx.progress(f"{STEP}Deploying {self.image} as {ctx.app.name}")
@@ -144,7 +203,7 @@ class GitLoadImage(_OfImage, frozen=True, kw_only=True):
         wish = Wish(kind="image", why=self.why("Loaded"), image=image.id, id=id_)
         try:
             async with ctx.database.transaction() as tx:
-                await _must_stand(tx, ctx)
+                await sources.must_stand(tx, ctx)
                 deploy = await deploying.accept(tx, ctx=ctx, app=ctx.app.id, wish=wish)
         except UserError:
             await ctx.images.untag(tag)
@@ -183,7 +242,7 @@ class GitFromArchive(Command, frozen=True, kw_only=True):
         if not self.url:
             _need_input(ctx, f"git:from-archive {ctx.app.name} < app.tar.gz")
         await ctx.progress(f"{STEP}Reading the archive from {where}")
-        branch = await ctx.database.read.properties.effective(ctx.app.id, DEPLOY_BRANCH) or FIRST_BRANCH
+        branch = await sources.branch_of(ctx.database.read, ctx.app)
         commit = ArchiveCommit(
             branch=branch,
             kind=self.archive_type,
@@ -197,6 +256,27 @@ class GitFromArchive(Command, frozen=True, kw_only=True):
             tip = await ctx.source.import_archive(ctx.app.id, upload, commit)
         await ctx.source.sync(ctx.app.id)
         return await deploying.show(ctx, await _deploy_tip(ctx, branch=branch, tip=tip, why=f"archive from {where}"))
+
+
+def _live_line(live: Release | None) -> str:
+    if live is None:
+        return "Nothing is live yet."
+    return f"Live: v{live.version}, {live.commit_id[:8] if live.commit_id else 'from an image'}"
+
+
+async def _is_live(ctx: Context, wish: Wish) -> bool:
+    """Tell whether the image is what is live, and nothing else is on its way."""
+    app, read = ctx.app, ctx.database.read
+    newest = await read.deploys.newest_of_source(app.id)
+    live = await read.releases.get(app.id, app.live_release) if app.live_release else None
+    if live is None or newest is None or newest.kind != "image" or await read.deploys.under_way(app.id):
+        return False
+    if newest.status != "live" or newest.image != live.image or wish.image is None:
+        return False
+    if _DIGEST in wish.image and newest.why == wish.why:
+        return True
+    found = await ctx.images.find(wish.image)
+    return found is not None and found.id == live.image
 
 
 def _need_input(ctx: Context, example: str) -> None:
@@ -219,27 +299,27 @@ async def _deploy_tip(ctx: Context, *, branch: str, tip: str, why: str) -> Deplo
     # Before the commit, as for a push: who dies in between has a HEAD that no deploy made yet, and nobody minds.
     await ctx.source.set_head(app.id, branch)
     async with ctx.database.transaction() as tx:
-        row = await _must_stand(tx, ctx)
-        under_way = await tx.deploys.under_way(app.id)
-        if under_way and under_way[-1].commit_id == tip:
-            return under_way[-1]
+        row = await sources.must_stand(tx, ctx)
         live = await tx.releases.get(app.id, row.live_release) if row.live_release else None
-        if not under_way and live and live.commit_id == tip:
+        if not await tx.deploys.under_way(app.id) and live and live.commit_id == tip:
             hint = f"To build it again: ps:rebuild {app.name}"
             raise UserError("source.unchanged", "The archive holds just what is live already.", hint)
-        if await tx.properties.get(app.id, DEPLOY_BRANCH) is None:
-            await properties.set_property(tx, app=app.id, name=DEPLOY_BRANCH, value=branch)
-        deploy = await deploying.accept(tx, ctx=ctx, app=app.id, wish=Wish(kind="push", why=why, commit=tip))
-    await ctx.progress(f"{STEP}Deploying {app.name} at {tip[:8]}; it goes on if you leave (Ctrl-C)")
+        deploy = await sources.accept_tip(tx, ctx=ctx, branch=branch, tip=tip, why=why)
+    await sources.say_deploying(ctx, tip)
     return deploy
 
 
-async def _must_stand(tx: Transaction, ctx: Context) -> AppRow:
-    """Return the app as it is now; what came may have come for long. Raises ``UserError`` ``app.destroyed``."""
-    row = await tx.apps.get(ctx.app.id)
-    if row is None or row.destroyed_at is not None:
-        raise UserError("app.destroyed", f"{ctx.app.name} was destroyed meanwhile.", "Make it: apps:create <name>")
-    return row
+async def _elsewhere(ctx: Context, app: AppRow | None) -> dict[str, str]:
+    """Return the rows about git servers elsewhere: names and fingerprints, nothing that is secret."""
+    read = ctx.database.read
+    rows = {
+        "git-global-auth-hosts": " ".join(f"{user}@{host}" for host, user in (await read.logins.users()).items()),
+        "git-global-allowed-hosts": " ".join(await read.host_keys.all()),
+    }
+    if app is None:
+        return rows
+    key = await read.deploy_keys.get(app.id)
+    return {**rows, "git-deploy-key": remotes.fingerprint(key.public) if key else ""}
 
 
 async def _rows(ctx: Context, app: AppRow, *, branch: str) -> Rows:

@@ -5,12 +5,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable, Iterator, Sequence
+from typing import TypeVar
 
 from agent.commands.command import Context
 from agent.ports.session import Terminal
 from agent.state.database import Database
 from proto.events import Event
 from proto.names import AppId
+
+T = TypeVar("T")
 
 
 class Wakeups:
@@ -37,11 +40,25 @@ class Wakeups:
 
 async def unless_gone(terminal: Terminal, work: Awaitable[int]) -> int:
     """Return what `work` returns, or 1 as soon as the other end has left; `work` is cancelled then."""
+    try:
+        return await while_there(terminal, work)
+    except ConnectionAbortedError:
+        return 1
+
+
+async def while_there(terminal: Terminal, work: Awaitable[T]) -> T:
+    """Return what `work` returns.
+
+    Raises:
+        ConnectionAbortedError: the other end left first; `work` was cancelled and has ended.
+    """
     task = asyncio.ensure_future(work)
     gone = asyncio.ensure_future(terminal.gone())
     try:
         await asyncio.wait((task, gone), return_when=asyncio.FIRST_COMPLETED)
-        return await task if task.done() else 1
+        if task.done():
+            return await task
+        raise ConnectionAbortedError
     finally:
         for each in (task, gone):
             each.cancel()

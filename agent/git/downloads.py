@@ -6,7 +6,6 @@ and never the link-local addresses at which clouds tell a machine its secrets.
 
 from __future__ import annotations
 
-import ipaddress
 import socket
 from collections.abc import AsyncGenerator
 
@@ -16,6 +15,7 @@ from yarl import URL
 
 from agent import sanitise
 from agent.errors import UserError
+from agent.ports.remotes import is_link_local
 
 CONNECT_SECONDS = 15.0
 STALL_SECONDS = 60.0
@@ -92,12 +92,7 @@ class _Resolver(AbstractResolver):
 
 def _refuse_link_local(host: str) -> None:
     """Raise if `host` is such an address; names are looked at once they are resolved."""
-    try:
-        address = ipaddress.ip_address(host.partition("%")[0])
-    except ValueError:
-        return
-    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
-    if (mapped or address).is_link_local:
+    if is_link_local(host):
         message = f"{host} is an address that only this machine's own surroundings answer at."
         raise UserError("download.forbidden", message, "Use another one.")
 

@@ -8,6 +8,7 @@ disk before git says so.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 MAX_PUSH_BYTES = 1 << 30
@@ -74,6 +75,14 @@ def receive_pack(git_dir: Path, *, max_bytes: int = MAX_PUSH_BYTES) -> list[str]
     """Return the argument vector that serves one ``git push`` into `git_dir`, of a pack of at most `max_bytes`."""
     options = (*_RECEIVE_OPTIONS, f"receive.maxInputSize={max_bytes}")
     return [*_git(git_dir), *_settings(*options), "receive-pack", str(git_dir)]
+
+
+def limited(command: Sequence[str], *, file_bytes: int, memory_bytes: int) -> list[str]:
+    """Return `command` with the kernel's limits on each file that it writes and on its memory (prlimit(1)).
+
+    For a git that talks to strangers: what it gets is looked through only once it is here.
+    """
+    return ["prlimit", f"--fsize={file_bytes}", f"--data={memory_bytes}", "--core=0", "--", *command]
 
 
 def upload_pack(git_dir: Path) -> list[str]:

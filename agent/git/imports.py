@@ -9,9 +9,7 @@ repository has no new ref, and objects that none names are collected in time.
 from __future__ import annotations
 
 import asyncio
-import shutil
-from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import IO
 
@@ -19,16 +17,15 @@ from agent.archives.caps import Caps
 from agent.archives.incoming import HEAD_BYTES, in_pieces, raise_if_full, store
 from agent.archives.members import kind_of, members
 from agent.errors import Unavailable, UserError
+from agent.git.aside import borrowing, move, take_over
 from agent.git.environment import command
 from agent.git.fast_import import REF, render
-from agent.git.process import GitFailed, fed, output, started
-from agent.git.refs import HEADS
+from agent.git.process import GitFailed, fed, output
 from agent.ports.source import ArchiveCommit
 
 IMPORT_SECONDS = 1_800.0
 """For one archive, its upload included: half an hour, as for a build."""
 _ANSWER = 4_096
-_NOWHERE = "0" * 40
 
 
 async def import_archive(
@@ -55,14 +52,17 @@ async def import_archive(
         Unavailable: ``disk.full``, ``git.slow``, ``git.missing``.
     """
     try:
-        async with asyncio.timeout(IMPORT_SECONDS), _borrowing(git_dir, aside):
+        async with asyncio.timeout(IMPORT_SECONDS), borrowing(git_dir, aside):
             with (aside / "upload").open("w+b") as file:
                 await store(file, upload, max_bytes=max_bytes)
                 new = await _commit(aside, file, commit, parent, caps)
             if parent and await _tree(aside, new) == await _tree(aside, parent):
                 return parent
-            await _take_over(git_dir, aside, new, parent=parent)
-            await _move(git_dir, commit.branch, new, parent=parent)
+            try:
+                await take_over(git_dir, aside, wanted=(new,), known=(parent,) if parent else ())
+            except GitFailed as error:
+                raise _refused(error) from error
+            await move(git_dir, commit.branch, new, before=parent)
             return new
     except TimeoutError as error:
         message = f"The archive did not come and unfold within {IMPORT_SECONDS / 60:.0f} minutes."
@@ -70,23 +70,6 @@ async def import_archive(
     except OSError as error:
         raise_if_full(error)
         raise
-
-
-@asynccontextmanager
-async def _borrowing(git_dir: Path, aside: Path) -> AsyncIterator[None]:
-    """Have a repository in `aside` for the length of a block that knows all objects of `git_dir`."""
-    try:
-        await output(command(aside, "init", "--quiet", "--bare", "--template=", "--object-format=sha1"), limit=_ANSWER)
-        await asyncio.to_thread(_borrow, git_dir, aside)
-        yield
-    finally:
-        await asyncio.to_thread(shutil.rmtree, aside, ignore_errors=True)
-
-
-def _borrow(git_dir: Path, aside: Path) -> None:
-    aside.chmod(0o700)
-    (aside / "objects" / "info").mkdir(exist_ok=True)
-    (aside / "objects" / "info" / "alternates").write_text(f"{git_dir.resolve() / 'objects'}\n")
 
 
 async def _commit(aside: Path, file: IO[bytes], commit: ArchiveCommit, parent: str | None, caps: Caps) -> str:
@@ -102,36 +85,6 @@ async def _commit(aside: Path, file: IO[bytes], commit: ArchiveCommit, parent: s
     except GitFailed as error:
         raise _refused(error) from error
     return await _id(aside, REF)
-
-
-async def _take_over(git_dir: Path, aside: Path, new: str, *, parent: str | None) -> None:
-    """Put what `new` needs and `git_dir` has not into `git_dir`, each object checked."""
-    wanted = f"{new}\n" + (f"^{parent}\n" if parent else "")
-    packing = command(aside, "pack-objects", "--revs", "--stdout", "--quiet", "--threads=1")
-    checking = command(
-        git_dir,
-        *("-c", "fsck.badFilemode=error", "-c", "pack.threads=1"),
-        *("index-pack", "--stdin", "--strict", "--fsck-objects"),
-    )
-    try:
-        await fed(checking, _output(packing, stdin=wanted.encode()), seconds=IMPORT_SECONDS)
-    except GitFailed as error:
-        raise _refused(error) from error
-
-
-async def _output(arguments: list[str], *, stdin: bytes) -> AsyncGenerator[bytes, None]:
-    async with started(arguments, stdin=stdin) as git:
-        while data := await git.read():
-            yield data
-        await git.finish()
-
-
-async def _move(git_dir: Path, branch: str, new: str, *, parent: str | None) -> None:
-    try:
-        await output(command(git_dir, "update-ref", HEADS + branch, new, parent or _NOWHERE), limit=_ANSWER)
-    except GitFailed as error:
-        message = f"{branch} was pushed by somebody else meanwhile."
-        raise UserError("source.moved", message, "Try again, if it is still wanted.") from error
 
 
 async def _id(git_dir: Path, name: str) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager, suppress
 from itertools import pairwise
 
@@ -25,6 +25,9 @@ CHUNK = 256 * 1024
 _MAX_ERROR = 8_192
 """Bytes of standard error kept (the last ones): a message, not a log."""
 
+Hear = Callable[[bytes], Awaitable[None]]
+"""Is given what git writes to standard error, as it comes. What it raises ends the run."""
+
 
 class GitFailed(Exception):
     """Git ended with an error. The text is git's own; it may quote hostile names."""
@@ -38,9 +41,12 @@ class GitFailed(Exception):
 class GitProcess:
     """A running git whose output is being read."""
 
-    def __init__(self, process: asyncio.subprocess.Process, command: Sequence[str]) -> None:
+    def __init__(
+        self, process: asyncio.subprocess.Process, command: Sequence[str], *, hear: Hear | None = None
+    ) -> None:
         self._process = process
         self._command = command
+        self._hear = hear
         self._error = bytearray()
         self._errors = asyncio.create_task(self._keep_errors())
 
@@ -69,28 +75,50 @@ class GitProcess:
 
     async def end(self) -> None:
         """Kill it and its children if it still runs, and wait until nothing is left. Repeating is harmless."""
-        if self._process.returncode is None:
-            with suppress(ProcessLookupError):
-                os.killpg(self._process.pid, signal.SIGKILL)
+        self._kill()
+        if self._hear is not None:  # it may wait for somebody who never comes
+            self._errors.cancel()
+        await asyncio.wait((self._errors,))
         # asyncio notices the end only once the pipes are empty, so they are read out.
-        while await self.read():
-            pass
-        await self._errors
+        for output in (_pipe(self._process.stdout), _pipe(self._process.stderr)):
+            while await output.read(CHUNK):
+                pass
         await self._process.wait()
 
     async def _keep_errors(self) -> None:
         while data := await _pipe(self._process.stderr).read(CHUNK):
             self._error += data
             del self._error[:-_MAX_ERROR]
+            if self._hear is not None:
+                await self._heard(data, self._hear)
+
+    async def _heard(self, data: bytes, hear: Hear) -> None:
+        try:
+            await hear(data)
+        except Exception:
+            # Nobody reads on, and git would wait for that until its time is up.
+            self._kill()
+            raise
+
+    def _kill(self) -> None:
+        if self._process.returncode is None:
+            with suppress(ProcessLookupError):
+                os.killpg(self._process.pid, signal.SIGKILL)
 
 
 @asynccontextmanager
 async def started(
-    command: Sequence[str], *, stdin: bytes | None = None, is_fed: bool = False
+    command: Sequence[str],
+    *,
+    stdin: bytes | None = None,
+    is_fed: bool = False,
+    extra: Mapping[str, str] | None = None,
+    hear: Hear | None = None,
 ) -> AsyncIterator[GitProcess]:
     """Run `command` (see ``environment``) for the length of a block; killed at its end if it still runs.
 
-    `stdin` must fit into a pipe (64 KiB); with `is_fed` the input comes by ``GitProcess.feed``.
+    `stdin` must fit into a pipe (64 KiB); with `is_fed` the input comes by ``GitProcess.feed``. `extra`: variables
+    that it gets besides.
 
     Raises:
         Unavailable: ``git.missing``, there is no git to run.
@@ -101,13 +129,13 @@ async def started(
             stdin=asyncio.subprocess.PIPE if is_fed or stdin is not None else asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
-            env=environment(),
+            env={**environment(), **(extra or {})},
             start_new_session=True,
             limit=CHUNK,
         )
     except FileNotFoundError as error:
         raise Unavailable("git.missing", "There is no git on this machine.", "Install it: apt install git") from error
-    git = GitProcess(process, command)
+    git = GitProcess(process, command, hear=hear)
     try:
         if process.stdin is not None and not is_fed:
             process.stdin.write(stdin or b"")
@@ -118,9 +146,15 @@ async def started(
 
 
 async def output(
-    command: Sequence[str], *, limit: int, seconds: float = READ_SECONDS, stdin: bytes | None = None
+    command: Sequence[str],
+    *,
+    limit: int,
+    seconds: float = READ_SECONDS,
+    stdin: bytes | None = None,
+    extra: Mapping[str, str] | None = None,
+    hear: Hear | None = None,
 ) -> bytes:
-    """Return what `command` writes to standard output, at most `limit` bytes.
+    """Return what `command` writes to standard output, at most `limit` bytes. The rest: see `started`.
 
     Raises:
         GitFailed: the exit status is not 0, or there was more than `limit`.
@@ -128,7 +162,7 @@ async def output(
     """
     collected = bytearray()
     try:
-        async with asyncio.timeout(seconds), started(command, stdin=stdin) as git:
+        async with asyncio.timeout(seconds), started(command, stdin=stdin, extra=extra, hear=hear) as git:
             while data := await git.read():
                 collected += data
                 if len(collected) > limit:
@@ -174,5 +208,6 @@ def _pipe(reader: asyncio.StreamReader | None) -> asyncio.StreamReader:
 
 
 def _verb(command: Sequence[str]) -> str:
-    plain = [part for before, part in pairwise(command) if before != "-c"]
+    own = command[list(command).index("git") :] if "git" in command else command
+    plain = [part for before, part in pairwise(own) if before != "-c"]
     return "git " + next((part for part in plain if not part.startswith("-")), "")

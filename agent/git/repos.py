@@ -55,7 +55,8 @@ class GitRepos:
     def __init__(self, folder: Path, *, caps: Caps | None = None, max_bytes: int = MAX_PUSH_BYTES) -> None:
         """`max_bytes`: of one archive as it comes."""
         self._folder = folder
-        self._caps = caps or Caps()
+        self.caps = caps or Caps()
+        """What a commit may hold."""
         self._max_bytes = max_bytes
 
     def path(self, app: AppId) -> Path:
@@ -69,7 +70,7 @@ class GitRepos:
         target = self.path(app)
         if target.is_dir():
             return
-        new = self._aside(app)
+        new = self.aside(app)
         try:
             with _full_disk_told():
                 await asyncio.to_thread(self._folder.mkdir, mode=0o700, parents=True, exist_ok=True)
@@ -131,18 +132,18 @@ class GitRepos:
 
     def tree(self, app: AppId, commit: str) -> GitTree:
         """See ``SourceRepo.tree``."""
-        return GitTree(self.path(app), commit=commit, caps=self._caps)
+        return GitTree(self.path(app), commit=commit, caps=self.caps)
 
     async def import_archive(self, app: AppId, upload: AsyncIterator[bytes], commit: ArchiveCommit) -> str:
         """See ``SourceRepo.import_archive``."""
         parent = await self.tip(app, commit.branch)
         return await import_archive(
             self.path(app),
-            self._aside(app),
+            self.aside(app),
             upload,
             commit=commit,
             parent=parent,
-            caps=self._caps,
+            caps=self.caps,
             max_bytes=self._max_bytes,
         )
 
@@ -177,14 +178,15 @@ class GitRepos:
         """Return the names of folders that are the repository of none of `apps`."""
         return await asyncio.to_thread(_strays, self._folder, apps)
 
-    def _aside(self, app: AppId) -> Path:
+    def aside(self, app: AppId) -> Path:
+        """Return the path of a folder beside the app's, which does not exist. A start removes such leftovers."""
         # A dot keeps it out of every look-up: app ids have none.
         return self._folder / f".{app}.{uuid4().hex[:8]}"
 
     def _remove(self, app: AppId) -> None:
         target = self.path(app)
         if target.is_dir():
-            target.rename(self._aside(app))
+            target.rename(self.aside(app))
             _sync_folders([self._folder])
         for leftover in self._folder.glob(f".{app}.*"):
             shutil.rmtree(leftover, ignore_errors=True)

@@ -10,19 +10,25 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from pathlib import Path
 
 from agent.archives.caps import Caps, Tally, shown
 from agent.errors import Unavailable, UserError
 from agent.git.environment import command
+from agent.git.git_folder import git_folder
 from agent.git.process import READ_SECONDS, GitFailed, output, started
 from agent.ports.source import TreeEntry
 
 _COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
-_SUBMODULE = 0o160000
+SUBMODULE = 0o160000
+"""Mode of a link to a commit of another repository."""
+WHOLE = "refs/whole/"
+"""Refs named by a commit's id, which point at the same with its submodules' files. Hidden from everybody else."""
 _REGULAR = (0o100644, 0o100755, 0o100664)
 """Modes of regular files. 0o100664 is in old histories; fsck refuses it in new pushes."""
 
+_ANSWER = 4_096
 _LISTED_AT_ONCE = 32 * 1024
 """Bytes of the listing read before others get their turn: some hundred files."""
 
@@ -41,6 +47,8 @@ class GitTree:
         self._git_dir = git_dir
         self._commit = commit
         self._caps = caps or Caps()
+        self._read = commit
+        """What is read: `commit`, or what stands in for it (`WHOLE`). Known once `entries` was called."""
         self._entries: list[TreeEntry] | None = None
         self._walking = asyncio.Lock()
 
@@ -70,20 +78,27 @@ class GitTree:
         """See ``SourceTree.archive``."""
         await self.entries()
         # Anything but the commit itself would be dated "now", and no rebuild would ever hit the cache.
-        arguments = ["archive", "--format=tar", self._commit, *(["--", folder] if folder else [])]
+        arguments = ["archive", "--format=tar", self._read, *(["--", folder] if folder else [])]
         async with started(command(self._git_dir, "-c", "tar.umask=0022", *arguments)) as git:
             while data := await git.read():
                 yield data
             await git.finish()
 
+    async def git_folder(self, *, name: str) -> AsyncGenerator[bytes, None]:
+        """See ``SourceTree.git_folder``."""
+        await self.entries()
+        async with aclosing(git_folder(self._git_dir, self._commit, name=name)) as members:
+            async for data in members:
+                yield data
+
     async def notes(self) -> list[str]:
         """See ``SourceTree.notes``."""
         entries = await self.entries()
         notes = []
-        if submodules := [entry.path for entry in entries if entry.mode == _SUBMODULE]:
+        if submodules := [entry.path for entry in entries if entry.mode == SUBMODULE]:
             notes.append(
-                f"Submodules are not fetched: {_listed(submodules)} will be missing. "
-                "Add the files to this repository (git subtree does it) if the build needs them."
+                f"Submodules are not fetched: {_listed(submodules)} will be missing. If the build needs them, "
+                "deploy with git:sync, which fetches them, or add the files to this repository (git subtree does it)."
             )
         if pointers := await self._lfs_pointers(entries):
             notes.append(
@@ -95,9 +110,10 @@ class GitTree:
     async def _walk(self) -> list[TreeEntry]:
         if not _COMMIT.fullmatch(self._commit):
             raise _no_such_commit(self._commit)
+        self._read = await self._standing_in()
         walk = _Walk(self._caps)
         # -t names folders as well, so that a tree of empty folders reaches the cap.
-        listing = command(self._git_dir, "ls-tree", "-r", "-t", "-l", "-z", "--full-tree", self._commit)
+        listing = command(self._git_dir, "ls-tree", "-r", "-t", "-l", "-z", "--full-tree", self._read)
         try:
             async with asyncio.timeout(READ_SECONDS), started(listing) as git:
                 while data := await git.read(_LISTED_AT_ONCE):
@@ -110,6 +126,12 @@ class GitTree:
         except TimeoutError as error:
             raise Unavailable("git.slow", f"The files of {self._commit[:8]} could not be listed in time.") from error
         return walk.entries
+
+    async def _standing_in(self) -> str:
+        if not await asyncio.to_thread(_has_whole, self._git_dir):
+            return self._commit
+        asked = ("for-each-ref", "--format=%(objectname)", WHOLE + self._commit)
+        return (await output(command(self._git_dir, *asked), limit=_ANSWER)).decode("ascii").strip() or self._commit
 
     async def _lfs_pointers(self, entries: list[TreeEntry]) -> list[str]:
         attributes = [entry for entry in entries if entry.path.rpartition("/")[2] == ".gitattributes"]
@@ -134,6 +156,12 @@ class GitTree:
             found[entry.blob] = answer[start : start + entry.size]
             position = start + entry.size + 1
         return [found.get(entry.blob, b"") for entry in entries]
+
+
+def _has_whole(git_dir: Path) -> bool:
+    """Tell whether the repository has any ref below `WHOLE`: nearly none has, and each push would ask git."""
+    packed = git_dir / "packed-refs"
+    return (git_dir / WHOLE).is_dir() or (packed.is_file() and f" {WHOLE}".encode() in packed.read_bytes())
 
 
 class _Walk:

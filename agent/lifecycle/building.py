@@ -31,5 +31,6 @@ async def build_options(tables: Tables, *, app: AppId, name: str, timeout_second
         base_image=await effective("builder.base-image"),
         apt_packages=tuple((await effective("builder.apt-packages")).split()),
         static_folder=await effective("builder.static-folder"),
+        keeps_git_dir=await effective("git.keep-git-dir") == "true",
         has_collectstatic=config.get(COLLECTSTATIC, "") in ("", "0"),
     )

@@ -84,6 +84,12 @@ def _branch(value: str) -> str:
     return value
 
 
+def _truth(value: str) -> str:
+    if value not in ("true", "false"):
+        raise ValueError("true or false")
+    return value
+
+
 def _variable(value: str) -> str:
     if value and not is_config_key(value):
         raise ValueError("the name of a variable, such as GIT_REV, or empty for none")
@@ -161,6 +167,12 @@ PROPERTIES: dict[str, Property] = {
             name="git.deploy-branch",
             help="The branch whose pushes are deployed. The first branch that is pushed becomes it.",
             check=_branch,
+        ),
+        Property(
+            name="git.keep-git-dir",
+            help="Whether builds get a .git with the commit that is built: true or false.",
+            check=_truth,
+            default="false",
         ),
         Property(
             name="git.rev-env-var",

@@ -38,6 +38,8 @@ class BuildOptions(msgspec.Struct, frozen=True, kw_only=True):
     """Debian packages that language builders install besides, to build and to run with."""
     static_folder: str = ""
     """Where the static builder finds the pages, within the build folder; empty: look."""
+    keeps_git_dir: bool = False
+    """Whether the build context gets a ``.git``, where the whole repository is built."""
     has_collectstatic: bool = True
     """Whether Django's static files are collected."""
 

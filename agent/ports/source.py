@@ -82,6 +82,13 @@ class SourceTree(Protocol):
         """
         ...
 
+    def git_folder(self, *, name: str) -> AsyncGenerator[bytes, None]:
+        """Yield tar members, without an end, of a ``.git`` called `name` that holds the commit alone.
+
+        It is one commit deep and knows no remote, no branch and no user. Close the generator as that of `archive`.
+        """
+        ...
+
     async def notes(self) -> list[str]:
         """Return what a build of this commit will miss, in sentences for the user: submodules, files of Git LFS."""
         ...

@@ -100,6 +100,12 @@ class Deploys:
         """Return the app's newest deploy, or `None`."""
         return await self._one("WHERE app = ? ORDER BY number DESC LIMIT 1", app)
 
+    async def newest_of_source(self, app: AppId) -> Deploy | None:
+        """Return the newest deploy of something new, a commit or an image, or `None`."""
+        return await self._one(
+            "WHERE app = ? AND kind IN ('push', 'rebuild', 'image') ORDER BY number DESC LIMIT 1", app
+        )
+
     async def switching(self, app: AppId) -> Deploy | None:
         """Return the deploy whose release is being routed, or `None`."""
         return await self._one("WHERE app = ? AND status = 'switching' AND ended_at IS NULL", app)

@@ -80,8 +80,9 @@ class Examined:
 
     async def sealed(self) -> tuple[int, list[str]]:
         """Return how many sealed values there are, and where those belong that do not open with the key."""
-        configs, properties = await self.tables.configs.unopened(), await self.tables.properties.unopened()
-        return configs[0] + properties[0], [*configs[1], *properties[1]]
+        tables = (self.tables.configs, self.tables.properties, self.tables.logins, self.tables.deploy_keys)
+        found = [await table.unopened() for table in tables]
+        return sum(count for count, _ in found), [place for _, places in found for place in places]
 
 
 @contextlib.asynccontextmanager

@@ -15,6 +15,7 @@ from agent.state.outbox import Outbox
 from agent.state.properties import Properties
 from agent.state.pulls import Pulls
 from agent.state.releases import Releases
+from agent.state.remotes import DeployKeys, HostKeys, Logins
 from agent.state.replicas import Replicas
 from agent.state.sql import Sql
 from agent.state.tasks import Tasks
@@ -22,15 +23,18 @@ from agent.vault import Vault
 
 
 class Tables:
-    """What the agent remembers. `vault` seals and opens config and secret properties."""
+    """What the agent remembers. `vault` seals and opens config, secret properties, passwords and keys."""
 
     def __init__(self, sql: Sql, vault: Vault) -> None:
         self.apps = Apps(sql)
         self.configs = Configs(sql, vault)
+        self.deploy_keys = DeployKeys(sql, vault)
         self.deploys = Deploys(sql)
         self.domains = Domains(sql)
+        self.host_keys = HostKeys(sql)
         self.invocations = Invocations(sql)
         self.keys = Keys(sql)
+        self.logins = Logins(sql, vault)
         self.outbox = Outbox(sql)
         self.properties = Properties(sql, vault)
         self.pulls = Pulls(sql)

@@ -57,6 +57,7 @@ class Desk:
                 choose=core.choose,
                 source=core.repos,
                 downloads=core.downloads,
+                remotes=core.remotes,
                 transcripts=core.transcripts,
                 logs=core.logs,
                 clock=core.clock,

@@ -54,7 +54,7 @@ async def test_properties_are_set_reported_and_unset(desk: Desk) -> None:
 async def test_wrong_properties_are_refused(desk: Desk) -> None:
     await desk.give("apps:create blog")
     for line, says in (
-        ("git:set blog nope 1", "What can be set: deploy-branch, rev-env-var"),
+        ("git:set blog nope 1", "What can be set: deploy-branch, keep-git-dir, rev-env-var"),
         ("git:set blog deploy-branch -x", "There is no flag"),
         ("git:set blog deploy-branch -- -x", "is no value for deploy-branch"),
         ("git:set blog deploy-branch 'a..b'", "is no value for deploy-branch"),

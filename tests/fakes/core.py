@@ -31,6 +31,7 @@ from proto.names import AppId, AppName, DeployId
 from tests.fakes.images import FakeBuilder, FakeImages, choose
 from tests.fakes.logs import FakeLogs, FakeTranscripts
 from tests.fakes.proxy import FakeProxy
+from tests.fakes.remotes import FakeRemotes
 from tests.fakes.scheduler import FakeProber, FakeScheduler
 from tests.fakes.source import FakeDownloads, FakeRepos
 from tests.fakes.world import FakeClock, SeededIds
@@ -51,6 +52,7 @@ class World:
         self.proxy = FakeProxy()
         self.repos = FakeRepos()
         self.downloads = FakeDownloads()
+        self.remotes = FakeRemotes(self.repos)
         self.images = FakeImages()
         self.builder = FakeBuilder(self.images)
         self.logs = FakeLogs()
@@ -80,7 +82,7 @@ class Core:
         self.clock = clock
         self.ids = world.ids
         self.scheduler, self.prober, self.proxy = world.scheduler, world.prober, world.proxy
-        self.downloads = world.downloads
+        self.downloads, self.remotes = world.downloads, world.remotes
         self.repos, self.images, self.builder = world.repos, world.images, world.builder
         self.choose = partial(choose, [self.builder])
         self.logs, self.transcripts = world.logs, world.transcripts

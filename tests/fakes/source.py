@@ -36,6 +36,9 @@ class FakeTree:
         for path in self._files:
             yield path.encode()
 
+    async def git_folder(self, *, name: str) -> AsyncGenerator[bytes, None]:
+        yield f"{name}/HEAD {self._commit}".encode()
+
     async def notes(self) -> list[str]:
         return []
 

@@ -1,4 +1,4 @@
-"""Thirteen short stories of one app: what is done, and what must be so once it was acknowledged."""
+"""Short stories of one app: what is done, and what must be so once it was acknowledged."""
 
 from __future__ import annotations
 
@@ -34,6 +34,7 @@ TELLING = {
     "app.json": '{"scripts": {"pushboat": {"predeploy": "./check", "postdeploy": "./tell"}}}',
 }
 FOREIGN = "registry.example.com/blog:1"
+ELSEWHERE = "https://git.example.com/team/blog.git"
 TASK_SECONDS = 3.0
 """How long a task of these apps runs."""
 
@@ -281,6 +282,18 @@ async def _restarted_web(c: Core, app: App) -> None:
     assert release.live_at and row.planned_at > release.live_at, "it is the one that was to be replaced"
 
 
+async def _sync(c: Core, app: App) -> None:
+    c.remotes.have(ELSEWHERE, "d" * 40, OTHER)
+    answer = await Desk(c).give(f"git:sync --build-if-changes blog {ELSEWHERE}")
+    assert answer.status == 0, answer
+
+
+async def _synced(c: Core, app: App) -> None:
+    await _pushed(c, app)
+    answer = await Desk(c).give(f"git:sync --build-if-changes blog {ELSEWHERE}")
+    assert "Skipping build" in answer.out
+
+
 async def _configure(c: Core, app: App) -> None:
     answer = await Desk(c).give("config:set blog COLOUR=green")
     assert answer.status == 0
@@ -328,6 +341,7 @@ STORIES = {
     "tasks of app.json": Story(_tell, _migrated, True),
     "image of a registry": Story(_get_image, _got_image, True, _has_no_foreign_name),
     "rollback": Story(_roll_back, _rolled_back, True),
+    "sync": Story(_sync, _synced, True),
     "scale": Story(_scale, _scaled, True),
     "restart of one type": Story(_restart_web, _restarted_web, True),
     "config": Story(_configure, _configured, True, _is_whole),
