@@ -1,7 +1,7 @@
 """The moves of replicas, and which of them are wanted.
 
 Generations: the live release, unless the app is stopped, and at most one candidate beside it. What is wanted is
-derived from them and the scale each time; nothing is stored that could contradict it.
+derived from them, the scale and what is there each time; nothing is stored that could contradict it.
 """
 
 from __future__ import annotations
@@ -10,9 +10,10 @@ from collections.abc import Callable, Collection, Sequence
 
 import msgspec
 
-from agent.lifecycle import addresses, checks
+from agent.lifecycle import addresses, strategies
 from agent.ports.addresses import Bridges
 from agent.ports.scheduler import ReplicaStatus
+from agent.state.apps import App
 from agent.state.database import Tables, Transaction
 from agent.state.releases import Release
 from agent.state.replicas import WANTED, Replica
@@ -34,8 +35,8 @@ class Slot(msgspec.Struct, frozen=True):
     number: int
     port: int
     """Where it will serve; 0 for process types that do not."""
-    is_held: bool = False
-    """Whether it has to wait until its predecessors of another release are gone."""
+    waits_for: strategies.Reason | None = None
+    """Why it is not to be started yet."""
 
 
 async def plan(tx: Transaction, *, app: AppId, bridges: Bridges, new_id: NewId, drain_seconds: float) -> list[Replica]:
@@ -47,7 +48,7 @@ async def plan(tx: Transaction, *, app: AppId, bridges: Bridges, new_id: NewId, 
     ]
     await drain(tx, app=app, surplus=surplus, until=tx.now + drain_seconds)
     there = {(row.release, row.process, row.number) for row in rows}
-    for key in [key for key, slot in slots.items() if key not in there and not slot.is_held]:
+    for key in [key for key, slot in slots.items() if key not in there and slot.waits_for is None]:
         place = await addresses.take(tx, bridges=bridges)
         slot = slots[key]
         await tx.replicas.add(
@@ -76,30 +77,75 @@ def _stands_in(row: Replica, rows: Sequence[Replica], slots: Collection[tuple[in
 async def wanted(tables: Tables, app: AppId) -> list[Slot]:
     """Return what should run: the live release's replicas, unless stopped, and the candidate's.
 
-    Of process types that run alone, replicas of the live release make room for those of the candidate, and one that
-    has to wait for the end of another release's is held.
+    How the candidate's take the place of the others, and that of a candidate that failed some go on until the live
+    release has its full count again, is told in ``agent.lifecycle.strategies``.
 
     All is read from `tables`, the app's row too: with a row from before a switch, the release that has just gone live
     would be taken for one too many.
     """
+    row = await tables.apps.get(app)
+    live = row.live_release if row and not row.is_stopped else None
     scales = await tables.scales.of_app(app)
-    modes = await checks.modes_of(tables, app)
-    rows = await tables.replicas.of_app(app) if modes.has_alone else []
+    told = await strategies.told(tables, app)
+    rows = await tables.replicas.of_app(app)
     found = await generations(tables, app)
+    ports = {release.version: await web_port(tables, release) for release in found}
     slots: list[Slot] = []
-    for release in found:
-        port = await web_port(tables, release)
-        for plan in release.plan.processes:
-            is_alone = modes.is_alone(plan.type)
-            if is_alone and release is not found[-1] and found[-1].plan.process(plan.type):
-                continue
-            is_held = is_alone and any(row.process == plan.type and row.release != release.version for row in rows)
-            count = scales.get(plan.type, 1 if plan.type == WEB else 0)
-            slots += [
-                Slot(release.version, plan.type, number, port if plan.type == WEB else 0, is_held)
-                for number in range(1, count + 1)
-            ]
+    for process in dict.fromkeys(plan.type for release in found for plan in release.plan.processes):
+        turns = strategies.turns(
+            process,
+            [release for release in found if release.plan.process(process)],
+            [row for row in rows if row.process == process],
+            strategy=told.of(process),
+            live=live,
+            count=scales.get(process, 1 if process == WEB else 0),
+        )
+        slots += [
+            Slot(turn.release, process, turn.number, ports.get(turn.release, 0) if process == WEB else 0, turn.waits_for)
+            for turn in turns
+        ]
     return slots
+
+
+async def standing_in(tables: Tables, *, release: Release) -> set[ReplicaId]:
+    """Return those replicas of a candidate that is given up which have to serve until the live one is whole again."""
+    app = await tables.apps.get(release.app)
+    if app is None or app.destroyed_at is not None or app.is_stopped or app.live_release is None:
+        return set()
+    live = await tables.releases.get(app.id, app.live_release)
+    scales = await tables.scales.of_app(app.id)
+    rows = await tables.replicas.of_app(app.id)
+    found: set[ReplicaId] = set()
+    for plan in release.plan.processes:
+        if live is None or plan.strategy != "rolling" or live.plan.process(plan.type) is None:
+            continue
+        of_type = [row for row in rows if row.process == plan.type]
+        count = scales.get(plan.type, 1 if plan.type == WEB else 0)
+        stay = strategies.stand_ins(of_type, release=release.version, live=live.version, count=count)
+        found |= {row.id for row in stay}
+    return found
+
+
+async def routed(tables: Tables, app: App, rows: Sequence[Replica]) -> list[Replica]:
+    """Return the replicas that requests go to while no deploy switches. `rows`: all of the app.
+
+    Those of the live release; and where these are fewer than wanted, those of a rolling deploy that took their place.
+    """
+    serving = [row for row in rows if is_serving(row)]
+    live = [row for row in serving if row.release == app.live_release]
+    others = [row for row in serving if row.release != app.live_release]
+    if not others or app.live_release is None or app.is_stopped:
+        return live
+    if len(live) >= (await tables.scales.of_app(app.id)).get(WEB, 1):
+        return live
+    releases = [await tables.releases.get(app.id, version) for version in {row.release for row in others}]
+    plans = {release.version: release.plan.process(WEB) for release in releases if release}
+    return live + [row for row in others if (plan := plans.get(row.release)) and plan.strategy == "rolling"]
+
+
+def is_serving(row: Replica) -> bool:
+    """Tell whether requests can be sent to a replica."""
+    return row.process == WEB and row.state == "ready" and row.port != 0
 
 
 async def generations(tables: Tables, app: AppId) -> list[Release]:
