@@ -82,9 +82,7 @@ def property_of(noun: str, key: str) -> Property:
     found = known(f"{noun}.{key}")
     if found is None or found.is_hidden:
         keys = ", ".join(property.key for property in of_noun(noun))
-        raise UserError(
-            "property.unknown", f"{quoted(key)} cannot be set with {noun}:set.", f"What can be set: {keys}"
-        )
+        raise UserError("property.unknown", f"{quoted(key)} cannot be set with {noun}:set.", f"What can be set: {keys}")
     return found
 
 

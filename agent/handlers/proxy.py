@@ -1,6 +1,6 @@
 """Makes the proxy serve what it should: each app's domains lead to the ready web replicas of the release that serves.
 
-While a deploy rolls, replicas of two releases are in the route: the new ones that took an old one's place, and the rest.
+While a deploy rolls, replicas of two releases are in the route: new ones that took an old one's place, and the rest.
 
 While a deploy switches, its release is the one that serves: the route is moved first, and the row follows once the
 proxy says that it serves it. If the agent dies in between, the row still says "switching" and the same is done again.

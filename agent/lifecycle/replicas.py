@@ -6,7 +6,7 @@ derived from them, the scale and what is there each time; nothing is stored that
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 
 import msgspec
 
@@ -43,9 +43,7 @@ async def plan(tx: Transaction, *, app: AppId, bridges: Bridges, new_id: NewId, 
     """Make the rows what they should be: add what is missing, drain what is too many. Return the wanted rows."""
     slots = {(slot.release, slot.process, slot.number): slot for slot in await wanted(tx, app)}
     rows = [row for row in await tx.replicas.of_app(app) if row.state in WANTED]
-    surplus = [
-        row for row in rows if (row.release, row.process, row.number) not in slots and not _stands_in(row, rows, slots)
-    ]
+    surplus = [row for row in rows if (row.release, row.process, row.number) not in slots]
     await drain(tx, app=app, surplus=surplus, until=tx.now + drain_seconds)
     there = {(row.release, row.process, row.number) for row in rows}
     for key in [key for key, slot in slots.items() if key not in there and slot.waits_for is None]:
@@ -63,15 +61,6 @@ async def plan(tx: Transaction, *, app: AppId, bridges: Bridges, new_id: NewId, 
             at=tx.now,
         )
     return [row for row in await tx.replicas.of_app(app) if row.state in WANTED]
-
-
-def _stands_in(row: Replica, rows: Sequence[Replica], slots: Collection[tuple[int, ProcessType, int]]) -> bool:
-    """Tell whether a replica too many has to serve until those that are wanted are ready: one of them was lost, say."""
-    if row.process != WEB or row.state != "ready":
-        return False
-    wanted = {slot for slot in slots if slot[:2] == (row.release, WEB)}
-    ready = {(other.release, other.process, other.number) for other in rows if other.state == "ready"}
-    return bool(wanted) and not wanted <= ready
 
 
 async def wanted(tables: Tables, app: AppId) -> list[Slot]:
@@ -100,10 +89,9 @@ async def wanted(tables: Tables, app: AppId) -> list[Slot]:
             live=live,
             count=scales.get(process, 1 if process == WEB else 0),
         )
-        slots += [
-            Slot(turn.release, process, turn.number, ports.get(turn.release, 0) if process == WEB else 0, turn.waits_for)
-            for turn in turns
-        ]
+        for turn in turns:
+            port = ports.get(turn.release, 0) if process == WEB else 0
+            slots.append(Slot(turn.release, process, turn.number, port, turn.waits_for))
     return slots
 
 

@@ -94,16 +94,14 @@ def turns(
     new = holders[-1].version
     plan = holders[-1].plan.process(process)
     is_deploy = new != live
+    others = [row for row in rows if row.release != new]
     if strategy == "stop-first" or (is_deploy and plan and plan.strategy == "stop-first"):
-        return _all(new, count, waits_for="the old ones" if any(row.release != new for row in rows) else None)
-    if plan is None:
-        return _all(new, count)
+        return _all(rows, release=new, count=count, waits_for="the old ones" if others else None)
+    if plan is None or live is None:
+        return _all(rows, release=new, count=count)
     if len(holders) > 1 and plan.strategy == "all-at-once":
-        others = [row for row in rows if row.release != new]
-        return [
-            *turns(process, holders[:1], others, strategy=strategy, live=live, count=count),
-            *_all(new, count),
-        ]
+        beside = turns(process, holders[:1], others, strategy=strategy, live=live, count=count)
+        return [*beside, *_all(rows, release=new, count=count)]
     return _rolling(rows, new=new, live=live, count=count, batch=batch(plan, count))
 
 
@@ -131,19 +129,18 @@ def _strategy(stored: str) -> Strategy:
     raise ValueError(f"{stored!r} is no strategy")
 
 
-def _rolling(rows: Sequence[Replica], *, new: int, live: int | None, count: int, batch: int) -> list[Turn]:
+def _rolling(rows: Sequence[Replica], *, new: int, live: int, count: int, batch: int) -> list[Turn]:
     """Return whose turn it is while `new` takes the place of others; or, if it is `live`, takes it back.
 
     Of the others those stay that are needed for `count` ready ones, and the last batch until the switch. The next
     batch starts when the one before is ready and there is room: `count` and a batch are never exceeded.
     """
     is_deploy = new != live
-    mine = [row for row in rows if row.release == new and row.state in WANTED and row.number <= count]
+    mine, others = _divided(rows, release=new, count=count)
+    may_stay = [row for row in others if row.state == "ready" or (is_deploy and row.release == live)]
+    if all(row.release == new for row in may_stay):
+        return _all(rows, release=new, count=count)
     ready = sum(row.state == "ready" for row in mine)
-    others = [row for row in rows if row.release != new and row.state in WANTED] if live is not None else []
-    may_stay = [row for row in others if row.state == "ready" or row.release == live]
-    if not may_stay:
-        return _all(new, count)
     # Those that serve, those of the live release, the highest numbers: new ones begin with the lowest.
     may_stay.sort(key=lambda row: (row.state != "ready", row.release != live, -row.number))
     stay = max(count - ready, min(batch, count) if is_deploy else 0)
@@ -157,5 +154,19 @@ def _rolling(rows: Sequence[Replica], *, new: int, live: int | None, count: int,
     ]
 
 
-def _all(release: int, count: int, *, waits_for: Reason | None = None) -> list[Turn]:
-    return [Turn(release, number, waits_for) for number in range(1, count + 1)]
+def _all(rows: Sequence[Replica], *, release: int, count: int, waits_for: Reason | None = None) -> list[Turn]:
+    """Return all replicas of a release, and those above its count that serve for one that does not: it is lost, say."""
+    mine, others = _divided(rows, release=release, count=count)
+    above = [row for row in others if row.release == release and row.state == "ready"]
+    lacking = count - sum(row.state == "ready" for row in mine)
+    return [
+        *(Turn(release, number, waits_for) for number in range(1, count + 1)),
+        *(Turn(release, row.number) for row in above[: max(0, lacking)]),
+    ]
+
+
+def _divided(rows: Sequence[Replica], *, release: int, count: int) -> tuple[list[Replica], list[Replica]]:
+    """Return the replicas that a release is to have, as far as they are there, and all others that were wanted."""
+    wanted = [row for row in rows if row.state in WANTED]
+    mine = [row for row in wanted if row.release == release and row.number <= count]
+    return mine, [row for row in wanted if row not in mine]

@@ -54,7 +54,6 @@ def test_what_is_not_acted_on_is_named() -> None:
     assert parsed.notes == (
         "Pushboat does not act on cron of app.json yet.",
         "Pushboat does not know frobnicate of app.json.",
-        "Pushboat does not act on formation.web.max_parallel of app.json yet.",
         "Pushboat runs no liveness checks yet: healthchecks.web[0] of app.json is left out.",
         "Pushboat does not act on healthchecks.web[1].onFailure of app.json yet.",
         "Pushboat does not act on scripts.test of app.json.",
