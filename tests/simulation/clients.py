@@ -132,6 +132,7 @@ class Client:
             (3, self._start),
             (3, self._roll_back),
             (2, self._restart),
+            (2, self._choose_strategy),
             (2, self._rename),
             (1, self._destroy),
             (3, self._change_domain),
@@ -215,7 +216,7 @@ class Client:
 
     async def _scale(self, door: Door, app: App, ledger: AppLedger) -> None:
         wanted = {
-            ProcessType("web"): self._dice.choice([1, 1, 2, 3, 0]),
+            ProcessType("web"): self._dice.choice([1, 1, 2, 3, 4, 0]),
             ProcessType("worker"): self._dice.randrange(3),
         }
         for process, count in wanted.items():
@@ -264,6 +265,10 @@ class Client:
     async def _restart(self, door: Door, app: App, ledger: AppLedger) -> None:
         ledger.will_start()
         await self._give(door, f"{self._dice.choice(['ps:restart', 'ps:rebuild'])} {app.name}")
+
+    async def _choose_strategy(self, door: Door, app: App, ledger: AppLedger) -> None:
+        words = ["strategy rolling", "strategy all-at-once", "strategy.worker rolling", "strategy.worker stop-first"]
+        await self._give(door, f"ps:set {app.name} {self._dice.choice(words)}")
 
     async def _rename(self, door: Door, app: App, ledger: AppLedger) -> None:
         name = self._dice.choice(self._names)
