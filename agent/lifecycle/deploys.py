@@ -286,8 +286,9 @@ async def _drop_candidate(tx: Transaction, deploy: Deploy) -> None:
         return
     stay = await replicas.standing_in(tx, release=release)
     rows = [row for row in await tx.replicas.of_app(deploy.app) if row.release == release.version]
-    # Unless it was being switched to, or took somebody's place, none ever had traffic.
-    patience = SWITCHED_DRAIN_SECONDS if deploy.status == "switching" or stay else 0.0
+    # Unless it was being switched to, or may have taken somebody's place, none ever had traffic.
+    is_rolling = any(plan.strategy == "rolling" for plan in release.plan.processes)
+    patience = SWITCHED_DRAIN_SECONDS if deploy.status == "switching" or is_rolling else 0.0
     surplus = [row for row in rows if row.id not in stay]
     await replicas.drain(tx, app=deploy.app, surplus=surplus, until=tx.now + patience)
 
