@@ -20,7 +20,7 @@ STOP_SECONDS = 120.0
 
 
 async def await_replicas(ctx: Context, app: App) -> None:
-    """Return once every wanted replica of the live release is ready.
+    """Return once every wanted replica is ready: of the live release, or of the one that is taking its place.
 
     Raises:
         UserError: ``replica.not-ready`` after the time that the checks may take, with what was seen of the cause.
@@ -32,7 +32,9 @@ async def await_replicas(ctx: Context, app: App) -> None:
 
     async def are_ready() -> bool:
         async with ctx.database.snapshot() as tables:
-            return await replicas.are_ready(tables, app=app.id, release=release.version)
+            # While a deploy rolls, those that are lacking come of the new release.
+            is_whole = await replicas.are_ready(tables, app=app.id, release=release.version)
+            return is_whole and await replicas.are_enough(tables, release=release)
 
     with listening(ctx.database, app=app.id) as wakeups:
         if await wait_until(ctx, app=app.id, condition=are_ready, seconds=patience(release)):

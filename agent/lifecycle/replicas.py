@@ -6,6 +6,7 @@ derived from them, the scale and what is there each time; nothing is stored that
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 
 import msgspec
@@ -231,6 +232,15 @@ async def are_ready(tables: Tables, *, app: AppId, release: int) -> bool:
         if replica.release == release and replica.state == "ready"
     }
     return slots <= there
+
+
+async def are_enough(tables: Tables, *, release: Release) -> bool:
+    """Tell whether of each process type of a release as many are ready as are wanted, of whichever release they are."""
+    scales = await tables.scales.of_app(release.app)
+    ready = Counter(row.process for row in await tables.replicas.of_app(release.app) if row.state == "ready")
+    return all(
+        ready[plan.type] >= scales.get(plan.type, 1 if plan.type == WEB else 0) for plan in release.plan.processes
+    )
 
 
 def ending_of(status: ReplicaStatus) -> str:

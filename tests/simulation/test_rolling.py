@@ -7,7 +7,9 @@ import json
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
-from agent.lifecycle import apps, deploys
+import pytest
+
+from agent.lifecycle import apps, deploys, replicas
 from agent.lifecycle.properties import set_property
 from agent.state.apps import App
 from agent.state.deploys import Deploy
@@ -16,6 +18,9 @@ from tests.fakes.core import Core, core
 from tests.simulation.mortal import Process
 from tests.simulation.virtual import VirtualClock, run
 
+pytestmark = pytest.mark.slow
+
+COUNT = 3
 WORKER = ProcessType("worker")
 PROCFILE = "web: ./serve\nworker: ./work\n"
 
@@ -201,16 +206,19 @@ async def test_a_newer_push_in_the_middle_takes_the_place_of_both(blog: Core) ->
 def scaling_to(count: int, *, most: int) -> Callable[[Path], None]:
     @in_virtual_time
     async def test(blog: Core) -> None:
-        rollout = await live(blog, web=3)
+        rollout = await live(blog, web=COUNT)
         blog.prober.refused[2, "web.2"] = "It answers 500."
         deploy = await rollout.push(2)
         await asyncio.sleep(10.0)
         await rollout.scale(web=count)
         await asyncio.sleep(5.0)
+        release = await blog.database.read.releases.get(rollout.app.id, 1)
+        assert release is not None
+        assert await replicas.are_enough(blog.database.read, release=release) == (count <= COUNT)
         blog.prober.refused.clear()
         await asyncio.sleep(100.0)
         assert (await blog.deploy(deploy)).status == "live"
-        assert all(len(releases) >= min(3, count) for releases in rollout.routed())
+        assert all(len(releases) >= min(COUNT, count) for releases in rollout.routed())
         assert rollout.most(WEB) <= most
         assert rollout.running() == [f"web.{number} v2" for number in range(1, count + 1)]
 
