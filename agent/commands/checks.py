@@ -8,6 +8,7 @@ from typing import Annotated, ClassVar
 
 from agent.commands.arguments import App, Argument, quoted, read_process_type
 from agent.commands.command import Command, Context
+from agent.commands.ps_report import strategy_rows
 from agent.commands.replies import INDENT, STEP, WARNING, Done, Json, Reply
 from agent.commands.reports import AppOrEvery, Row, Rows, report
 from agent.commands.settings import SetCommand, property_rows
@@ -162,6 +163,7 @@ class ChecksReport(Command, frozen=True, kw_only=True):
 async def _modes(ctx: Context, app: AppRow) -> dict[str, str]:
     modes = await checks.modes_of(ctx.database.read, app.id)
     return {
+        **await strategy_rows(ctx.database.read, app, noun="checks"),
         "checks-disabled-list": ",".join(sorted(modes.disabled)) or "none",
         "checks-skipped-list": ",".join(sorted(modes.skipped)) or "none",
     }

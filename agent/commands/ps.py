@@ -246,11 +246,11 @@ class PsInspect(Command, frozen=True, kw_only=True):
 
 
 class PsSet(settings.SetCommand, frozen=True, kw_only=True):
-    """Set how processes run. It holds for those that are stopped from now on."""
+    """Set how processes run and are replaced. It holds for stops and deploys that begin from now on."""
 
     name = "ps:set"
     noun = "ps"
-    examples = ("ps:set blog stop-timeout-seconds 60",)
+    examples = ("ps:set blog stop-timeout-seconds 60", "ps:set blog strategy.worker stop-first")
 
 
 async def _deploy(ctx: Context, app: AppRow, wish: Wish) -> Reply:

@@ -9,6 +9,7 @@ from agent.commands.command import Command, Context
 from agent.commands.replies import Reply
 from agent.commands.reports import AppOrEvery, Row, Rows, flag, report
 from agent.commands.settings import property_rows
+from agent.lifecycle import strategies
 from agent.state.apps import App
 from agent.state.database import Tables
 from agent.state.replicas import WANTED, Replica
@@ -43,6 +44,14 @@ class PsReport(Command, frozen=True, kw_only=True):
         return reply
 
 
+async def strategy_rows(read: Tables, app: App, *, noun: str) -> Rows:
+    """Return a row for each process type of the app: how the next deploy replaces it."""
+    release = await read.releases.get(app.id, app.live_release) if app.live_release else None
+    told = await strategies.told(read, app.id)
+    types = [plan.type for plan in release.plan.processes] if release else []
+    return {f"{noun}-computed-strategy.{process}": told.of(process) for process in types}
+
+
 async def _rows(read: Tables, app: App) -> Rows:
     replicas = [replica for replica in await read.replicas.of_app(app.id) if replica.release == app.live_release]
     release = await read.releases.get(app.id, app.live_release) if app.live_release else None
@@ -53,6 +62,7 @@ async def _rows(read: Tables, app: App) -> Rows:
         "ps-can-scale": flag(can_scale),
         "restore": flag(not app.is_stopped),
         "running": _running(replicas),
+        **await strategy_rows(read, app, noun="ps"),
     }
     # A replica that is replaced or drains has the number of the one that is wanted, which comes last and counts.
     for replica in sorted(replicas, key=lambda replica: replica.state in WANTED and not replica.is_replaced):

@@ -21,7 +21,9 @@ STOP_SECONDS = 120.0
 
 
 async def await_replicas(ctx: Context, app: App, *, process: ProcessType | None = None) -> None:
-    """Return once every wanted replica of the live release, or of one process type in it, is ready.
+    """Return once every wanted replica, or those of one process type, is ready.
+
+    Those of the live release, or of the one that is taking its place.
 
     Raises:
         UserError: ``replica.not-ready`` after the time that the checks may take, with what was seen of the cause.
@@ -33,7 +35,9 @@ async def await_replicas(ctx: Context, app: App, *, process: ProcessType | None 
 
     async def are_ready() -> bool:
         async with ctx.database.snapshot() as tables:
-            return await replicas.are_ready(tables, app=app.id, release=release.version, process=process)
+            is_whole = await replicas.are_ready(tables, app=app.id, release=release.version, process=process)
+            # While a deploy rolls, those that are lacking come of the new release.
+            return is_whole and (process is not None or await replicas.are_enough(tables, release=release))
 
     with listening(ctx.database, app=app.id) as wakeups:
         if await wait_until(ctx, app=app.id, condition=are_ready, seconds=patience(release)):

@@ -6,7 +6,7 @@ The commands of a noun that has nothing but properties are made here, one pair f
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Annotated, ClassVar
 
 from agent.commands.arguments import AppOrGlobal, Argument, quoted
@@ -14,7 +14,7 @@ from agent.commands.command import Command, Context
 from agent.commands.replies import HEADING, Done, Reply
 from agent.commands.reports import AppOrEvery, Row, Rows, report
 from agent.errors import UserError
-from agent.lifecycle.properties import PROPERTIES, Property, checked, set_property
+from agent.lifecycle.properties import PROPERTIES, Property, checked, known, set_property
 from agent.state.apps import App as AppRow
 from proto.names import SERVER
 
@@ -79,12 +79,10 @@ def property_of(noun: str, key: str) -> Property:
     Raises:
         UserError: ``property.unknown``.
     """
-    found = PROPERTIES.get(f"{noun}.{key}")
+    found = known(f"{noun}.{key}")
     if found is None or found.is_hidden:
-        known = ", ".join(property.key for property in of_noun(noun))
-        raise UserError(
-            "property.unknown", f"{quoted(key)} cannot be set with {noun}:set.", f"What can be set: {known}"
-        )
+        keys = ", ".join(property.key for property in of_noun(noun))
+        raise UserError("property.unknown", f"{quoted(key)} cannot be set with {noun}:set.", f"What can be set: {keys}")
     return found
 
 
@@ -98,7 +96,7 @@ async def property_rows(ctx: Context, app: AppRow | None, *, noun: str) -> dict[
     server = await ctx.database.read.properties.of_app(SERVER)
     own = await ctx.database.read.properties.of_app(app.id) if app else {}
     rows = {}
-    for property in of_noun(noun):
+    for property in _set_or_known(noun, server, own):
         rows[f"{noun}-global-{property.key}"] = server.get(property.name, "")
         if app:
             rows[f"{noun}-{property.key}"] = own.get(property.name, "")
@@ -106,6 +104,13 @@ async def property_rows(ctx: Context, app: AppRow | None, *, noun: str) -> dict[
                 property.name, server.get(property.name, _default(ctx, property))
             )
     return rows
+
+
+def _set_or_known(noun: str, *stored: Mapping[str, str]) -> list[Property]:
+    """Return the properties of a noun, and those of single process types that are set."""
+    names = {name for properties in stored for name in properties if name not in PROPERTIES}
+    special = [found for name in sorted(names) if (found := known(name)) and found.noun == noun]
+    return of_noun(noun) + special
 
 
 def _default(ctx: Context, property: Property) -> str:

@@ -212,7 +212,12 @@ def plan_of(info: ImageInfo, *, procfile: Procfile | None, app_json: AppJson) ->
         commands = dict(procfile.processes)
     return Plan(
         processes=tuple(
-            ProcessPlan(type=process, command=command, checks=tuple(app_json.checks.get(process, ())))
+            ProcessPlan(
+                type=process,
+                command=command,
+                checks=tuple(app_json.checks.get(process, ())),
+                max_parallel=app_json.batches.get(process, 0),
+            )
             for process, command in commands.items()
         ),
         port=port_of(info),

@@ -1,7 +1,8 @@
 """Finds out when a started replica is ready, and ends the deploy of one that never will be.
 
-All waiting replicas of an app are watched at once, in memory: attempts and pauses are not stored. After a restart
-the patience begins anew, counted from the time that the container was started.
+All waiting replicas of an app are watched at once, in memory. Whenever one of them is drained, or others start, the
+watching goes on from where it was; attempts and pauses are not stored, so that after a restart of the agent they begin
+anew, and the patience is counted from the time that the container was started.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from agent.state.deploys import Deploy
 from agent.state.releases import Release
 from agent.state.replicas import Replica
 from proto.events import ReplicasDraining, ReplicasStarted
-from proto.names import AppId
+from proto.names import AppId, ReplicaId
 
 log = structlog.get_logger(__name__)
 
@@ -68,6 +69,15 @@ class Watch(msgspec.Struct, frozen=True, kw_only=True):
     """Whether it has checks to pass; else it is ready as soon as it runs."""
 
 
+class Run(msgspec.Struct, frozen=True):
+    """A check that a replica has before it, since one of its starts."""
+
+    app: AppId
+    replica: ReplicaId
+    started_at: float | None
+    check: CheckSpec
+
+
 class Checks:
     """Waits for replicas to become ready."""
 
@@ -97,11 +107,17 @@ class Checks:
         self._clock = clock
         self._start_seconds = start_seconds
         self._stop_seconds = stop_seconds
+        self._failed_attempts: dict[Run, int] = {}
+        """Of checks that are under way."""
 
     @reconciles(ReplicasStarted, ReplicasDraining, name="checks.watch", limit=1000, is_interruptible=True)
     async def watch(self, app: AppId, stop: Stop) -> float | None:
         """Watch every started replica of the app until each is ready or has failed, or something changed."""
         watches = await self._watches(app)
+        waiting = {(watch.row.id, watch.row.started_at) for watch in watches}
+        for run in [run for run in self._failed_attempts if run.app == app]:
+            if (run.replica, run.started_at) not in waiting:
+                del self._failed_attempts[run]
         try:
             async with asyncio.TaskGroup() as group:
                 for watch in watches:
@@ -237,16 +253,18 @@ class Checks:
         return max(0.0, self._clock.now() - (watch.row.started_at or self._clock.now()))
 
     async def _try_times(self, watch: Watch, check: CheckSpec) -> None:
-        """As app.json says: so many attempts, so long between them."""
-        await asyncio.sleep(check.initial_delay)
-        for attempt in range(1, check.attempts + 1):
-            reason = await self._probe(watch, check)
-            if reason is None:
-                return
-            self._say(watch, f"       {watch.row.label}: {check.name}, attempt {attempt} of {check.attempts}: {reason}")
-            if attempt < check.attempts:
-                await asyncio.sleep(check.wait)
-        raise NotReady(f"the check {check.name} failed {check.attempts} times: {reason}")
+        """As app.json says: so many attempts, so long between them, the first so long after the start."""
+        run = Run(watch.app.id, watch.row.id, watch.row.started_at, check)
+        failed = self._failed_attempts.get(run, 0)
+        await asyncio.sleep(check.wait if failed else max(0.0, check.initial_delay - self._age(watch)))
+        while (reason := await self._probe(watch, check)) is not None:
+            failed += 1
+            self._failed_attempts[run] = failed
+            self._say(watch, f"       {watch.row.label}: {check.name}, attempt {failed} of {check.attempts}: {reason}")
+            if failed >= check.attempts:
+                del self._failed_attempts[run]
+                raise NotReady(f"the check {check.name} failed {failed} times: {reason}")
+            await asyncio.sleep(check.wait)
 
     async def _probe(self, watch: Watch, check: CheckSpec) -> str | None:
         status = await self._look(watch)

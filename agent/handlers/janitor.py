@@ -134,9 +134,13 @@ class Janitor:
             await self._transcripts.remove(app.id, old)
 
     async def _sorted_releases(self, tables: Tables, app: App) -> tuple[list[Release], list[Release]]:
-        """Return the releases whose image is needed (live, candidate, the last few that served), and the others."""
+        """Return the releases whose image is needed (live, candidate, the last few that served), and the others.
+
+        One that was given up may have replicas that stand in for those of the live one.
+        """
         candidate = await tables.deploys.candidate(app.id)
         current = {app.live_release, candidate.release if candidate else None}
+        current |= {row.release for row in await tables.replicas.of_app(app.id)}
         kept: list[Release] = []
         gone: list[Release] = []
         served = 0

@@ -1,5 +1,7 @@
 """Makes the proxy serve what it should: each app's domains lead to the ready web replicas of the release that serves.
 
+While a deploy rolls, replicas of two releases are in the route: new ones that took an old one's place, and the rest.
+
 While a deploy switches, its release is the one that serves: the route is moved first, and the row follows once the
 proxy says that it serves it. If the agent dies in between, the row still says "switching" and the same is done again.
 """
@@ -37,8 +39,9 @@ from proto.events import (
     ReplicaReady,
     ReplicasDraining,
     ReplicasReady,
+    ScaleChanged,
 )
-from proto.names import SERVER, WEB, AppId, DeployId
+from proto.names import SERVER, AppId, DeployId
 
 log = structlog.get_logger(__name__)
 
@@ -90,6 +93,7 @@ class ProxyReconciler:
         ReplicaReady,
         ReplicasDraining,
         ReplicasReady,
+        ScaleChanged,
         name="proxy.route",
         limit=64,
     )
@@ -206,11 +210,12 @@ async def _all_routes(tables: Tables) -> dict[AppId, Route]:
     server = properties.get(SERVER, {})
     claimed = domains.claims(tuple(apps.values()), own, properties)
     return {
-        app.id: _route_of(
+        app.id: await _route_of(
+            tables,
             app,
             names=domains.names_of(app, own.get(app.id, []), global_ones, properties.get(app.id, {}), claimed),
             properties={**server, **properties.get(app.id, {})},
-            release=switching.get(app.id) or app.live_release,
+            switching=switching.get(app.id),
             rows=rows[app.id],
         )
         for app in apps.values()
@@ -222,11 +227,12 @@ async def _route(tables: Tables, app_id: AppId) -> Route | None:
     if app is None or app.destroyed_at is not None:
         return None
     switching = await _to_switch(tables, app.id)
-    return _route_of(
+    return await _route_of(
+        tables,
         app,
         names=await domains.of_app(tables, app),
         properties={**await tables.properties.of_app(SERVER), **await tables.properties.of_app(app.id)},
-        release=(switching.release if switching else None) or app.live_release,
+        switching=switching.release if switching else None,
         rows=await tables.replicas.of_app(app.id),
     )
 
@@ -243,20 +249,26 @@ async def _to_switch(tables: Tables, app: AppId) -> Deploy | None:
     return deploy if await replicas.are_ready(tables, app=app, release=deploy.release) else None
 
 
-def _route_of(
-    app: App, *, names: Sequence[str], properties: Mapping[str, str], release: int | None, rows: Sequence[Replica]
+async def _route_of(
+    tables: Tables,
+    app: App,
+    *,
+    names: Sequence[str],
+    properties: Mapping[str, str],
+    switching: int | None,
+    rows: Sequence[Replica],
 ) -> Route:
+    """Return an app's route. `switching`: the release that it is to be switched to now."""
     balance: Balance = "leastconn" if properties.get("proxy.balance") == "leastconn" else "roundrobin"
-    upstreams = tuple(
-        Upstream(row.id, row.address, row.port)
-        for row in rows
-        if row.release == release and row.state == "ready" and row.process == WEB and row.port
-    )
+    if switching is None:
+        serving = await replicas.routed(tables, app, rows)
+    else:
+        serving = [row for row in rows if row.release == switching and replicas.is_serving(row)]
     return Route(
         app=app.id,
         app_name=app.name,
         domains=tuple(names),
-        upstreams=upstreams,
-        is_deployed=release is not None,
+        upstreams=tuple(Upstream(row.id, row.address, row.port) for row in serving),
+        is_deployed=(switching or app.live_release) is not None,
         balance=balance,
     )

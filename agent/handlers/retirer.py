@@ -27,6 +27,10 @@ log = structlog.get_logger(__name__)
 LOOK_SECONDS = 1.0
 """Between questions to the proxy whether a draining replica has requests left."""
 
+FIRST_ROUTE_SECONDS = 10.0
+"""For the proxy to be told what is stored, after the start. An agent that was away for longer than a drain would
+otherwise end what requests still go to."""
+
 
 class Retirer:
     """Ends replicas."""
@@ -47,6 +51,7 @@ class Retirer:
         self._keeper = keeper
         self._clock = clock
         self._stop_seconds = stop_seconds
+        self._began_at = clock.monotonic()
 
     @reconciles(ReplicasDraining, name="retirer.retire", limit=16, is_interruptible=True)
     async def retire(self, app: AppId, stop: Stop) -> float | None:
@@ -99,7 +104,10 @@ class Retirer:
         return True
 
     async def _may_stop(self, row: Replica) -> bool:
-        if not row.port or row.ready_at is None or self._clock.now() >= (row.drain_until or 0):
+        if not row.port or row.ready_at is None:
+            return True
+        has_begun = self._clock.monotonic() - self._began_at > FIRST_ROUTE_SECONDS
+        if has_begun and self._clock.now() >= (row.drain_until or 0):
             return True
         return await self._proxy.is_drained(row.app, Upstream(row.id, row.address, row.port))
 

@@ -89,7 +89,7 @@ class SchedulerReconciler:
         self._fingerprint = fingerprint
         self._defaults = defaults
         self._has_surveyed = False
-        self._told_held: dict[AppId, DeployId] = {}
+        self._told_waiting: dict[AppId, DeployId] = {}
 
     @reconciles(
         ReleaseCreated,
@@ -123,8 +123,8 @@ class SchedulerReconciler:
         async with self._database.snapshot() as tables:
             releases = await replicas.generations(tables, app)
             candidate = await tables.deploys.candidate(app)
-            held = [slot for slot in await replicas.wanted(tables, app) if slot.is_held] if candidate else []
-        self._tell_held(held, candidate)
+            slots = await replicas.wanted(tables, app) if candidate else []
+        self._tell_waiting([slot for slot in slots if slot.waits_for], candidate)
         for release in releases:
             of_release = [replica for replica in rows if replica.release == release.version]
             await self._start(row, release, of_release, candidate=candidate)
@@ -132,14 +132,18 @@ class SchedulerReconciler:
             await deploys.ready_if_complete(tx, app=app)
         return self._next_retry(rows)
 
-    def _tell_held(self, held: Sequence[replicas.Slot], candidate: Deploy | None) -> None:
+    def _tell_waiting(self, waiting: Sequence[replicas.Slot], candidate: Deploy | None) -> None:
         """Tell those who watch a deploy, once, what it waits for."""
-        if candidate is None or not held or self._told_held.get(candidate.app) == candidate.id:
+        if candidate is None or not waiting or self._told_waiting.get(candidate.app) == candidate.id:
             return
-        self._told_held[candidate.app] = candidate.id
-        types = ", ".join(sorted({slot.process for slot in held}))
-        line = f"       Waiting for the old {types} to end first"
-        self._transcripts.say(candidate.app, candidate.id, line)
+        self._told_waiting[candidate.app] = candidate.id
+        lines = {
+            "the old ones": "       Waiting for the old {} to end first",
+            "its turn": "       Batch by batch: the rest of {} follows as those before take the place of old ones",
+        }
+        for reason, line in lines.items():
+            if types := sorted({slot.process for slot in waiting if slot.waits_for == reason}):
+                self._transcripts.say(candidate.app, candidate.id, line.format(", ".join(types)))
 
     @surveys
     async def survey(self) -> Iterable[AppId]:
@@ -191,7 +195,7 @@ class SchedulerReconciler:
             await self._cannot_start(due, deploy, str(error))
             return
         except Unavailable as error:
-            is_hopeless = self._clock.now() - await self._startable_since(release) > PATIENCE_SECONDS
+            is_hopeless = self._clock.now() - await self._startable_since(release, due) > PATIENCE_SECONDS
             if error.code != MISSING_IMAGE and not (deploy and is_hopeless):
                 if deploy:
                     self._transcripts.say(app.id, deploy.id, f" !     {error.message} Trying again.")
@@ -200,10 +204,11 @@ class SchedulerReconciler:
             return
         await self._note_started(app, statuses)
 
-    async def _startable_since(self, release: Release) -> float:
-        """Return since when its replicas may start: its tasks come first, and may take long."""
+    async def _startable_since(self, release: Release, rows: Sequence[Replica]) -> float:
+        """Return since when these replicas may start: tasks come first, and batches before them; both may take long."""
         tasks = await self._database.read.tasks.of_deploy(release.deploy)
-        return max([release.created_at, *(task.ended_at for task in tasks if task.ended_at)])
+        ends = [task.ended_at for task in tasks if task.ended_at]
+        return max([release.created_at, *ends, *(row.planned_at for row in rows)])
 
     async def _note_started(self, app: App, statuses: Sequence[ReplicaStatus]) -> None:
         """Note what was started. One that has ended already goes to its check too, which tells why and decides."""

@@ -30,12 +30,10 @@ LONGEST_UPTIME_SECONDS: Final = 30.0
 
 
 class Modes(msgspec.Struct, frozen=True):
-    """How an app's process types are checked and replaced. Each set holds types, or `ALL` alone."""
+    """How an app's process types are checked. Each set holds types, or `ALL` alone."""
 
     skipped: frozenset[str] = frozenset()
     disabled: frozenset[str] = frozenset()
-    stopped_first: frozenset[str] = frozenset()
-    """Those that are checked, and of which the old replicas end first all the same."""
 
     def of(self, process: ProcessType) -> Mode:
         """Return the mode of one process type; what names it counts more than `ALL`."""
@@ -47,15 +45,6 @@ class Modes(msgspec.Struct, frozen=True):
             return "disabled"
         return "skipped" if ALL in self.skipped else "enabled"
 
-    def is_alone(self, process: ProcessType) -> bool:
-        """Tell whether replicas of two releases never run beside each other."""
-        return self.of(process) == "disabled" or bool({process, ALL} & self.stopped_first)
-
-    @property
-    def has_alone(self) -> bool:
-        """Whether there may be such process types."""
-        return bool(self.disabled or self.stopped_first)
-
 
 async def modes_of(tables: Tables, app: AppId) -> Modes:
     """Return how the process types of an app are checked."""
@@ -63,7 +52,6 @@ async def modes_of(tables: Tables, app: AppId) -> Modes:
     return Modes(
         skipped=_listed(properties.get("checks.skipped")),
         disabled=_listed(properties.get("checks.disabled")),
-        stopped_first=_listed(await tables.properties.effective(app, "ps.stop-first")),
     )
 
 

@@ -13,13 +13,12 @@ from __future__ import annotations
 from typing import Literal
 
 from agent.errors import UserError
-from agent.lifecycle import replicas, tasks
+from agent.lifecycle import replicas, strategies, tasks
 from agent.state.apps import App
 from agent.state.database import Tables, Transaction
 from agent.state.deploys import BEFORE_SWITCH, Deploy, Kind
 from agent.state.plans import Plan
 from agent.state.releases import Release
-from agent.state.replicas import Replica
 from agent.state.tasks import Task
 from proto.events import (
     DeployAccepted,
@@ -113,12 +112,13 @@ async def create_release(tx: Transaction, *, deploy: DeployId, new_id: tasks.New
         return None
     row = await _get(tx, deploy)
     assert row.plan is not None and row.image is not None
+    plan = await strategies.fixed(tx, app=row.app, plan=row.plan)
     release = Release(
         app=row.app,
         version=await tx.apps.take_release(row.app),
         deploy=deploy,
         image=row.image,
-        plan=row.plan,
+        plan=plan,
         commit_id=row.commit_id,
         by=row.by,
         why=row.why,
@@ -279,12 +279,17 @@ async def _supersede(tx: Transaction, *, older: Deploy, newer: DeployId) -> None
 
 
 async def _drop_candidate(tx: Transaction, deploy: Deploy) -> None:
-    """Want no task and no replica of the deploy any more. Unless it was being switched to they never had traffic."""
+    """Want no task and no replica of the deploy any more, but for those that took the place of what is wanted again."""
     await tasks.drop(tx, deploy=deploy)
-    patience = SWITCHED_DRAIN_SECONDS if deploy.status == "switching" else 0.0
-    surplus: list[Replica] = []
-    if deploy.release is not None:
-        surplus = [r for r in await tx.replicas.of_app(deploy.app) if r.release == deploy.release]
+    release = await tx.releases.get(deploy.app, deploy.release) if deploy.release is not None else None
+    if release is None:
+        return
+    stay = await replicas.standing_in(tx, release=release)
+    rows = [row for row in await tx.replicas.of_app(deploy.app) if row.release == release.version]
+    # Unless it was being switched to, or may have taken somebody's place, none ever had traffic.
+    is_rolling = any(plan.strategy == "rolling" for plan in release.plan.processes)
+    patience = SWITCHED_DRAIN_SECONDS if deploy.status == "switching" or is_rolling else 0.0
+    surplus = [row for row in rows if row.id not in stay]
     await replicas.drain(tx, app=deploy.app, surplus=surplus, until=tx.now + patience)
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from typing import get_args
 
 import msgspec
 import structlog
@@ -16,6 +17,7 @@ from agent import sanitise
 from agent.errors import Unavailable, UserError
 from agent.ports.images import BUILDER_NAMES
 from agent.state.database import Database, Transaction
+from agent.state.plans import Strategy
 from proto.events import PropertyChanged
 from proto.names import AppId, is_config_key, process_type
 
@@ -66,6 +68,8 @@ class Property(msgspec.Struct, frozen=True, kw_only=True):
     """Whether commands of its own set it."""
     is_secret: bool = False
     """Whether its value is stored sealed, and kept out of events and lists."""
+    is_per_process: bool = False
+    """Whether it can be set for one process type besides: its name with a dot and the type behind it."""
 
     @property
     def noun(self) -> str:
@@ -153,6 +157,13 @@ def _balance(value: str) -> str:
     return value
 
 
+def _strategy(value: str) -> str:
+    known = get_args(Strategy)
+    if value not in known:
+        raise ValueError(f"one of {', '.join(known)}")
+    return value
+
+
 def _build_args(value: str) -> str:
     try:
         return msgspec.json.encode(msgspec.json.decode(value, type=dict[str, str])).decode()
@@ -225,9 +236,12 @@ PROPERTIES: dict[str, Property] = {
             default="30",
         ),
         Property(
-            name="ps.stop-first",
-            help="Process types, with commas between, whose old processes end before the new ones start; none.",
-            check=_types,
+            name="ps.strategy",
+            help="How a deploy replaces what runs: rolling (batch by batch), all-at-once (all new ones beside the old"
+            " ones, then the switch) or stop-first (the old ones end first). strategy.worker: for that process type.",
+            check=_strategy,
+            default="rolling",
+            is_per_process=True,
         ),
         Property(
             name="ps.task-timeout-seconds",
@@ -264,24 +278,38 @@ PROPERTIES: dict[str, Property] = {
 """Every property that may be set, by name."""
 
 
+def known(name: str) -> Property | None:
+    """Return the property of that name, which may be that of one process type (``ps.strategy.worker``), or `None`."""
+    if found := PROPERTIES.get(name):
+        return found
+    base, _, process = name.rpartition(".")
+    found = PROPERTIES.get(base)
+    if found is None or not found.is_per_process:
+        return None
+    try:
+        return msgspec.structs.replace(found, name=f"{base}.{process_type(process)}")
+    except ValueError:
+        return None
+
+
 def checked(name: str, value: str) -> str:
-    """Return `value` as it is stored under the property `name`, which is in `PROPERTIES`.
+    """Return `value` as it is stored under the property `name`, which is `known`.
 
     Raises:
         UserError: ``property.invalid``.
     """
+    found = known(name)
+    assert found is not None, f"{name} is no property"
     try:
-        return PROPERTIES[name].check(value)
+        return found.check(value)
     except ValueError as error:
-        raise UserError(
-            "property.invalid", f"{value[:80]!r} is no value for {PROPERTIES[name].key}.", f"Give {error}."
-        ) from error
+        raise UserError("property.invalid", f"{value[:80]!r} is no value for {found.key}.", f"Give {error}.") from error
 
 
 async def set_property(tx: Transaction, *, app: AppId, name: str, value: str | None) -> None:
     """Set the property ``noun.property`` of an app (or of ``SERVER``); `None` unsets it. The value is valid already."""
-    known = PROPERTIES.get(name)
-    is_secret = known is not None and known.is_secret
+    found = known(name)
+    is_secret = found is not None and found.is_secret
     if value is None:
         await tx.properties.unset(app, name)
     else:

@@ -1,18 +1,20 @@
 """The moves of replicas, and which of them are wanted.
 
 Generations: the live release, unless the app is stopped, and at most one candidate beside it. What is wanted is
-derived from them and the scale each time; nothing is stored that could contradict it.
+derived from them, the scale and what is there each time; nothing is stored that could contradict it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Sequence
 
 import msgspec
 
-from agent.lifecycle import addresses, checks
+from agent.lifecycle import addresses, strategies
 from agent.ports.addresses import Bridges
 from agent.ports.scheduler import ReplicaStatus
+from agent.state.apps import App
 from agent.state.database import Tables, Transaction
 from agent.state.releases import Release
 from agent.state.replicas import WANTED, Replica
@@ -34,18 +36,34 @@ class Slot(msgspec.Struct, frozen=True):
     number: int
     port: int
     """Where it will serve; 0 for process types that do not."""
-    is_held: bool = False
-    """Whether it has to wait until its predecessors, of another release or replaced by it, are gone."""
+    waits_for: strategies.Reason | None = None
+    """Why it is not to be started yet."""
+    is_replaced: bool = False
+    """Whether it is one that goes on until the one that is to take its place is ready."""
+
+    @property
+    def key(self) -> _Key:
+        """What it has in common with the replica that fills it."""
+        return (self.release, self.process, self.number, self.is_replaced)
+
+
+_Key = tuple[int, ProcessType, int, bool]
 
 
 async def plan(tx: Transaction, *, app: AppId, bridges: Bridges, new_id: NewId, drain_seconds: float) -> list[Replica]:
     """Make the rows what they should be: add what is missing, drain what is too many. Return the wanted rows."""
-    slots = {(slot.release, slot.process, slot.number): slot for slot in await wanted(tx, app)}
+    slots = {slot.key: slot for slot in await wanted(tx, app)}
+    there: set[_Key] = set()
+    surplus: list[Replica] = []
     rows = [row for row in await tx.replicas.of_app(app) if row.state in WANTED]
-    surplus = [row for row in rows if (row.is_replaced or _key(row) not in slots) and not _stands_in(row, rows, slots)]
+    for row in sorted(rows, key=lambda row: row.state != "ready"):
+        # Two of one slot: what was restarted, and restarted once more before it was all replaced.
+        key = (row.release, row.process, row.number, row.is_replaced)
+        if key not in slots or key in there:
+            surplus.append(row)
+        there.add(key)
     await drain(tx, app=app, surplus=surplus, until=tx.now + drain_seconds)
-    there = {_key(row) for row in rows if not row.is_replaced}
-    for key in [key for key, slot in slots.items() if key not in there and not slot.is_held]:
+    for key in [key for key, slot in slots.items() if key not in there and slot.waits_for is None]:
         place = await addresses.take(tx, bridges=bridges)
         slot = slots[key]
         await tx.replicas.add(
@@ -62,51 +80,77 @@ async def plan(tx: Transaction, *, app: AppId, bridges: Bridges, new_id: NewId, 
     return [row for row in await tx.replicas.of_app(app) if row.state in WANTED]
 
 
-def _key(row: Replica) -> tuple[int, ProcessType, int]:
-    return (row.release, row.process, row.number)
-
-
-def _stands_in(row: Replica, rows: Sequence[Replica], slots: Mapping[tuple[int, ProcessType, int], Slot]) -> bool:
-    """Tell whether a replica too many has to go on until those that are wanted are ready.
-
-    One of them was lost, say, or they are to replace it and do not run yet. Not if they wait for its end.
-    """
-    if row.state != "ready" or not (row.process == WEB or row.is_replaced):
-        return False
-    wanted = {key: slot for key, slot in slots.items() if key[:2] == (row.release, row.process)}
-    ready = {_key(other) for other in rows if other.state == "ready" and not other.is_replaced}
-    return not wanted.keys() <= ready and not any(slot.is_held for slot in wanted.values())
-
-
 async def wanted(tables: Tables, app: AppId) -> list[Slot]:
     """Return what should run: the live release's replicas, unless stopped, and the candidate's.
 
-    Of process types that run alone, replicas of the live release make room for those of the candidate, and one that
-    has to wait for the end of another release's is held.
+    How the candidate's take the place of the others, and that of a candidate that failed some go on until the live
+    release has its full count again, is told in ``agent.lifecycle.strategies``.
 
     All is read from `tables`, the app's row too: with a row from before a switch, the release that has just gone live
     would be taken for one too many.
     """
+    row = await tables.apps.get(app)
+    live = row.live_release if row and not row.is_stopped else None
     scales = await tables.scales.of_app(app)
-    modes = await checks.modes_of(tables, app)
-    rows = await tables.replicas.of_app(app) if modes.has_alone else []
+    told = await strategies.told(tables, app)
+    rows = await tables.replicas.of_app(app)
     found = await generations(tables, app)
+    ports = {release.version: await web_port(tables, release) for release in found}
     slots: list[Slot] = []
-    for release in found:
-        port = await web_port(tables, release)
-        for plan in release.plan.processes:
-            is_alone = modes.is_alone(plan.type)
-            if is_alone and release is not found[-1] and found[-1].plan.process(plan.type):
-                continue
-            is_held = is_alone and any(
-                row.process == plan.type and (row.release != release.version or row.is_replaced) for row in rows
-            )
-            count = scales.get(plan.type, 1 if plan.type == WEB else 0)
-            slots += [
-                Slot(release.version, plan.type, number, port if plan.type == WEB else 0, is_held)
-                for number in range(1, count + 1)
-            ]
+    for process in dict.fromkeys(plan.type for release in found for plan in release.plan.processes):
+        turns = strategies.turns(
+            process,
+            [release for release in found if release.plan.process(process)],
+            [row for row in rows if row.process == process],
+            strategy=told.of(process),
+            live=live,
+            count=scales.get(process, 1 if process == WEB else 0),
+        )
+        for turn in turns:
+            port = ports.get(turn.release, 0) if process == WEB else 0
+            slots.append(Slot(turn.release, process, turn.number, port, turn.waits_for, turn.is_replaced))
     return slots
+
+
+async def standing_in(tables: Tables, *, release: Release) -> set[ReplicaId]:
+    """Return those replicas of a candidate that is given up which have to serve until the live one is whole again."""
+    app = await tables.apps.get(release.app)
+    if app is None or app.destroyed_at is not None or app.is_stopped or app.live_release is None:
+        return set()
+    live = await tables.releases.get(app.id, app.live_release)
+    scales = await tables.scales.of_app(app.id)
+    rows = await tables.replicas.of_app(app.id)
+    found: set[ReplicaId] = set()
+    for plan in release.plan.processes:
+        if live is None or plan.strategy != "rolling" or live.plan.process(plan.type) is None:
+            continue
+        of_type = [row for row in rows if row.process == plan.type]
+        count = scales.get(plan.type, 1 if plan.type == WEB else 0)
+        stay = strategies.stand_ins(of_type, release=release.version, live=live.version, count=count)
+        found |= {row.id for row in stay}
+    return found
+
+
+async def routed(tables: Tables, app: App, rows: Sequence[Replica]) -> list[Replica]:
+    """Return the replicas that requests go to while no deploy switches. `rows`: all of the app.
+
+    Those of the live release; and where these are fewer than wanted, those of a rolling deploy that took their place.
+    """
+    serving = [row for row in rows if is_serving(row)]
+    live = [row for row in serving if row.release == app.live_release]
+    others = [row for row in serving if row.release != app.live_release]
+    if not others or app.live_release is None or app.is_stopped:
+        return live
+    if len(live) >= (await tables.scales.of_app(app.id)).get(WEB, 1):
+        return live
+    releases = [await tables.releases.get(app.id, version) for version in {row.release for row in others}]
+    plans = {release.version: release.plan.process(WEB) for release in releases if release}
+    return live + [row for row in others if (plan := plans.get(row.release)) and plan.strategy == "rolling"]
+
+
+def is_serving(row: Replica) -> bool:
+    """Tell whether requests can be sent to a replica."""
+    return row.process == WEB and row.state == "ready" and row.port != 0
 
 
 async def generations(tables: Tables, app: AppId) -> list[Release]:
@@ -200,7 +244,7 @@ async def are_ready(tables: Tables, *, app: AppId, release: int, process: Proces
     slots = {
         (slot.process, slot.number)
         for slot in await wanted(tables, app)
-        if slot.release == release and process in (None, slot.process)
+        if slot.release == release and process in (None, slot.process) and not slot.is_replaced
     }
     there = {
         (replica.process, replica.number)
@@ -208,6 +252,15 @@ async def are_ready(tables: Tables, *, app: AppId, release: int, process: Proces
         if replica.release == release and replica.state == "ready" and not replica.is_replaced
     }
     return slots <= there
+
+
+async def are_enough(tables: Tables, *, release: Release) -> bool:
+    """Tell whether of each process type of a release as many are ready as are wanted, of whichever release they are."""
+    scales = await tables.scales.of_app(release.app)
+    ready = Counter(row.process for row in await tables.replicas.of_app(release.app) if row.state == "ready")
+    return all(
+        ready[plan.type] >= scales.get(plan.type, 1 if plan.type == WEB else 0) for plan in release.plan.processes
+    )
 
 
 def ending_of(status: ReplicaStatus) -> str:

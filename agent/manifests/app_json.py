@@ -48,6 +48,8 @@ class AppJson(msgspec.Struct, frozen=True, kw_only=True):
 
     quantities: Mapping[ProcessType, int] = {}
     """Replicas per process type; only those that the file names."""
+    batches: Mapping[ProcessType, int] = {}
+    """Replicas that a rolling deploy replaces at once, per process type; -1: all. Only those that the file names."""
     checks: Mapping[ProcessType, tuple[CheckSpec, ...]] = {}
     """Startup checks per process type."""
     scripts: Scripts = Scripts()
@@ -66,11 +68,11 @@ def parse_app_json(content: bytes, *, name: str = "app.json") -> AppJson:
     """
     root = Reader(parse_commented(content, name=name), where="", file=name)
     notes = [*_notes(root)]
-    quantities = _quantities(root.inner("formation"), notes) if "formation" in root.values else {}
+    quantities, batches = _formation(root.inner("formation"), notes) if "formation" in root.values else ({}, {})
     checks = _checks(root.inner("healthchecks"), notes) if "healthchecks" in root.values else {}
     scripts = read_scripts(root.inner("scripts"), notes) if "scripts" in root.values else Scripts()
     env = read_env(root.inner("env")) if "env" in root.values else ()
-    return AppJson(quantities=quantities, checks=checks, scripts=scripts, env=env, notes=tuple(notes))
+    return AppJson(quantities=quantities, batches=batches, checks=checks, scripts=scripts, env=env, notes=tuple(notes))
 
 
 def _notes(root: Reader) -> Sequence[str]:
@@ -84,15 +86,20 @@ def _notes(root: Reader) -> Sequence[str]:
     return notes
 
 
-def _quantities(formation: Reader, notes: list[str]) -> Mapping[ProcessType, int]:
-    found = {}
+def _formation(formation: Reader, notes: list[str]) -> tuple[Mapping[ProcessType, int], Mapping[ProcessType, int]]:
+    """Return how many replicas, and how many are replaced at once."""
+    quantities, batches = {}, {}
     for key in formation.values:
         process, one = _process(formation, key), formation.inner(key)
         one.only(_FORMATION_KEYS)
-        notes += [_not_yet(one, each) for each in ("autoscaling", "max_parallel", "service") if each in one.values]
+        notes += [_not_yet(one, each) for each in ("autoscaling", "service") if each in one.values]
         if "quantity" in one.values:
-            found[process] = one.whole("quantity", default=0, least=0, most=MAX_QUANTITY)
-    return found
+            quantities[process] = one.whole("quantity", default=0, least=0, most=MAX_QUANTITY)
+        if "max_parallel" in one.values:
+            batches[process] = one.whole("max_parallel", default=0, least=-1, most=MAX_QUANTITY)
+            if not batches[process]:
+                raise one.wrong("max_parallel", "must be 1 or more, or -1 for all at once")
+    return quantities, batches
 
 
 def _checks(healthchecks: Reader, notes: list[str]) -> Mapping[ProcessType, tuple[CheckSpec, ...]]:

@@ -14,6 +14,9 @@ DEFAULT_PORT = 5000
 """Where a web process is expected to listen when neither config nor image says otherwise, as Dokku has it."""
 
 
+Strategy = Literal["rolling", "all-at-once", "stop-first"]
+"""How new replicas of a process type take the place of old ones, see ``agent.lifecycle.strategies``."""
+
 TaskKind = Literal["predeploy", "release", "setup", "postdeploy"]
 """Of a task. ``setup`` is what app.json calls ``scripts.postdeploy``: once in an app's life."""
 
@@ -34,6 +37,10 @@ class ProcessPlan(msgspec.Struct, frozen=True, kw_only=True):
     """The Procfile's line; `None`: the image's own command."""
     checks: tuple[CheckSpec, ...] = ()
     """From ``app.json``; empty: the default for its type."""
+    max_parallel: int = 0
+    """From ``app.json``: replicas of a batch of a rolling deploy; 0: it does not say, -1: all."""
+    strategy: Strategy = "all-at-once"
+    """As it was told when the release was made. Of older ones it was this for all."""
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):

@@ -293,3 +293,43 @@ async def test_a_watcher_who_leaves_ends_nothing_but_the_watching(desk: Desk) ->
     await desk.core.settle()
     newest = await desk.database.read.deploys.newest(app.id)
     assert newest is not None and newest.status == "live"
+
+
+async def test_a_strategy_is_set_for_the_server_an_app_or_a_process_type(desk: Desk) -> None:
+    await desk.deployed("blog", {"Dockerfile": "FROM scratch\nEXPOSE 8080\n", "Procfile": "web: a\nworker: b\n"})
+
+    async def holding(noun: str = "ps") -> tuple[str, str]:
+        report = (await desk.give(f"{noun}:report blog --format json")).json()
+        assert isinstance(report, dict)
+        return report["computed-strategy.web"], report["computed-strategy.worker"]
+
+    assert await holding() == ("rolling", "rolling")
+    assert (await desk.give("ps:set --global strategy.worker stop-first")).status == 0
+    assert await holding() == ("rolling", "stop-first")
+    told = await desk.give("ps:set blog strategy all-at-once")
+    assert told.out == "=====> Setting strategy to all-at-once\n"
+    assert await holding() == ("all-at-once", "all-at-once"), "what the app says counts more than the server"
+    assert (await desk.give("ps:set blog strategy.worker rolling")).status == 0
+    assert await holding() == await holding("checks") == ("all-at-once", "rolling")
+    assert (await desk.give("ps:report blog --ps-strategy.worker")).out == "rolling\n"
+    assert (await desk.give("checks:disable blog worker")).status == 0
+    assert await holding() == ("all-at-once", "stop-first")
+    assert (await desk.give("checks:enable blog worker")).status == 0
+    assert (await desk.give("ps:set blog strategy.worker")).status == 0
+    assert await holding() == ("all-at-once", "all-at-once")
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        ("strategy fast", "Give one of rolling, all-at-once, stop-first."),
+        ("strategy.w/b rolling", "cannot be set with ps:set"),
+        ("strategy. rolling", "cannot be set with ps:set"),
+        ("stop-timeout-seconds.web 3", "cannot be set with ps:set"),
+        ("stop-first worker", "What can be set: stop-timeout-seconds, strategy,"),
+    ],
+)
+async def test_a_strategy_that_is_none_is_refused(desk: Desk, words: str, says: str) -> None:
+    await desk.give("apps:create blog")
+    answer = await desk.give(f"ps:set blog {words}")
+    assert answer.status == Exit.FAILED and says in answer.err

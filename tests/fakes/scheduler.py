@@ -26,13 +26,16 @@ from agent.ports.scheduler import (
 )
 from agent.ports.session import Terminal
 from agent.ports.world import Say
-from proto.names import AppId, ReplicaId, TaskId
+from proto.names import AppId, ProcessType, ReplicaId, TaskId
 
 Command = Callable[[Terminal], int]
 
 
 class FakeScheduler:
     """Fulfils ``Scheduler``. Containers run until a lever below says otherwise."""
+
+    run_exit = 0
+    """What `run` and `enter` return."""
 
     def __init__(self) -> None:
         self.containers: dict[ReplicaId, ReplicaStatus] = {}
@@ -53,8 +56,6 @@ class FakeScheduler:
         self.gate = asyncio.Event()
         """While cleared, `converge` waits before it starts anything."""
         self.gate.set()
-        self.run_exit = 0
-        """What `run` and `enter` return."""
         self.loses_answers = 0
         """That many next calls of `converge`, `begin`, `stop` and `remove` take effect and then raise `Unavailable`."""
         self.task_starts: Counter[TaskId] = Counter()
@@ -67,6 +68,8 @@ class FakeScheduler:
         """How long a task runs."""
         self.are_tasks_held = False
         """Whether tasks run until they are stopped, or a test ends them by `exit`."""
+        self.most: dict[tuple[AppId, ProcessType], int] = {}
+        """How many containers of a process type there were at most at the same time, in any state."""
         self.notify: Notify | None = None
         self.now = _no_time
         """Tells the time of starts, in Unix seconds."""
@@ -299,6 +302,9 @@ class FakeScheduler:
             fingerprint=fingerprint,
             address=address,
         )
+        kind = wish.app, wish.process
+        now = sum((status.app, status.process) == kind for status in self.containers.values())
+        self.most[kind] = max(now, self.most.get(kind, 0))
 
     def _time_task(self, task: TaskId, *, at: float) -> None:
         self._task_ends[task] = (at, True)
@@ -334,9 +340,12 @@ class FakeProber:
 
     def __init__(self) -> None:
         self.answers: dict[ReplicaId, str] = {}
+        self.refused: dict[tuple[int, str], str] = {}
+        """Release and name of replicas that do not pass (``2, "web.1"``), with the reason."""
         self.asked: list[tuple[ReplicaId, CheckSpec]] = []
 
     async def probe(self, check: CheckSpec, status: ReplicaStatus, *, port: int, host: str) -> str | None:
         """See ``Prober``."""
         self.asked.append((status.replica, check))
-        return self.answers.get(status.replica)
+        label = f"{status.process}.{status.number}"
+        return self.answers.get(status.replica) or self.refused.get((status.release, label))

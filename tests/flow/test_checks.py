@@ -143,9 +143,10 @@ async def test_a_worker_has_to_stay_up_and_keeps_the_whole_release_back_otherwis
             await asyncio.sleep(0.1)
 
 
-async def test_several_replicas_start_beside_the_old_ones_and_all_have_to_get_ready(boat: Rig) -> None:
+async def test_all_at_once_new_replicas_start_beside_the_old_ones_and_all_have_to_get_ready(boat: Rig) -> None:
     app = boat.checkout("wide", apps.page("one"))
     assert (await boat.git_push(app)).status == 0
+    await boat.must("ps:set", "wide", "strategy", "all-at-once")
     assert (await boat.ssh("ps:scale", "wide", "web=3")).status == 0
     # Only the one that is called so gets ready.
     app.write(apps.shell("test $DYNO = web.2 && exec httpd -f -p $PORT -h /www; exec sleep 600"))

@@ -92,7 +92,7 @@ async def test_a_disabled_type_ends_before_its_successor_starts(blog: Core) -> N
 async def test_a_type_that_is_stopped_first_is_checked_all_the_same(blog: Core) -> None:
     app = await live_app(blog)
     async with blog.database.transaction() as tx:
-        await set_property(tx, app=app.id, name="ps.stop-first", value="worker")
+        await set_property(tx, app=app.id, name="ps.strategy.worker", value="stop-first")
     overlaps = Overlaps(blog)
     deploy = await blog.push(app, files(2), commit="d" * 40)
     await blog.settle()

@@ -24,9 +24,10 @@ async def blog(tmp_path: Path) -> AsyncIterator[Core]:
         yield c
 
 
-async def test_the_route_goes_from_all_old_replicas_to_all_new_ones_at_once(blog: Core) -> None:
+async def test_all_at_once_the_route_goes_from_all_old_replicas_to_all_new_ones(blog: Core) -> None:
     app = await blog.create()
     async with blog.database.transaction() as tx:
+        await set_property(tx, app=app.id, name="ps.strategy", value="all-at-once")
         await apps.scale(tx, app=app, quantities={ProcessType("web"): 3})
     await blog.push(app, ONE)
     await blog.settle()

@@ -54,7 +54,6 @@ def test_what_is_not_acted_on_is_named() -> None:
     assert parsed.notes == (
         "Pushboat does not act on cron of app.json yet.",
         "Pushboat does not know frobnicate of app.json.",
-        "Pushboat does not act on formation.web.max_parallel of app.json yet.",
         "Pushboat runs no liveness checks yet: healthchecks.web[0] of app.json is left out.",
         "Pushboat does not act on healthchecks.web[1].onFailure of app.json yet.",
         "Pushboat does not act on scripts.test of app.json.",
@@ -62,6 +61,15 @@ def test_what_is_not_acted_on_is_named() -> None:
     )
     assert len(parsed.checks) == 1
     assert parsed.quantities == {}
+
+
+def test_formation_says_how_many_and_how_many_at_once() -> None:
+    parsed = parse_app_json(
+        b"""{"formation": {"web": {"quantity": 4, "max_parallel": 2}, "worker": {"max_parallel": -1}, "cron": {}}}"""
+    )
+    assert parsed.quantities == {"web": 4}
+    assert parsed.batches == {"web": 2, "worker": -1}
+    assert parsed.notes == ()
 
 
 def test_scripts_are_read_under_every_name() -> None:
@@ -108,6 +116,8 @@ def test_env_is_read_in_its_short_and_its_long_form() -> None:
         ('{"formation": {"w b": {}}}', "formation.w b in app.json is not the name of a process type"),
         ('{"formation": {"web": {"quantity": -1}}}', r"formation.web.quantity in app.json must be a whole number"),
         ('{"formation": {"web": {"quantity": true}}}', "must be a whole number"),
+        ('{"formation": {"web": {"max_parallel": 0}}}', "max_parallel in app.json must be 1 or more, or -1 for all"),
+        ('{"formation": {"web": {"max_parallel": "2"}}}', "max_parallel in app.json must be a whole number"),
         ('{"formation": {"web": {"quantity": 1e9}}}', "must be a whole number"),
         ('{"formation": {"web": {"quantitiy": 1}}}', "formation.web.quantitiy in app.json is not known; known are"),
         ('{"healthchecks": {"web": {}}}', "healthchecks.web in app.json must be a list"),

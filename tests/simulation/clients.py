@@ -133,6 +133,7 @@ class Client:
             (3, self._roll_back),
             (2, self._restart),
             (2, self._restart_type),
+            (2, self._choose_strategy),
             (2, self._rename),
             (1, self._destroy),
             (3, self._change_domain),
@@ -216,7 +217,7 @@ class Client:
 
     async def _scale(self, door: Door, app: App, ledger: AppLedger) -> None:
         wanted = {
-            ProcessType("web"): self._dice.choice([1, 1, 2, 3, 0]),
+            ProcessType("web"): self._dice.choice([1, 1, 2, 3, 4, 0]),
             ProcessType("worker"): self._dice.randrange(3),
         }
         for process, count in wanted.items():
@@ -268,6 +269,10 @@ class Client:
 
     async def _restart_type(self, door: Door, app: App, ledger: AppLedger) -> None:
         await self._give(door, f"ps:restart {app.name} {self._dice.choice(['web', 'worker'])}")
+
+    async def _choose_strategy(self, door: Door, app: App, ledger: AppLedger) -> None:
+        words = ["strategy rolling", "strategy all-at-once", "strategy.worker rolling", "strategy.worker stop-first"]
+        await self._give(door, f"ps:set {app.name} {self._dice.choice(words)}")
 
     async def _rename(self, door: Door, app: App, ledger: AppLedger) -> None:
         name = self._dice.choice(self._names)

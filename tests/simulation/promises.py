@@ -86,7 +86,7 @@ async def _check_images(core: Core) -> None:
         assert release and release.image in core.images.by_id, "the image of a live release was collected"
 
 
-def check_no_gap(world: World, app: AppId, *, since: int) -> None:
-    """Assert that the app was routed somewhere in every table since the given one."""
-    gaps = [table for table in world.proxy.tables[since:] if app in table and not table[app].upstreams]
+def check_no_gap(world: World, app: AppId, *, since: int, count: int = 1) -> None:
+    """Assert that the app was routed to `count` replicas, at least, in every table since the given one."""
+    gaps = [table for table in world.proxy.tables[since:] if app in table and len(table[app].upstreams) < count]
     assert gaps == [], "the old release did not serve until the new one did"

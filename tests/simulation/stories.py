@@ -35,6 +35,9 @@ TELLING = {
 }
 FOREIGN = "registry.example.com/blog:1"
 ELSEWHERE = "https://git.example.com/team/blog.git"
+CHECKED = OTHER | {"app.json": '{"healthchecks": {"web": [{"path": "/", "attempts": 1}]}}'}
+ROLLING = 2
+"""Replicas of an app that is rolled out in batches: the first, and the last, which is the switch."""
 TASK_SECONDS = 3.0
 """How long a task of these apps runs."""
 
@@ -47,6 +50,8 @@ class Story(NamedTuple):
     """Whether the app must be routed somewhere all the time."""
     whole: Callable[[Core, App], Awaitable[None]] | None = None
     """Asserts that it was done or not done, whether or not that was acknowledged."""
+    web: int = 1
+    """Replicas that the app has at the beginning. Fewer must never be routed, and never more than a batch more run."""
 
 
 class Settled(NamedTuple):
@@ -59,16 +64,26 @@ class Settled(NamedTuple):
     time: float
 
 
-def settle(folder: Path) -> Settled:
+def settle(folder: Path, *, web: int = 1) -> Settled:
     """Return what every life of a story begins with."""
     loop, world, clock = VirtualLoop(), World(), VirtualClock()
-    app = run(_settle(folder, world, clock), loop=loop)
+    app = run(_settle(folder, world, clock, web=web), loop=loop)
     world.forget_process()
     files = (folder / "state.db").read_bytes(), (folder / "key").read_bytes()
     return Settled(app, *files, pickle.dumps(world), loop.time())
 
 
-async def _settle(folder: Path, world: World, clock: VirtualClock) -> App:
+def settle_all(folder: Path) -> dict[str, Settled]:
+    """Return what every life of each story begins with."""
+    beginnings: dict[int, Settled] = {}
+    for count in {story.web for story in STORIES.values()}:
+        for left in folder.iterdir():
+            left.unlink()
+        beginnings[count] = settle(folder, web=count)
+    return {name: beginnings[story.web] for name, story in STORIES.items()}
+
+
+async def _settle(folder: Path, world: World, clock: VirtualClock, *, web: int) -> App:
     process = Process()
     async with core(folder, world=world, clock=clock, opener=process.open) as c:
         await c.global_domain()
@@ -78,8 +93,11 @@ async def _settle(folder: Path, world: World, clock: VirtualClock) -> App:
             await asyncio.sleep(CALM_SECONDS)
             async with c.database.transaction() as tx:
                 await config.set_values(tx, app=app.id, values={"COLOUR": "blue"})
+                if web > 1:
+                    await apps.scale(tx, app=app, quantities={ProcessType("web"): web})
             await c.accept(app, kind="config")
             await asyncio.sleep(CALM_SECONDS)
+    world.scheduler.most.clear()
     return app
 
 
@@ -142,7 +160,9 @@ def live(
     heir = VirtualLoop(begins_at=loop.time())
     run(_second_life(folder, story, settled.app, world, clock, bool(told)), loop=heir)
     if story.is_served:
-        promises.check_no_gap(world, settled.app.id, since=since)
+        promises.check_no_gap(world, settled.app.id, since=since, count=story.web)
+    if story.web > 1:
+        assert max(world.scheduler.most.values(), default=0) <= story.web + 1, "more ran than a batch beside the rest"
     return loop.steps
 
 
@@ -233,6 +253,17 @@ async def _not_migrated(c: Core, app: App) -> None:
     newest = await c.database.read.deploys.newest(app.id)
     row = await c.database.read.apps.get(app.id)
     assert newest and (newest.status, newest.stage) == ("failed", "release") and row and row.live_release == 2
+
+
+async def _break_batch(c: Core, app: App) -> None:
+    c.prober.refused[3, f"web.{ROLLING}"] = "It answers 500."
+    await c.push(app, CHECKED, commit="d" * 40)
+
+
+async def _gone_back(c: Core, app: App) -> None:
+    newest = await c.database.read.deploys.newest(app.id)
+    row = await c.database.read.apps.get(app.id)
+    assert newest and (newest.status, newest.stage) == ("failed", "checks") and row and row.live_release == 2
 
 
 async def _roll_back(c: Core, app: App) -> None:
@@ -335,6 +366,8 @@ async def _destroyed(c: Core, app: App) -> None:
 STORIES = {
     "push": Story(_push, _pushed, True),
     "failing build": Story(_break_build, _broken, True),
+    "rolling push": Story(_push, _pushed, True, web=ROLLING),
+    "failing batch": Story(_break_batch, _gone_back, True, web=ROLLING),
     "push without checks": Story(_replace_alone, _pushed, False),
     "release task": Story(_migrate, _migrated, True),
     "failing release task": Story(_break_migration, _not_migrated, True),

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.simulation.stories import STORIES, Settled, exhaust, live, settle
+from tests.simulation.stories import STORIES, Settled, exhaust, live, settle_all
 from tests.support.places import in_memory
 
 
@@ -22,18 +22,18 @@ def folder() -> Iterator[Path]:
 
 
 @pytest.fixture(scope="module")
-def settled(folder: Path) -> Settled:
-    return settle(folder)
+def beginnings(folder: Path) -> dict[str, Settled]:
+    return settle_all(folder)
 
 
 @pytest.mark.parametrize("name", STORIES)
-def test_every_story_comes_out_well_when_nobody_dies(folder: Path, settled: Settled, name: str) -> None:
-    assert live(folder, STORIES[name], settled, dies_at=None) > 100
+def test_every_story_comes_out_well_when_nobody_dies(folder: Path, beginnings: dict[str, Settled], name: str) -> None:
+    assert live(folder, STORIES[name], beginnings[name], dies_at=None) > 100
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", STORIES)
-def test_dying_at_any_step_loses_nothing(folder: Path, settled: Settled, name: str) -> None:
-    tried = exhaust(folder, name, settled)
+def test_dying_at_any_step_loses_nothing(folder: Path, beginnings: dict[str, Settled], name: str) -> None:
+    tried = exhaust(folder, name, beginnings[name])
     assert tried.steps > 300
     assert tried.lives > 20

@@ -9,7 +9,7 @@ from agent.lifecycle import apps, replicas
 from agent.ports.proxy import Table
 from agent.state.deploys import Deploy
 from proto.events import DeployLive, Event, ReplicaLost, ReplicaReady
-from proto.names import ProcessType
+from proto.names import ProcessType, ReplicaId
 from tests.fakes.core import Core, core
 from tests.simulation.mortal import Process
 from tests.simulation.virtual import VirtualClock, run
@@ -57,3 +57,37 @@ def losing_a_worker(c: Core, told: list[Event]):  # type: ignore[no-untyped-def]
                 await replicas.lost(tx, replica=workers[0], reason="it ended", retry_at=tx.now)
 
     return lose
+
+
+def test_what_drained_while_no_agent_ran_ends_only_when_no_request_goes_to_it_any_more(tmp_path: Path) -> None:
+    routed_when_stopped: list[bool] = []
+
+    async def main() -> None:
+        async with core(tmp_path, clock=VirtualClock(), opener=Process().open) as c:
+            app = await c.create()
+            async with c.database.transaction() as tx:
+                await apps.scale(tx, app=app, quantities={ProcessType("web"): 2})
+            async with c.bus.delivering():
+                await c.push(app, ONE)
+                await asyncio.sleep(100.0)
+            (second,) = [row for row in await c.database.read.replicas.of_app(app.id) if row.number == 2]
+            async with c.database.transaction() as tx:
+                await apps.scale(tx, app=app, quantities={ProcessType("web"): 1})
+                await replicas.drain(tx, app=app.id, surplus=[second], until=tx.now + 60.0)
+            await asyncio.sleep(100.0)
+            stop = c.scheduler.stop
+
+            async def noting(replica: ReplicaId, *, seconds: float) -> None:
+                routed_when_stopped.append(replica in {upstream.name for upstream in c.proxy.upstreams(app.id)})
+                await stop(replica, seconds=seconds)
+
+            c.scheduler.stop = noting  # type: ignore[method-assign]
+            c.proxy.is_available = False
+            async with c.new_bus().delivering():
+                await asyncio.sleep(5.0)
+                c.proxy.is_available = True
+                await asyncio.sleep(100.0)
+            assert [row.label for row in await c.database.read.replicas.of_app(app.id)] == ["web.1"]
+
+    run(main())
+    assert routed_when_stopped == [False]

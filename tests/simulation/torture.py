@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from tests.simulation.stories import STORIES, exhaust, settle
+from tests.simulation.stories import STORIES, exhaust, settle_all
 from tests.simulation.virtual import without_pauses
 from tests.simulation.walk import Broken, Walk, walk
 from tests.support.places import in_memory, silence
@@ -105,10 +105,10 @@ def _try_stories() -> list[str]:
     """Die at every step of every story; return what came of it, a line each."""
     lines = []
     with in_memory() as folder, silence():
-        settled = settle(folder)
+        beginnings = settle_all(folder)
         for name in STORIES:
             try:
-                tried = exhaust(folder, name, settled, is_each_step=True)
+                tried = exhaust(folder, name, beginnings[name], is_each_step=True)
                 lines.append(f"{name}: died at each of {tried.steps} steps; every promise was kept")
             except AssertionError as error:
                 lines.append(f"{name}: broken: {error}")

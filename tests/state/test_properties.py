@@ -148,3 +148,25 @@ async def test_a_program_that_reads_the_file_delays_the_cleaning_to_the_next_sta
 
 def test_build_arguments_are_secret() -> None:
     assert [name for name, known in properties.PROPERTIES.items() if known.is_secret] == [BUILD_ARGS]
+
+
+async def test_process_types_that_are_to_be_stopped_first_stay_so(
+    open_database: Open, path: Path, tmp_path: Path
+) -> None:
+    older = tmp_path / "older"
+    older.mkdir()
+    (since,) = MIGRATIONS.glob("*_strategies.sql")
+    for script in sorted(MIGRATIONS.glob("*.sql")):
+        if script.name < since.name:
+            shutil.copy(script, older)
+    async with open_database(migrations=older):
+        pass
+    with contextlib.closing(sqlite3.connect(path)) as file, file:
+        rows = [(BLOG, "worker,clock,worker"), (SHOP, "_all_"), (SERVER, "cron")]
+        file.executemany("INSERT INTO properties (app, name, value) VALUES (?, 'ps.stop-first', ?)", rows)
+    async with open_database() as database:
+        assert await database.read.properties.all() == {
+            BLOG: {"ps.strategy.clock": "stop-first", "ps.strategy.worker": "stop-first"},
+            SHOP: {"ps.strategy": "stop-first"},
+            SERVER: {"ps.strategy.cron": "stop-first"},
+        }
