@@ -99,7 +99,7 @@ async def build(engine: Engine, solve: Solve, *, body: AsyncGenerator[bytes, Non
     headers = {"Content-Type": "application/x-tar"}
     try:
         async with (
-            _ahead(body) as upload,
+            read_ahead(body) as upload,
             engine.stream(
                 "POST", "build", params=parameters(solve), body=upload, headers=headers, answer_within=None
             ) as chunks,
@@ -113,7 +113,7 @@ async def build(engine: Engine, solve: Solve, *, body: AsyncGenerator[bytes, Non
 
 
 @asynccontextmanager
-async def _ahead(source: AsyncGenerator[bytes, None]) -> AsyncIterator[AsyncIterator[bytes]]:
+async def read_ahead(source: AsyncGenerator[bytes, None]) -> AsyncIterator[AsyncIterator[bytes]]:
     """Give the pieces of `source`, read a little ahead by a task of ours, and close it when the block is left.
 
     The HTTP client reads its body in a task of its own, which it drops whenever it likes: a generator that was in the

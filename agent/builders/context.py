@@ -38,6 +38,8 @@ class ContextPlan(msgspec.Struct, frozen=True, kw_only=True):
     """Folder of the context that the files are put into; empty: they are the context."""
     added: Mapping[str, bytes] = {}
     """Files to put beside that folder, by their names in the context."""
+    owner: tuple[int, int] = (0, 0)
+    """User and group of what is put into ``inner``, and of that folder."""
     max_bytes: int = 3 << 30
     """Of all file contents. The tree was walked against caps, but line ends and encodings may be converted since."""
 
@@ -190,6 +192,7 @@ class TarRewriter:
             return member.header
         made = tarfile.TarInfo.frombuf(member.header, "utf-8", "surrogateescape")
         made.name, made.size = f"{self._inner}{member.name}", member.size
+        made.uid, made.gid = self._plan.owner
         if member.target is not None:
             made.linkname = member.target
         return _encoded(made)
@@ -205,6 +208,7 @@ def _beginning(plan: ContextPlan) -> bytes:
     if plan.inner:
         folder = tarfile.TarInfo(plan.inner)
         folder.type, folder.mode = tarfile.DIRTYPE, 0o755
+        folder.uid, folder.gid = plan.owner
         out += _encoded(folder)
     return out
 

@@ -11,8 +11,12 @@ from agent.ports.source import SourceTree
 from agent.ports.world import Say
 from proto.names import AppId, DeployId
 
-BUILDER_NAMES = ("dockerfile", "go", "python", "node", "static")
+BUILDER_NAMES = ("pack", "dockerfile", "go", "python", "node", "static")
 """Names of the builders, in order of detection."""
+
+
+USUAL_BUILDER_IMAGE = "heroku/builder:24"
+"""The builder image of Cloud Native Buildpacks where nobody says another, as Dokku has it."""
 
 
 class BuildOptions(msgspec.Struct, frozen=True, kw_only=True):
@@ -40,6 +44,14 @@ class BuildOptions(msgspec.Struct, frozen=True, kw_only=True):
     """Where the static builder finds the pages, within the build folder; empty: look."""
     has_collectstatic: bool = True
     """Whether Django's static files are collected."""
+    builder_image: str = ""
+    """The builder image that buildpacks come from, as set for this app; empty: what its ``project.toml`` says."""
+    usual_builder_image: str = USUAL_BUILDER_IMAGE
+    """The one if that says none."""
+    project_toml: str = "project.toml"
+    """Where the project descriptor is, relative to the build folder."""
+    buildpack_env: Mapping[str, str] = {}
+    """Config that buildpacks are told, by its names: they begin with ``BP_``."""
 
 
 class BuildRequest(msgspec.Struct, frozen=True, kw_only=True):
@@ -131,6 +143,24 @@ class ImageBuilder(Protocol):
 
 Choose = Callable[[SourceTree, BuildOptions], Awaitable[Choice]]
 """Picks the builder for a source tree, or raises ``UserError`` that names what was looked for."""
+
+
+class Workshops(Protocol):
+    """What builds leave in the engine outside of images: containers that build, and volumes that outlive them."""
+
+    async def remove(self, app: AppId) -> int:
+        """Remove all that builds of `app` have left, and return how many volumes that were. Repeating is harmless.
+
+        A build of the app under way keeps its own.
+
+        Raises:
+            Unavailable: the engine does not answer; something may be left.
+        """
+        ...
+
+    async def tidy(self) -> None:
+        """Remove containers of builds that nobody waits for: their agent has died. Repeating is harmless."""
+        ...
 
 
 class Images(Protocol):

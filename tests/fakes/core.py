@@ -28,7 +28,7 @@ from agent.state.deploys import Deploy, Kind
 from agent.state.sql import Opener, ThreadSql
 from agent.vault import Vault
 from proto.names import AppId, AppName, DeployId
-from tests.fakes.images import FakeBuilder, FakeImages, choose
+from tests.fakes.images import FakeBuilder, FakeImages, FakeWorkshops, choose
 from tests.fakes.logs import FakeLogs, FakeTranscripts
 from tests.fakes.proxy import FakeProxy
 from tests.fakes.scheduler import FakeProber, FakeScheduler
@@ -52,6 +52,7 @@ class World:
         self.downloads = FakeDownloads()
         self.images = FakeImages()
         self.builder = FakeBuilder(self.images)
+        self.workshops = FakeWorkshops()
         self.logs = FakeLogs()
         self.transcripts = FakeTranscripts()
         self.ids = SeededIds()
@@ -187,6 +188,7 @@ class Core:
                 database,
                 scheduler=scheduler,
                 images=images,
+                workshops=reach(self.world.workshops),
                 repos=reach(self.repos),
                 logs=reach(self.logs),
                 transcripts=reach(transcripts),

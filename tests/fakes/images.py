@@ -107,6 +107,20 @@ class FakeBuilder:
         return image
 
 
+class FakeWorkshops:
+    """Fulfils ``Workshops``: volumes are names."""
+
+    def __init__(self) -> None:
+        self.volumes: dict[AppId, set[str]] = {}
+        self.orphans: set[str] = set()
+
+    async def remove(self, app: AppId) -> int:
+        return len(self.volumes.pop(app, set()))
+
+    async def tidy(self) -> None:
+        self.orphans.clear()
+
+
 async def choose(builders: Sequence[FakeBuilder], tree: SourceTree, options: BuildOptions) -> Choice:
     """Pick the first builder that can."""
     for builder in builders:
