@@ -104,7 +104,14 @@ class BuildpacksBuilder:
         if request.options.no_cache:
             await self._workshops.remove(request.app)
         before = await self._previous(request)
-        result = await self._workshops.keep(request.app, f"{_RESULT}{request.deploy}")
+        async with self._workshops.making(request.app, f"{_RESULT}{request.deploy}") as result:
+            image = await self._made(build, request, say, result=result, before=before)
+        if before:
+            await self._workshops.discard(before)
+        return image
+
+    async def _made(self, build: _Build, request: BuildRequest, say: Say, *, result: str, before: str) -> ImageInfo:
+        """Run the lifecycle, which writes into the volume `result`; `before`: one with the last image, or empty."""
         keeps = [
             Keep(volume=await self._workshops.keep(request.app, _CACHE), target=cnb.CACHE),
             Keep(volume=result, target=cnb.folder(cnb.RESULT)),
@@ -129,10 +136,7 @@ class BuildpacksBuilder:
             phases.end()
             if status:
                 raise phases.failure(status, builder=build.image)
-            image = await self._take(workshop, build, request)
-        if before:
-            await self._workshops.discard(before)
-        return image
+            return await self._take(workshop, build, request)
 
     async def _prepare(self, request: BuildRequest, say: Say) -> _Build:
         options = request.options

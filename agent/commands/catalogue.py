@@ -5,6 +5,7 @@ from __future__ import annotations
 from agent.commands import (
     apps,
     builder,
+    buildpacks,
     checks,
     config,
     deploys,
@@ -27,6 +28,7 @@ from agent.commands.registry import Registry
 MODULES = (
     apps,
     builder,
+    buildpacks,
     checks,
     config,
     deploys,

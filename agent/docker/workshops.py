@@ -104,7 +104,7 @@ class Workshop:
             async with self._engine.stream(
                 "GET", f"containers/{self._container}/archive", params={"path": path}
             ) as chunks:
-                yield await _only_file(chunks, path=path)
+                yield await only_file(chunks, path=path)
         except Refused as refusal:
             if refusal.status != 404:
                 raise Unavailable("docker.unavailable", f"Docker refused: {refusal.message}") from refusal
@@ -135,11 +135,14 @@ class DockerWorkshops:
             try:
                 container = await self._containers.create_build(f"{wish.app_name}.build.{wish.entry}", body)
             except (NameTaken, Refused) as error:
-                self._networks.forget()
                 raise Unavailable(
                     "docker.unavailable", f"Docker cannot make the container of a build: {error}"
                 ) from error
             yield Workshop(self._engine, self._containers, container)
+        except Unavailable:
+            # The bridge may be what is missing.
+            self._networks.forget()
+            raise
         finally:
             # By label, since a create that was cancelled or whose answer was lost has left a container of unknown id.
             await to_its_end(self._remove(wish.entry))
@@ -154,6 +157,18 @@ class DockerWorkshops:
         except Refused as refusal:
             raise Unavailable("docker.unavailable", f"Docker refused a volume: {refusal.message}") from refusal
         return name
+
+    @asynccontextmanager
+    async def making(self, app: AppId, kind: str) -> AsyncIterator[str]:
+        """Give such a volume to put something new into. It goes again if that comes to nothing: the block raises."""
+        name = await self.keep(app, kind)
+        is_made = False
+        try:
+            yield name
+            is_made = True
+        finally:
+            if not is_made:
+                await to_its_end(self._drop(name))
 
     async def kept(self, app: AppId) -> dict[str, str]:
         """Return what builds of `app` have kept: the names of the volumes by kind, sorted."""
@@ -192,6 +207,13 @@ class DockerWorkshops:
             if (row.labels or {}).get(labels.ENTRY) not in self._busy:
                 await self._containers.remove(row.id)
 
+    async def _drop(self, volume: str) -> None:
+        try:
+            await self.discard(volume)
+        except Unavailable as error:
+            # The next build of the app looks for what was left.
+            log.warning("build.left-behind", volume=volume, reason=str(error))
+
     async def _remove(self, entry: str) -> None:
         try:
             for row in await self._containers.find({labels.KIND: labels.BUILD, labels.ENTRY: entry}):
@@ -201,7 +223,7 @@ class DockerWorkshops:
             log.warning("build.left-behind", entry=entry, reason=str(error))
 
 
-async def _only_file(chunks: AsyncIterator[bytes], *, path: str) -> tuple[int, AsyncIterator[bytes]]:
+async def only_file(chunks: AsyncIterator[bytes], *, path: str) -> tuple[int, AsyncIterator[bytes]]:
     """Return size and content of the one file in a tar stream."""
     rest = b""
     try:

@@ -80,7 +80,7 @@ class Core:
         self.clock = clock
         self.ids = world.ids
         self.scheduler, self.prober, self.proxy = world.scheduler, world.prober, world.proxy
-        self.downloads = world.downloads
+        self.downloads, self.workshops = world.downloads, world.workshops
         self.repos, self.images, self.builder = world.repos, world.images, world.builder
         self.choose = partial(choose, [self.builder])
         self.logs, self.transcripts = world.logs, world.transcripts
@@ -188,7 +188,7 @@ class Core:
                 database,
                 scheduler=scheduler,
                 images=images,
-                workshops=reach(self.world.workshops),
+                workshops=reach(self.workshops),
                 repos=reach(self.repos),
                 logs=reach(self.logs),
                 transcripts=reach(transcripts),

@@ -9,6 +9,7 @@ import pytest
 
 from agent.errors import UserError
 from agent.handlers.janitor import Janitor
+from agent.lifecycle import apps
 from agent.ports.images import ImageInfo
 from agent.state.apps import App
 from tests.fakes.core import Core, core
@@ -28,6 +29,7 @@ def janitor_of(c: Core, *, kept_releases: int = 5) -> Janitor:
         c.database,
         scheduler=c.scheduler,
         images=c.images,
+        workshops=c.workshops,
         repos=c.repos,
         logs=c.logs,
         transcripts=c.transcripts,
@@ -92,3 +94,19 @@ async def test_a_rollback_to_an_image_that_is_being_removed_is_refused(blog: Cor
     await janitor_of(blog, kept_releases=1).clean(app.id)
     assert refused == ["release.image-gone"] * 2
     assert list(blog.images.by_id) == [await image_of(blog, app, 3)]
+
+
+async def test_what_builds_of_a_destroyed_app_kept_goes_with_it(blog: Core) -> None:
+    app, other = await blog.create(), await blog.create("other")
+    blog.workshops.volumes = {app.id: {"cache"}, other.id: {"cache"}}
+    async with blog.database.transaction() as tx:
+        await apps.destroy(tx, app=app)
+    await blog.settle()
+    await janitor_of(blog).clean(app.id)
+    assert blog.workshops.volumes == {other.id: {"cache"}}
+
+
+async def test_a_survey_removes_the_builds_of_an_agent_that_died(blog: Core) -> None:
+    blog.workshops.orphans = {"e1"}
+    await janitor_of(blog).survey()
+    assert blog.workshops.orphans == set()
