@@ -13,7 +13,7 @@ import posixpath
 import secrets
 import tarfile
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from typing import Final
 
 import msgspec
@@ -31,6 +31,7 @@ from agent.builders.project_toml import Project, left_out, read_project, speaks_
 from agent.docker import labels
 from agent.docker.build_spec import BuildWish, Keep
 from agent.docker.engine import Engine
+from agent.docker.saved_layers import saved_layers, wants_all_layers
 from agent.docker.workshops import DockerWorkshops, Workshop
 from agent.errors import Unavailable, UserError
 from agent.ports.images import BuildFailed, BuildOptions, BuildRequest, ImageInfo, Images
@@ -224,14 +225,21 @@ class BuildpacksBuilder:
         image = layouts.exported(manifest, config, run_image=build.run_image, labels=marked)
 
         async def archive() -> AsyncGenerator[bytes, None]:
-            named = layouts.saved_manifest(image, name=_NAME_IN_ARCHIVE, config=_CONFIG_IN_ARCHIVE)
-            yield _file("manifest.json", named) + _file(_CONFIG_IN_ARCHIVE, image.config)
+            below: list[str] = []
+            if await wants_all_layers(self._engine):
+                run_image = build.run_image
+                layers = saved_layers(self._engine, run_image.id, paths=below, count=len(run_image.layers))
+                async with aclosing(layers):
+                    async for piece in layers:
+                        yield piece
             for layer in image.own:
                 async with _opened(workshop, f"{folder}/{layer.path}") as (size, content):
                     yield _header(layer.path, size)
                     async for piece in content:
                         yield piece
                     yield bytes(-size % tarfile.BLOCKSIZE)
+            named = layouts.saved_manifest(image, name=_NAME_IN_ARCHIVE, config=_CONFIG_IN_ARCHIVE, below=below)
+            yield _file("manifest.json", named) + _file(_CONFIG_IN_ARCHIVE, image.config)
             yield bytes(2 * tarfile.BLOCKSIZE)
 
         async with read_ahead(archive()) as upload:

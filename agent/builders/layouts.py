@@ -146,9 +146,12 @@ def exported(manifest: bytes, config: bytes, *, run_image: RunImage, labels: Map
     )
 
 
-def saved_manifest(image: Exported, *, name: str, config: str) -> bytes:
-    """Return the ``manifest.json`` of a ``docker save`` archive with `image` as `name`, its config in `config`."""
-    layers = [layer.path for layer in image.layers]
+def saved_manifest(image: Exported, *, name: str, config: str, below: Sequence[str] = ()) -> bytes:
+    """Return the ``manifest.json`` of a ``docker save`` archive with `image` as `name`, its config in `config`.
+
+    `below`: where the run image's layers are in it; none: the engine has them.
+    """
+    layers = [*below, *(layer.path for layer in image.layers[len(below) :])]
     return _encoded([{"Config": config, "RepoTags": [name], "Layers": layers}])
 
 

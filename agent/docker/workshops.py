@@ -6,7 +6,6 @@ volumes; what a build needs is put into the container before it starts, and what
 
 from __future__ import annotations
 
-import tarfile
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import Final
@@ -22,6 +21,7 @@ from agent.docker.engine import Engine, Faulted, Refused
 from agent.docker.frames import FrameReader
 from agent.docker.networks import Networks
 from agent.docker.raw import open_raw
+from agent.docker.tar_stream import TarStream
 from agent.errors import Unavailable
 from agent.ports.addresses import Bridges
 from proto.names import AppId
@@ -34,7 +34,6 @@ NOT_FOUND: Final = 127
 NOT_STARTED: Final = 126
 """Statuses as a shell reports them, of a program that is not there or cannot be run."""
 _TAR: Final = {"Content-Type": "application/x-tar"}
-_BLOCK: Final = tarfile.BLOCKSIZE
 
 Feed = Callable[[str, bytes], None]
 """Takes what a build prints: the name of the stream, and bytes."""
@@ -224,36 +223,14 @@ class DockerWorkshops:
 
 
 async def only_file(chunks: AsyncIterator[bytes], *, path: str) -> tuple[int, AsyncIterator[bytes]]:
-    """Return size and content of the one file in a tar stream."""
-    rest = b""
-    try:
-        while True:
-            while len(rest) < _BLOCK:
-                rest += await anext(chunks)
-            member = tarfile.TarInfo.frombuf(rest[:_BLOCK], "utf-8", "surrogateescape")
-            rest = rest[_BLOCK:]
-            if member.isreg():
-                return member.size, _first(rest, chunks, size=member.size)
-            if member.type not in (tarfile.XHDTYPE, tarfile.GNUTYPE_LONGNAME):
-                raise FileNotFoundError(path)
-            skipped = -(-member.size // _BLOCK) * _BLOCK
-            while len(rest) < skipped:
-                rest += await anext(chunks)
-            rest = rest[skipped:]
-    except (StopAsyncIteration, tarfile.HeaderError) as error:
-        raise Unavailable("docker.unavailable", "Docker gave an archive that makes no sense.") from error
+    """Return size and content of the one file in a tar stream.
 
-
-async def _first(rest: bytes, chunks: AsyncIterator[bytes], *, size: int) -> AsyncIterator[bytes]:
-    """Yield the first `size` bytes of `rest` and what follows it."""
-    while True:
-        piece = rest[:size]
-        size -= len(piece)
-        if piece:
-            yield piece
-        if not size:
-            return
-        try:
-            rest = await anext(chunks)
-        except StopAsyncIteration as error:
-            raise Unavailable("docker.unavailable", "Docker broke off in the middle of a file.") from error
+    Raises:
+        FileNotFoundError: it holds something else.
+        Unavailable: it is no tar.
+    """
+    stream = TarStream(chunks)
+    member = await stream.next()
+    if member is None or not member.isreg():
+        raise FileNotFoundError(path)
+    return member.size, stream.content()

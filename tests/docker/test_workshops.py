@@ -50,7 +50,12 @@ async def test_a_folder_is_no_file() -> None:
         await only_file(in_pieces(output.getvalue(), size=512), path="/blobs")
 
 
-@pytest.mark.parametrize("data", [b"", b"x" * 512, b"\0" * 1024])
+async def test_an_empty_archive_holds_no_file() -> None:
+    with pytest.raises(FileNotFoundError):
+        await only_file(in_pieces(bytes(1024), size=512), path="/x")
+
+
+@pytest.mark.parametrize("data", [b"", b"x" * 512])
 async def test_what_is_no_archive_is_the_engines_fault(data: bytes) -> None:
     with pytest.raises(Unavailable):
         await only_file(in_pieces(data, size=100), path="x")
