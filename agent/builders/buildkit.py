@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import aclosing, asynccontextmanager
 from typing import Final, TypeVar
 
@@ -95,10 +95,10 @@ async def build(engine: Engine, solve: Solve, *, body: AsyncGenerator[bytes, Non
         Unavailable: the engine does not answer, or left in the middle.
         Exception: what `body` raises.
     """
-    ticking = asyncio.create_task(_tick(progress))
     headers = {"Content-Type": "application/x-tar"}
     try:
         async with (
+            ticking(progress.tick),
             read_ahead(body) as upload,
             engine.stream(
                 "POST", "build", params=parameters(solve), body=upload, headers=headers, answer_within=None
@@ -107,9 +107,6 @@ async def build(engine: Engine, solve: Solve, *, body: AsyncGenerator[bytes, Non
             return await _follow(chunks, progress)
     except Refused as refusal:
         raise SolveFailed(Failure(message=refusal.message)) from refusal
-    finally:
-        ticking.cancel()
-        await asyncio.wait((ticking,))
 
 
 @asynccontextmanager
@@ -209,7 +206,18 @@ def _failure(message: _Message, progress: Progress) -> Failure:
     return Failure(message=text, step=failed.name, reason=failed.error, last_lines=lines)
 
 
-async def _tick(progress: Progress) -> None:
-    while True:
-        await asyncio.sleep(_TICK_SECONDS)
-        progress.tick()
+@asynccontextmanager
+async def ticking(tick: Callable[[], None]) -> AsyncIterator[None]:
+    """Call `tick` every second during the block."""
+
+    async def run() -> None:
+        while True:
+            await asyncio.sleep(_TICK_SECONDS)
+            tick()
+
+    running = asyncio.create_task(run())
+    try:
+        yield
+    finally:
+        running.cancel()
+        await asyncio.wait((running,))

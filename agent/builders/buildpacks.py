@@ -19,7 +19,7 @@ from typing import Final
 import msgspec
 
 from agent.builders import cnb, layouts
-from agent.builders.buildkit import read_ahead
+from agent.builders.buildkit import read_ahead, ticking
 from agent.builders.cnb import BuilderFacts
 from agent.builders.context import ContextPlan, context
 from agent.builders.dockerfile import folder_of
@@ -88,7 +88,7 @@ class BuildpacksBuilder:
         raise UserError(
             "builder.no-dockerfile",
             "Buildpacks follow no Dockerfile: what they do is decided while they build.",
-            "See which builder image is taken with: builder:report <app>",
+            f"See which builder image is taken with: builder:report {options.app_name}",
         )
 
     async def build(self, request: BuildRequest, say: Say) -> ImageInfo:
@@ -108,13 +108,13 @@ class BuildpacksBuilder:
         async with self._workshops.making(request.app, f"{_RESULT}{request.deploy}") as result:
             image = await self._made(build, request, say, result=result, before=before)
         if before:
-            await self._workshops.discard(before)
+            await self._workshops.drop(before)
         return image
 
     async def _made(self, build: _Build, request: BuildRequest, say: Say, *, result: str, before: str) -> ImageInfo:
         """Run the lifecycle, which writes into the volume `result`; `before`: one with the last image, or empty."""
         keeps = [
-            Keep(volume=await self._workshops.keep(request.app, _CACHE), target=cnb.CACHE),
+            Keep(volume=self._workshops.volume(request.app, _CACHE), target=cnb.CACHE),
             Keep(volume=result, target=cnb.folder(cnb.RESULT)),
         ]
         if before:
@@ -132,8 +132,9 @@ class BuildpacksBuilder:
         )
         async with self._workshops.open(wish) as workshop:
             await self._furnish(workshop, build, request)
-            phases = Phases(say)
-            status = await workshop.run(phases.feed)
+            phases = Phases(say, monotonic=asyncio.get_running_loop().time)
+            async with ticking(phases.tick):
+                status = await workshop.run(phases.feed)
             phases.end()
             if status:
                 raise phases.failure(status, builder=build.image)

@@ -7,16 +7,13 @@ from __future__ import annotations
 
 import re
 from collections import deque
+from collections.abc import Callable
 from typing import Final
 
 from agent import sanitise
+from agent.builders.progress import LAST_LINES, MAX_LINE, QUIET_SECONDS, duration
 from agent.ports.images import BuildFailed
 from agent.ports.world import Say
-
-LAST_LINES: Final = 15
-"""Kept of the output, to explain a failure by."""
-MAX_LINE: Final = 10_000
-"""Bytes of one line of output; longer ones are cut into several."""
 
 _INDENT: Final = "       "
 _HEADING = re.compile(r"===> ([A-Z]+)")
@@ -50,8 +47,11 @@ _BY_TENS: Final = {
 class Phases:
     """Turns what a lifecycle prints into lines."""
 
-    def __init__(self, say: Say) -> None:
+    def __init__(self, say: Say, *, monotonic: Callable[[], float]) -> None:
+        """`monotonic` tells seconds."""
         self._say = say
+        self._monotonic = monotonic
+        self._began_at = self._spoke_at = monotonic()
         self._partial: dict[str, bytes] = {}
         """What has come of a line, by stream: they interleave."""
         self._last: deque[str] = deque(maxlen=LAST_LINES)
@@ -66,6 +66,13 @@ class Phases:
             self._line(partial[:MAX_LINE])
             partial = partial[MAX_LINE:]
         self._partial[stream] = partial
+
+    def tick(self) -> None:
+        """Say that it goes on, if nothing was said for long."""
+        now = self._monotonic()
+        if now - self._spoke_at >= QUIET_SECONDS:
+            self._say(f"{_INDENT}still running, for {duration(now - self._began_at)} now")
+            self._spoke_at = now
 
     def end(self) -> None:
         """Say what is left of the last lines."""
@@ -83,11 +90,13 @@ class Phases:
         return BuildFailed(text)
 
     def _line(self, line: bytes) -> None:
+        self._spoke_at = self._monotonic()
         plain = sanitise.plain(line.decode("utf-8", "replace").rstrip("\r")).rstrip()
         if heading := _HEADING.fullmatch(plain):
             self._phase = _HEADINGS.get(heading[1], heading[1].capitalize())
             self._say(f"-----> {self._phase}")
             self._last.clear()
+            self._began_at = self._spoke_at
             return
         self._say(f"{_INDENT}{plain}" if plain else "")
         if plain:

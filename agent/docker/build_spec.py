@@ -82,7 +82,7 @@ def build_body(wish: BuildWish, *, instance: str, network: str) -> Body:
             "RestartPolicy": {"Name": "no"},
             # What it prints goes to the deploy's transcript as it comes.
             "LogConfig": {"Type": "none", "Config": {}},
-            "Mounts": [_mount(keep) for keep in wish.keeps],
+            "Mounts": [_mount(keep, marks=kept_marks(instance, wish.app)) for keep in wish.keeps],
         },
         "NetworkingConfig": {"EndpointsConfig": {network: {}}},
     }
@@ -103,32 +103,38 @@ def check_build_body(body: Mapping[str, Any], *, instance: str) -> None:
         raise Disallowed("Entrypoint")
     if not re.fullmatch(r"[1-9][0-9]{0,8}:[0-9]{1,9}", str(body.get("User"))):
         raise Disallowed("User")
-    if not isinstance(mounts, list) or not all(_is_kept(mount, instance=instance) for mount in mounts):
+    marks = kept_marks(instance, AppId(str(rest["Labels"].get(labels.APP_ID))))
+    if not isinstance(mounts, list) or not all(_is_kept(mount, marks=marks) for mount in mounts):
         raise Disallowed("HostConfig.Mounts")
     if "CapAdd" in host:
         raise Disallowed("HostConfig.CapAdd")
     check_body({**rest, "HostConfig": host}, instance=instance)
 
 
-def _mount(keep: Keep) -> Body:
+def kept_marks(instance: str, app: AppId) -> dict[str, str]:
+    """Return the labels of the volumes that builds of `app` keep."""
+    return {labels.INSTANCE: instance, labels.KIND: labels.KEPT, labels.APP_ID: app}
+
+
+def _mount(keep: Keep, *, marks: Mapping[str, str]) -> Body:
     return {
         "Type": "volume",
         "Source": keep.volume,
         "Target": keep.target,
         "ReadOnly": keep.is_read_only,
-        # Nothing of the builder's own files belongs into it.
-        "VolumeOptions": {"NoCopy": True},
+        # The engine makes it if it is not there. Nothing of the builder's own files belongs into it.
+        "VolumeOptions": {"NoCopy": True, "Labels": dict(marks)},
     }
 
 
-def _is_kept(mount: object, *, instance: str) -> bool:
+def _is_kept(mount: object, *, marks: Mapping[str, str]) -> bool:
     if not isinstance(mount, dict) or set(mount) != {"Type", "Source", "Target", "ReadOnly", "VolumeOptions"}:
         return False
+    ours = volume_name(marks[labels.INSTANCE], AppId(marks[labels.APP_ID]), "")
     return (
         mount["Type"] == "volume"
-        and re.fullmatch(rf"pushboat-{re.escape(instance)}-[a-z0-9]+-build-[a-z0-9-]+", str(mount["Source"]))
-        is not None
+        and re.fullmatch(rf"{re.escape(ours)}[a-z0-9-]+", str(mount["Source"])) is not None
         and _TARGET.fullmatch(str(mount["Target"])) is not None
         and type(mount["ReadOnly"]) is bool
-        and mount["VolumeOptions"] == {"NoCopy": True}
+        and mount["VolumeOptions"] == {"NoCopy": True, "Labels": marks}
     )

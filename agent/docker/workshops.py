@@ -14,7 +14,7 @@ import msgspec
 import structlog
 
 from agent.docker import labels
-from agent.docker.build_spec import BuildWish, build_body, volume_name
+from agent.docker.build_spec import BuildWish, build_body, kept_marks, volume_name
 from agent.docker.containers import Containers, NameTaken
 from agent.docker.endings import to_its_end
 from agent.docker.engine import Engine, Faulted, Refused
@@ -147,51 +147,55 @@ class DockerWorkshops:
             await to_its_end(self._remove(wish.entry))
             self._busy.discard(wish.entry)
 
-    async def keep(self, app: AppId, kind: str) -> str:
-        """Return the name of the volume that builds of `app` keep `kind` in, making it if need be."""
-        name = volume_name(self._engine.instance, app, kind)
-        mine = {labels.INSTANCE: self._engine.instance, labels.KIND: labels.KEPT, labels.APP_ID: app}
-        try:
-            await self._engine.json("POST", "volumes/create", data={"Name": name, "Labels": mine})
-        except Refused as refusal:
-            raise Unavailable("docker.unavailable", f"Docker refused a volume: {refusal.message}") from refusal
-        return name
+    def volume(self, app: AppId, kind: str) -> str:
+        """Return the name of the volume that builds of `app` keep `kind` in. A build that names it has it made."""
+        return volume_name(self._engine.instance, app, kind)
 
     @asynccontextmanager
     async def making(self, app: AppId, kind: str) -> AsyncIterator[str]:
-        """Give such a volume to put something new into. It goes again if that comes to nothing: the block raises."""
-        name = await self.keep(app, kind)
+        """Give the name of such a volume, for something new. It goes if that comes to nothing: the block raises."""
+        name = self.volume(app, kind)
         is_made = False
         try:
             yield name
             is_made = True
         finally:
             if not is_made:
-                await to_its_end(self._drop(name))
+                await to_its_end(self.drop(name))
 
     async def kept(self, app: AppId) -> dict[str, str]:
         """Return what builds of `app` have kept: the names of the volumes by kind, sorted."""
-        mine = {labels.INSTANCE: self._engine.instance, labels.KIND: labels.KEPT, labels.APP_ID: app}
+        mine = kept_marks(self._engine.instance, app)
         found = await self._engine.get("volumes", into=_Volumes, params={"filters": labels.filters(mine)})
         prefix = volume_name(self._engine.instance, app, "")
         names = sorted(volume.name for volume in (found.volumes if found else None) or [])
         return {name.removeprefix(prefix): name for name in names}
 
-    async def discard(self, volume: str) -> None:
-        """Remove a volume of builds. Gone is fine; one that is in use stays."""
+    async def discard(self, volume: str) -> bool:
+        """Remove a volume of builds, and tell whether it has gone by that. One that is in use stays.
+
+        Raises:
+            Unavailable: the engine does not answer.
+        """
         try:
             await self._engine.json("DELETE", f"volumes/{volume}")
         except Refused as refusal:
-            if refusal.status not in (404, 409):
-                raise Unavailable("docker.unavailable", f"Docker refused: {refusal.message}") from refusal
+            if refusal.status in (404, 409):
+                return False
+            raise Unavailable("docker.unavailable", f"Docker refused: {refusal.message}") from refusal
+        return True
+
+    async def drop(self, volume: str) -> None:
+        """Remove a volume that nobody needs. If that fails now, the next build of the app finds it."""
+        try:
+            await self.discard(volume)
+        except Unavailable as error:
+            log.warning("build.left-behind", volume=volume, reason=str(error))
 
     async def remove(self, app: AppId) -> int:
         """See ``Workshops``."""
         await self.clear(app)
-        volumes = await self.kept(app)
-        for volume in volumes.values():
-            await self.discard(volume)
-        return len(volumes)
+        return sum([await self.discard(volume) for volume in (await self.kept(app)).values()])
 
     async def clear(self, app: AppId) -> None:
         """Remove containers of builds of `app` that this agent does not wait for."""
@@ -205,13 +209,6 @@ class DockerWorkshops:
         for row in await self._containers.find({labels.KIND: labels.BUILD, **wanted}):
             if (row.labels or {}).get(labels.ENTRY) not in self._busy:
                 await self._containers.remove(row.id)
-
-    async def _drop(self, volume: str) -> None:
-        try:
-            await self.discard(volume)
-        except Unavailable as error:
-            # The next build of the app looks for what was left.
-            log.warning("build.left-behind", volume=volume, reason=str(error))
 
     async def _remove(self, entry: str) -> None:
         try:

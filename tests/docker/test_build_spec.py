@@ -46,7 +46,14 @@ def test_a_build_runs_the_lifecycle_as_the_builders_user_without_any_capability(
             "Source": f"pushboat-{INSTANCE}-aaaaaaaaaaaa-build-cache",
             "Target": "/cache",
             "ReadOnly": False,
-            "VolumeOptions": {"NoCopy": True},
+            "VolumeOptions": {
+                "NoCopy": True,
+                "Labels": {
+                    "com.pushboat.instance": INSTANCE,
+                    "com.pushboat.kind": "build-kept",
+                    "com.pushboat.app-id": "aaaaaaaaaaaa",
+                },
+            },
         }
     ]
     assert made["Labels"] == {
@@ -69,6 +76,8 @@ def mount(**changes: object) -> Callable[[dict[str, Any]], None]:
         (mount(Type="bind"), "HostConfig.Mounts"),
         (mount(Source="somebodys-volume"), "HostConfig.Mounts"),
         (mount(Source=f"pushboat-other-{APP}-build-cache"), "HostConfig.Mounts"),
+        (mount(Source=f"pushboat-{INSTANCE}-another-build-cache"), "HostConfig.Mounts"),
+        (mount(VolumeOptions={"NoCopy": True, "Labels": {}}), "HostConfig.Mounts"),
         (mount(Target="/var/run/docker.sock"), "HostConfig.Mounts"),
         (mount(Target="/cache/../etc"), "HostConfig.Mounts"),
         (mount(VolumeOptions={"DriverConfig": {"Name": "local"}}), "HostConfig.Mounts"),
