@@ -6,7 +6,7 @@ volumes; what a build needs is put into the container before it starts, and what
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Collection, Mapping
 from contextlib import asynccontextmanager
 from typing import Final
 
@@ -14,7 +14,7 @@ import msgspec
 import structlog
 
 from agent.docker import labels
-from agent.docker.build_spec import BuildWish, build_body, kept_marks, volume_name
+from agent.docker.build_spec import BuildWish, build_body, volume_name
 from agent.docker.containers import Containers, NameTaken
 from agent.docker.endings import to_its_end
 from agent.docker.engine import Engine, Faulted, Refused
@@ -41,6 +41,7 @@ Feed = Callable[[str, bytes], None]
 
 class _Volume(msgspec.Struct, frozen=True, rename="pascal"):
     name: str
+    labels: dict[str, str] | None = None
 
 
 class _Volumes(msgspec.Struct, frozen=True, rename="pascal"):
@@ -165,11 +166,9 @@ class DockerWorkshops:
 
     async def kept(self, app: AppId) -> dict[str, str]:
         """Return what builds of `app` have kept: the names of the volumes by kind, sorted."""
-        mine = kept_marks(self._engine.instance, app)
-        found = await self._engine.get("volumes", into=_Volumes, params={"filters": labels.filters(mine)})
         prefix = volume_name(self._engine.instance, app, "")
-        names = sorted(volume.name for volume in (found.volumes if found else None) or [])
-        return {name.removeprefix(prefix): name for name in names}
+        found = await self._volumes({labels.APP_ID: app})
+        return {name.removeprefix(prefix): name for name in sorted(volume.name for volume in found)}
 
     async def discard(self, volume: str) -> bool:
         """Remove a volume of builds, and tell whether it has gone by that. One that is in use stays.
@@ -201,14 +200,22 @@ class DockerWorkshops:
         """Remove containers of builds of `app` that this agent does not wait for."""
         await self._clear({labels.APP_ID: app})
 
-    async def tidy(self) -> None:
+    async def tidy(self, apps: Collection[AppId]) -> None:
         """See ``Workshops``."""
         await self._clear({})
+        for volume in await self._volumes({}):
+            if (volume.labels or {}).get(labels.APP_ID) not in apps:
+                await self.discard(volume.name)
 
     async def _clear(self, wanted: Mapping[str, str]) -> None:
         for row in await self._containers.find({labels.KIND: labels.BUILD, **wanted}):
             if (row.labels or {}).get(labels.ENTRY) not in self._busy:
                 await self._containers.remove(row.id)
+
+    async def _volumes(self, wanted: Mapping[str, str]) -> list[_Volume]:
+        mine = labels.filters({labels.INSTANCE: self._engine.instance, labels.KIND: labels.KEPT, **wanted})
+        found = await self._engine.get("volumes", into=_Volumes, params={"filters": mine})
+        return (found.volumes if found else None) or []
 
     async def _remove(self, entry: str) -> None:
         try:

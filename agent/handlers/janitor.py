@@ -84,8 +84,10 @@ class Janitor:
     async def survey(self) -> Sequence[AppId]:
         """Return the destroyed apps of which something is left; remove one-offs and builds nobody is attached to."""
         await self._scheduler.tidy()
-        await self._workshops.tidy()
-        return [app.id for app in await self._database.read.apps.destroyed()]
+        destroyed = [app.id for app in await self._database.read.apps.destroyed()]
+        living = [app.id for app in await self._database.read.apps.all()]
+        await self._workshops.tidy({*living, *destroyed})
+        return destroyed
 
     async def _remove(self, app: App) -> None:
         """Remove everything of a destroyed app, its rows last: until then all of this is repeated."""

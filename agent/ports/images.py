@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from typing import Protocol
 
 import msgspec
@@ -158,8 +158,14 @@ class Workshops(Protocol):
         """
         ...
 
-    async def tidy(self) -> None:
-        """Remove containers of builds that nobody waits for: their agent has died. Repeating is harmless."""
+    async def tidy(self, apps: Collection[AppId]) -> None:
+        """Remove containers of builds that nobody waits for, and volumes of others than `apps`. Repeating is harmless.
+
+        The agent that waited for them has died; or a build came to its end after its app.
+
+        Raises:
+            Unavailable: the engine does not answer; something may be left.
+        """
         ...
 
 

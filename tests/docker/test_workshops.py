@@ -1,4 +1,4 @@
-"""One file out of the archive that the engine gives of it."""
+"""One file out of the archive that the engine gives of it, and what builds keep."""
 
 from __future__ import annotations
 
@@ -8,8 +8,12 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from agent.docker.workshops import only_file
+from agent.docker import labels
+from agent.docker.build_spec import kept_marks, volume_name
+from agent.docker.workshops import DockerWorkshops, only_file
 from agent.errors import Unavailable
+from proto.names import AppId
+from tests.support.docker import corner
 
 
 def archive(name: str, content: bytes, *, format: int = tarfile.PAX_FORMAT, **pax: str) -> bytes:
@@ -66,3 +70,27 @@ async def test_a_file_that_breaks_off_is_the_engines_fault() -> None:
     with pytest.raises(Unavailable):
         async for _ in pieces:
             pass
+
+
+@pytest.mark.real
+async def test_what_is_kept_for_an_app_that_is_gone_is_removed_and_what_is_no_builds_is_not() -> None:
+    async with corner() as c:
+        instance, gone, other = c.engine.instance, AppId("agone"), AppId("aother")
+        marks = {
+            volume_name(instance, gone, "cache"): kept_marks(instance, gone),
+            volume_name(instance, other, "cache"): kept_marks(instance, other),
+            f"pushboat-{instance}-agone-data": {labels.INSTANCE: instance, labels.APP_ID: gone},
+        }
+        workshops = DockerWorkshops(c.engine, bridges=c.bridges)
+        for name, wanted in marks.items():
+            await c.engine.json("POST", "volumes/create", data={"Name": name, "Labels": wanted})
+        try:
+            await workshops.tidy({other})
+            assert await workshops.kept(gone) == {} and list(await workshops.kept(other)) == ["cache"]
+            assert await workshops.remove(other) == 1
+            assert await workshops.remove(other) == 0
+            left = await c.engine.json("GET", "volumes", params={"filters": labels.filters({labels.APP_ID: gone})})
+            assert [volume["Name"] for volume in left["Volumes"]] == [f"pushboat-{instance}-agone-data"]
+        finally:
+            for name in marks:
+                await workshops.discard(name)

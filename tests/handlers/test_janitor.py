@@ -12,6 +12,7 @@ from agent.handlers.janitor import Janitor
 from agent.lifecycle import apps
 from agent.ports.images import ImageInfo
 from agent.state.apps import App
+from proto.names import AppId
 from tests.fakes.core import Core, core
 
 ONE = {"Dockerfile": "FROM scratch\nEXPOSE 8080\n"}
@@ -106,7 +107,10 @@ async def test_what_builds_of_a_destroyed_app_kept_goes_with_it(blog: Core) -> N
     assert blog.workshops.volumes == {other.id: {"cache"}}
 
 
-async def test_a_survey_removes_the_builds_of_an_agent_that_died(blog: Core) -> None:
+async def test_a_survey_removes_what_builds_left_that_their_agent_or_app_did_not_outlive(blog: Core) -> None:
+    app = await blog.create()
     blog.workshops.orphans = {"e1"}
+    blog.workshops.volumes = {app.id: {"cache"}, AppId("agonefornow1"): {"cache"}}
     await janitor_of(blog).survey()
     assert blog.workshops.orphans == set()
+    assert blog.workshops.volumes == {app.id: {"cache"}}
