@@ -139,6 +139,14 @@ class BuildSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     """Builds at once on this machine."""
     timeout: Seconds = 1800.0
     """Seconds a build may take."""
+    trusted_builders: tuple[str, ...] = (
+        "heroku/builder",
+        "paketobuildpacks/builder-jammy-base",
+        "paketobuildpacks/builder-jammy-full",
+        "paketobuildpacks/builder-jammy-tiny",
+        "gcr.io/buildpacks/builder",
+    )
+    """Builder images of Cloud Native Buildpacks that may be run. A name without a tag stands for all its tags."""
 
 
 class ReplicaSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -8,10 +8,11 @@ from functools import partial
 import msgspec
 
 from agent.archives.caps import Caps
-from agent.builders import BUILDERS, choose
+from agent.builders import Means, choose, every_builder
 from agent.docker.engine import Engine
 from agent.docker.images import DockerImages
 from agent.docker.logs import DockerLogs
+from agent.docker.workshops import DockerWorkshops
 from agent.git.downloads import HttpDownloads
 from agent.git.pack import LARGEST_FOLDER, LARGEST_OBJECT, PackLimits
 from agent.git.remotes import GitRemotes
@@ -33,6 +34,7 @@ class Adapters(msgspec.Struct, frozen=True, kw_only=True):
     scheduler: DockerScheduler
     prober: DockerProber
     images: DockerImages
+    workshops: DockerWorkshops
     engine: Engine
     log_source: DockerLogs
     logs: DiskLogStore
@@ -72,7 +74,6 @@ async def open_adapters(
         spare_backends=settings.http.spare_backends,
     )
     images = DockerImages(engine, spool=folder, max_load_bytes=git.max_image_bytes)
-    builders = [make(engine, images) for make in BUILDERS]
     repos = GitRepos(
         folder / "repos",
         caps=Caps(
@@ -84,12 +85,15 @@ async def open_adapters(
         ),
         max_bytes=git.max_push_bytes,
     )
+    workshops = DockerWorkshops(engine, bridges=bridges)
+    means = Means(engine=engine, images=images, workshops=workshops, trusted=settings.build.trusted_builders)
     await proxy.start()
     stack.push_async_callback(proxy.close)
     return Adapters(
         scheduler=DockerScheduler(engine, bridges=bridges, build_bridge=settings.network.build_bridge),
         prober=DockerProber(engine),
         images=images,
+        workshops=workshops,
         engine=engine,
         log_source=DockerLogs(engine),
         logs=logs,
@@ -99,7 +103,7 @@ async def open_adapters(
         remotes=GitRemotes(repos, max_bytes=git.max_push_bytes, pack=pack_limits(git), ca_file=git.ca_file),
         proxy=proxy,
         bridges=bridges,
-        choose=partial(choose, builders),
+        choose=partial(choose, every_builder(means)),
     )
 
 

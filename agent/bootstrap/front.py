@@ -43,6 +43,7 @@ def make_shell(
         prober=adapters.prober,
         proxy=adapters.proxy,
         images=adapters.images,
+        workshops=adapters.workshops,
         choose=adapters.choose,
         source=adapters.repos,
         downloads=adapters.downloads,

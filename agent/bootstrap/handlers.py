@@ -154,6 +154,7 @@ def _janitor(on: Ground) -> Janitor:
         on.database,
         scheduler=on.adapters.scheduler,
         images=on.adapters.images,
+        workshops=on.adapters.workshops,
         repos=on.adapters.repos,
         logs=on.adapters.logs,
         transcripts=on.adapters.transcripts,

@@ -10,27 +10,49 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Final
 
+import msgspec
+
+from agent.builders.buildpacks import BuildpacksBuilder
 from agent.builders.dockerfile import DockerfileBuilder, dockerfile_of, folder_of
 from agent.builders.go import Go
-from agent.builders.language import LanguageBuilder
+from agent.builders.language import Language, LanguageBuilder
 from agent.builders.node import Node
 from agent.builders.python import Python
 from agent.builders.static import Static
 from agent.docker.engine import Engine
+from agent.docker.workshops import DockerWorkshops
 from agent.errors import UserError
 from agent.ports.images import BuildOptions, Choice, ImageBuilder, Images
 from agent.ports.source import SourceTree, TreeEntry
 
-BUILDERS: Final[tuple[Callable[[Engine, Images], ImageBuilder], ...]] = (
-    DockerfileBuilder,
-    partial(LanguageBuilder, language=Go()),
-    partial(LanguageBuilder, language=Python()),
-    partial(LanguageBuilder, language=Node()),
-    partial(LanguageBuilder, language=Static()),
+
+def _of_language(means: Means, *, language: Language) -> ImageBuilder:
+    return LanguageBuilder(means.engine, means.images, language=language)
+
+
+class Means(msgspec.Struct, frozen=True, kw_only=True):
+    """What builders build with."""
+
+    engine: Engine
+    images: Images
+    workshops: DockerWorkshops
+    trusted: Sequence[str] = ()
+    """Builder images of Cloud Native Buildpacks that may be run."""
+
+
+BUILDERS: Final[tuple[Callable[[Means], ImageBuilder], ...]] = (
+    lambda means: BuildpacksBuilder(means.engine, means.images, workshops=means.workshops, trusted=means.trusted),
+    lambda means: DockerfileBuilder(means.engine, means.images),
+    *(partial(_of_language, language=language) for language in (Go(), Python(), Node(), Static())),
 )
 """Makes each builder, in order of detection: the first that can build a source, does."""
 
 _LINK: Final = 0o120000
+
+
+def every_builder(means: Means) -> Sequence[ImageBuilder]:
+    """Return one of each, in order of detection."""
+    return [make(means) for make in BUILDERS]
 
 
 async def choose(builders: Sequence[ImageBuilder], source: SourceTree, options: BuildOptions) -> Choice:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import aclosing, asynccontextmanager
 from typing import Final, TypeVar
 
@@ -95,11 +95,11 @@ async def build(engine: Engine, solve: Solve, *, body: AsyncGenerator[bytes, Non
         Unavailable: the engine does not answer, or left in the middle.
         Exception: what `body` raises.
     """
-    ticking = asyncio.create_task(_tick(progress))
     headers = {"Content-Type": "application/x-tar"}
     try:
         async with (
-            _ahead(body) as upload,
+            ticking(progress.tick),
+            read_ahead(body) as upload,
             engine.stream(
                 "POST", "build", params=parameters(solve), body=upload, headers=headers, answer_within=None
             ) as chunks,
@@ -107,13 +107,10 @@ async def build(engine: Engine, solve: Solve, *, body: AsyncGenerator[bytes, Non
             return await _follow(chunks, progress)
     except Refused as refusal:
         raise SolveFailed(Failure(message=refusal.message)) from refusal
-    finally:
-        ticking.cancel()
-        await asyncio.wait((ticking,))
 
 
 @asynccontextmanager
-async def _ahead(source: AsyncGenerator[bytes, None]) -> AsyncIterator[AsyncIterator[bytes]]:
+async def read_ahead(source: AsyncGenerator[bytes, None]) -> AsyncIterator[AsyncIterator[bytes]]:
     """Give the pieces of `source`, read a little ahead by a task of ours, and close it when the block is left.
 
     The HTTP client reads its body in a task of its own, which it drops whenever it likes: a generator that was in the
@@ -209,7 +206,18 @@ def _failure(message: _Message, progress: Progress) -> Failure:
     return Failure(message=text, step=failed.name, reason=failed.error, last_lines=lines)
 
 
-async def _tick(progress: Progress) -> None:
-    while True:
-        await asyncio.sleep(_TICK_SECONDS)
-        progress.tick()
+@asynccontextmanager
+async def ticking(tick: Callable[[], None]) -> AsyncIterator[None]:
+    """Call `tick` every second during the block."""
+
+    async def run() -> None:
+        while True:
+            await asyncio.sleep(_TICK_SECONDS)
+            tick()
+
+    running = asyncio.create_task(run())
+    try:
+        yield
+    finally:
+        running.cancel()
+        await asyncio.wait((running,))

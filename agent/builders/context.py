@@ -42,6 +42,8 @@ class ContextPlan(msgspec.Struct, frozen=True, kw_only=True):
     """Files to put beside that folder, by their names in the context."""
     has_git_dir: bool = False
     """Whether a ``.git`` with the commit comes along, unless it is ignored."""
+    owner: tuple[int, int] = (0, 0)
+    """User and group of what is put into ``inner``, and of that folder."""
     max_bytes: int = 3 << 30
     """Of all file contents. The tree was walked against caps, but line ends and encodings may be converted since."""
 
@@ -198,6 +200,7 @@ class TarRewriter:
             return member.header
         made = tarfile.TarInfo.frombuf(member.header, "utf-8", "surrogateescape")
         made.name, made.size = f"{self._inner}{member.name}", member.size
+        made.uid, made.gid = self._plan.owner
         if member.target is not None:
             made.linkname = member.target
         return _encoded(made)
@@ -213,6 +216,7 @@ def _beginning(plan: ContextPlan) -> bytes:
     if plan.inner:
         folder = tarfile.TarInfo(plan.inner)
         folder.type, folder.mode = tarfile.DIRTYPE, 0o755
+        folder.uid, folder.gid = plan.owner
         out += _encoded(folder)
     return out
 

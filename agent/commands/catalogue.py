@@ -7,6 +7,7 @@ from functools import cache
 from agent.commands import (
     apps,
     builder,
+    buildpacks,
     checks,
     config,
     deploys,
@@ -31,6 +32,7 @@ from agent.commands.registry import Registry
 MODULES = (
     apps,
     builder,
+    buildpacks,
     checks,
     config,
     deploys,

@@ -29,7 +29,7 @@ from agent.commands.replies import Reply
 from agent.commands.requests import Permission
 from agent.commands.screen import Screen, read_line
 from agent.errors import UserError
-from agent.ports.images import Choose, Images
+from agent.ports.images import Choose, Images, Workshops
 from agent.ports.logs import LogReader, Transcripts
 from agent.ports.proxy import Proxy
 from agent.ports.remotes import Remotes
@@ -95,6 +95,7 @@ class World(msgspec.Struct, frozen=True, kw_only=True):
     prober: Prober
     proxy: Proxy
     images: Images
+    workshops: Workshops
     choose: Choose
     source: SourceRepo
     downloads: Downloads
@@ -128,6 +129,7 @@ class Context:
         self.prober = world.prober
         self.proxy = world.proxy
         self.images = world.images
+        self.workshops = world.workshops
         self.choose = world.choose
         self.source = world.source
         self.downloads = world.downloads

@@ -11,6 +11,7 @@ from agent.commands.replies import STEP, Ended, Reply
 from agent.commands.waiting import unless_gone
 from agent.errors import Unavailable, UserError
 from agent.lifecycle import wishes
+from agent.manifests.buildpack_image import launched
 from agent.ports.scheduler import OneOff
 from agent.state.releases import Release
 from agent.state.replicas import Replica
@@ -86,10 +87,10 @@ class Run(Command, frozen=True, kw_only=True):
         first, *more = self.words
         plan = next((plan for plan in release.plan.processes if plan.type == first and plan.command), None)
         if plan is None or plan.command is None or more:
-            return self.words
+            return launched(self.words) if release.plan.has_launcher else self.words
         if ctx.session.is_tty:
             await ctx.progress(f"{STEP}Found '{first}' in Procfile, running that command")
-        return wishes.command_words(plan.command, env=env, has_entrypoint=release.plan.has_entrypoint)
+        return wishes.command_words(plan.command, plan=release.plan, env=env)
 
 
 class Enter(Command, frozen=True, kw_only=True):

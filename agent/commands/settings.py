@@ -20,6 +20,7 @@ from proto.names import SERVER
 
 ABOUT = {
     "builder-dockerfile": "How Dockerfiles are built.",
+    "builder-pack": "How buildpacks build.",
     "proxy": "How requests reach apps.",
 }
 """What each noun is for."""
@@ -138,6 +139,22 @@ class DockerfileReport(ReportCommand, frozen=True, kw_only=True):
     name = "builder-dockerfile:report"
     noun = "builder-dockerfile"
     examples = ("builder-dockerfile:report blog",)
+
+
+class PackSet(SetCommand, frozen=True, kw_only=True):
+    """Set how buildpacks build. The next build follows it."""
+
+    name = "builder-pack:set"
+    noun = "builder-pack"
+    examples = ("builder-pack:set blog projecttoml-path deploy/project.toml",)
+
+
+class PackReport(ReportCommand, frozen=True, kw_only=True):
+    """Report how buildpacks build."""
+
+    name = "builder-pack:report"
+    noun = "builder-pack"
+    examples = ("builder-pack:report blog",)
 
 
 class ProxySet(SetCommand, frozen=True, kw_only=True):

@@ -10,6 +10,7 @@ from typing import Final
 import msgspec
 
 from agent.docker import labels
+from agent.docker.build_spec import check_build_body
 from agent.docker.engine import CALL_SECONDS, Engine, Refused
 from agent.docker.spec import Body, check_body
 from agent.docker.stamps import unix_seconds
@@ -146,6 +147,14 @@ class Containers:
             Disallowed: `check_body` says no.
         """
         check_body(body, instance=self._engine.instance)
+        return await self._create(name, body)
+
+    async def create_build(self, name: str, body: Body) -> str:
+        """Create a container in which an app is built, as `create` does; `check_build_body` is asked."""
+        check_build_body(body, instance=self._engine.instance)
+        return await self._create(name, body)
+
+    async def _create(self, name: str, body: Body) -> str:
         try:
             answer = await self._engine.json(
                 "POST", "containers/create", params={"name": name}, data=body, timeout=START_SECONDS

@@ -18,6 +18,7 @@ from agent.lifecycle import app_env, deploys
 from agent.lifecycle.building import build_options
 from agent.manifests.app_json import AppJson, parse_app_json
 from agent.manifests.app_scripts import Scripts
+from agent.manifests.buildpack_image import processes_of
 from agent.manifests.procfile import Procfile, parse_procfile
 from agent.ports.images import BuildFailed, BuildOptions, BuildRequest, Choose, ImageInfo, Images
 from agent.ports.logs import Transcripts
@@ -171,7 +172,8 @@ class Builder:
             options=options,
         )
         # The engine puts the values of ARGs into the names of steps.
-        masked = sanitise.without([value for key, value in options.build_args.items() if _SECRET.search(key)])
+        told = {**options.build_args, **options.buildpack_env}
+        masked = sanitise.without([value for key, value in told.items() if _SECRET.search(key)])
         try:
             info = await choice.builder.build(request, lambda line: say(masked(line)))
         except BuildFailed as error:
@@ -206,10 +208,14 @@ class Builder:
 
 
 def plan_of(info: ImageInfo, *, procfile: Procfile | None, app_json: AppJson) -> Plan:
-    """Return the process table of an image: the Procfile's, else the image's own command as ``web``."""
-    commands: dict[ProcessType, str | None] = {WEB: None}
+    """Return the process table of an image: the Procfile's, else the image's own command as ``web``.
+
+    An image of buildpacks has a table of its own, which lines of the Procfile replace or add to.
+    """
+    built = processes_of(info.labels, info.command) if not info.entrypoint else {}
+    commands: dict[ProcessType, str | None] = built or {WEB: None}
     if procfile and procfile.processes:
-        commands = dict(procfile.processes)
+        commands = {**built, **procfile.processes}
     return Plan(
         processes=tuple(
             ProcessPlan(
@@ -222,6 +228,7 @@ def plan_of(info: ImageInfo, *, procfile: Procfile | None, app_json: AppJson) ->
         ),
         port=port_of(info),
         has_entrypoint=bool(info.entrypoint),
+        has_launcher=bool(built),
         has_healthcheck=info.has_healthcheck,
         health_seconds=info.health_seconds,
         formation={process: count for process, count in app_json.quantities.items() if process in commands},

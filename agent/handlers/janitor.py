@@ -11,7 +11,7 @@ import structlog
 
 from agent.bus.subscriptions import reconciles, surveys
 from agent.lifecycle import apps
-from agent.ports.images import Images
+from agent.ports.images import Images, Workshops
 from agent.ports.logs import LogStore, Transcripts
 from agent.ports.scheduler import Scheduler
 from agent.ports.source import SourceRepo
@@ -40,6 +40,7 @@ class Janitor:
         *,
         scheduler: Scheduler,
         images: Images,
+        workshops: Workshops,
         repos: SourceRepo,
         logs: LogStore,
         transcripts: Transcripts,
@@ -49,6 +50,7 @@ class Janitor:
         self._database = database
         self._scheduler = scheduler
         self._images = images
+        self._workshops = workshops
         self._repos = repos
         self._logs = logs
         self._transcripts = transcripts
@@ -80,14 +82,18 @@ class Janitor:
 
     @surveys
     async def survey(self) -> Sequence[AppId]:
-        """Return the destroyed apps of which something is left; remove one-offs that nobody is attached to."""
+        """Return the destroyed apps of which something is left; remove one-offs and builds nobody is attached to."""
         await self._scheduler.tidy()
-        return [app.id for app in await self._database.read.apps.destroyed()]
+        destroyed = [app.id for app in await self._database.read.apps.destroyed()]
+        living = [app.id for app in await self._database.read.apps.all()]
+        await self._workshops.tidy({*living, *destroyed})
+        return destroyed
 
     async def _remove(self, app: App) -> None:
         """Remove everything of a destroyed app, its rows last: until then all of this is repeated."""
         await self._scheduler.release(app.id)
         await self._forget_pulls(app.id)
+        await self._workshops.remove(app.id)
         for tag in await self._tags(app.id):
             await self._images.untag(tag)
         await self._repos.remove(app.id)

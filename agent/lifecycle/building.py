@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import msgspec
 
-from agent.ports.images import BuildOptions
+from agent.ports.images import USUAL_BUILDER_IMAGE, BuildOptions
 from agent.state.database import Tables
-from proto.names import AppId
+from proto.names import SERVER, AppId
 
 COLLECTSTATIC = "DISABLE_COLLECTSTATIC"
 """The config variable that keeps Django's static files from being collected, as on Heroku. Not 0, nor empty."""
+
+FOR_BUILDPACKS = "BP_"
+"""Begins the names of config variables that are meant for buildpacks, by their custom: no others reach a build."""
+_BUILDER_IMAGE = "builder.builder-image"
 
 
 async def build_options(tables: Tables, *, app: AppId, name: str, timeout_seconds: float = 1800.0) -> BuildOptions:
@@ -32,5 +36,9 @@ async def build_options(tables: Tables, *, app: AppId, name: str, timeout_second
         apt_packages=tuple((await effective("builder.apt-packages")).split()),
         static_folder=await effective("builder.static-folder"),
         keeps_git_dir=await effective("git.keep-git-dir") == "true",
+        builder_image=await tables.properties.get(app, _BUILDER_IMAGE) or "",
+        usual_builder_image=await tables.properties.get(SERVER, _BUILDER_IMAGE) or USUAL_BUILDER_IMAGE,
+        project_toml=await effective("builder-pack.projecttoml-path") or "project.toml",
+        buildpack_env={name: value for name, value in config.items() if name.startswith(FOR_BUILDPACKS)},
         has_collectstatic=config.get(COLLECTSTATIC, "") in ("", "0"),
     )

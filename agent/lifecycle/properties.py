@@ -15,7 +15,7 @@ import structlog
 
 from agent import sanitise
 from agent.errors import Unavailable, UserError
-from agent.ports.images import BUILDER_NAMES
+from agent.ports.images import BUILDER_NAMES, USUAL_BUILDER_IMAGE
 from agent.state.database import Database, Transaction
 from agent.state.plans import Strategy
 from proto.events import PropertyChanged
@@ -212,6 +212,18 @@ PROPERTIES: dict[str, Property] = {
             name="builder.static-folder",
             help="Where the static builder finds the pages, or the build puts them; unset, it looks.",
             check=_folder,
+        ),
+        Property(
+            name="builder.builder-image",
+            help="The builder image that buildpacks come from; the app's own beats its project.toml.",
+            check=_image,
+            default=USUAL_BUILDER_IMAGE,
+        ),
+        Property(
+            name="builder-pack.projecttoml-path",
+            help="The project descriptor, from the folder that is built.",
+            check=_folder,
+            default="project.toml",
         ),
         Property(
             name="builder-dockerfile.dockerfile-path",

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 
 import msgspec
 
+from agent.manifests.buildpack_image import launched
 from agent.manifests.procfile import argv
 from agent.ports.scheduler import ReplicaWish, Resources, TaskWish
 from agent.state.apps import App
@@ -97,7 +98,7 @@ def task_wish(
         process=task.process,
         release=release.version,
         image=release.image,
-        command=command_words(task.command, env=env, has_entrypoint=release.plan.has_entrypoint),
+        command=command_words(task.command, plan=release.plan, env=env),
         env=env,
         resources=resources,
         stop_seconds=stop_seconds,
@@ -126,20 +127,21 @@ def process_command(plan: Plan, *, process: ProcessType, env: Mapping[str, str])
     found = plan.process(process)
     if found is None or found.command is None:
         return None
-    return command_words(found.command, env=env, has_entrypoint=plan.has_entrypoint)
+    return command_words(found.command, plan=plan, env=env)
 
 
-def command_words(line: str, *, env: Mapping[str, str], has_entrypoint: bool) -> tuple[str, ...]:
-    """Return one Procfile line as the words that a container gets.
+def command_words(line: str, *, plan: Plan, env: Mapping[str, str]) -> tuple[str, ...]:
+    """Return one Procfile line as the words that a container of a release gets.
 
     An image's ENTRYPOINT decides itself what to do with them, so it gets plain words, with ``$VARIABLES`` replaced;
-    without one, a line that needs a shell is given to the image's own.
+    without one, a line that needs a shell is given to the image's own. An image of buildpacks has a launcher for it.
     """
-    if has_entrypoint:
+    if plan.has_entrypoint:
         try:
             return tuple(
                 _VARIABLE.sub(lambda match: env.get(match[1] or match[2], ""), word) for word in shlex.split(line)
             )
         except ValueError:
             return (line,)
-    return argv(line, environment={name: env[name] for name in _OURS if name in env})
+    words = argv(line, environment={name: env[name] for name in _OURS if name in env})
+    return launched(words) if plan.has_launcher else words

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from typing import Protocol
 
 import msgspec
@@ -11,8 +11,12 @@ from agent.ports.source import SourceTree
 from agent.ports.world import Say
 from proto.names import AppId, DeployId
 
-BUILDER_NAMES = ("dockerfile", "go", "python", "node", "static")
+BUILDER_NAMES = ("pack", "dockerfile", "go", "python", "node", "static")
 """Names of the builders, in order of detection."""
+
+
+USUAL_BUILDER_IMAGE = "heroku/builder:24"
+"""The builder image of Cloud Native Buildpacks where nobody says another, as Dokku has it."""
 
 
 class BuildOptions(msgspec.Struct, frozen=True, kw_only=True):
@@ -42,6 +46,14 @@ class BuildOptions(msgspec.Struct, frozen=True, kw_only=True):
     """Whether the build context gets a ``.git``, where the whole repository is built."""
     has_collectstatic: bool = True
     """Whether Django's static files are collected."""
+    builder_image: str = ""
+    """The builder image that buildpacks come from, as set for this app; empty: what its ``project.toml`` says."""
+    usual_builder_image: str = USUAL_BUILDER_IMAGE
+    """The one if that says none."""
+    project_toml: str = "project.toml"
+    """Where the project descriptor is, relative to the build folder."""
+    buildpack_env: Mapping[str, str] = {}
+    """Config that buildpacks are told, by its names: they begin with ``BP_``."""
 
 
 class BuildRequest(msgspec.Struct, frozen=True, kw_only=True):
@@ -140,6 +152,30 @@ class ImageBuilder(Protocol):
 
 Choose = Callable[[SourceTree, BuildOptions], Awaitable[Choice]]
 """Picks the builder for a source tree, or raises ``UserError`` that names what was looked for."""
+
+
+class Workshops(Protocol):
+    """What builds leave in the engine outside of images: containers that build, and volumes that outlive them."""
+
+    async def remove(self, app: AppId) -> int:
+        """Remove all that builds of `app` have left, and return how many volumes that were. Repeating is harmless.
+
+        A build of the app under way keeps its own.
+
+        Raises:
+            Unavailable: the engine does not answer; something may be left.
+        """
+        ...
+
+    async def tidy(self, apps: Collection[AppId]) -> None:
+        """Remove containers of builds that nobody waits for, and volumes of others than `apps`. Repeating is harmless.
+
+        The agent that waited for them has died; or a build came to its end after its app.
+
+        Raises:
+            Unavailable: the engine does not answer; something may be left.
+        """
+        ...
 
 
 class Images(Protocol):

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Sequence
+from collections.abc import Sequence
 
 import structlog
 
 from agent.docker import labels
 from agent.docker.containers import Containers, NameTaken
+from agent.docker.endings import to_its_end
 from agent.docker.engine import Engine, Faulted, Refused
 from agent.docker.execs import Execs
 from agent.docker.networks import Networks
@@ -54,7 +55,7 @@ class OneOffs:
                 return await self._containers.wait(container)
         finally:
             # By label, since a create that was cancelled or whose answer was lost has left a container of unknown id.
-            await _to_its_end(self._remove(one_off.entry))
+            await to_its_end(self._remove(one_off.entry))
             self._attached.discard(one_off.entry)
 
     async def enter(self, container: str, command: Sequence[str], terminal: Terminal) -> int:
@@ -73,7 +74,7 @@ class OneOffs:
             raise UserError("run.not-started", f"It could not be started: {refusal.message}") from refusal
         finally:
             if not has_ended:
-                await _to_its_end(self._execs.hang_up(container, exec_id))
+                await to_its_end(self._execs.hang_up(container, exec_id))
         status = await self._execs.exit_code(exec_id) if has_ended else None
         return GONE_STATUS if status is None else status
 
@@ -123,13 +124,3 @@ class OneOffs:
         except (Unavailable, Refused) as error:
             # `tidy` removes it once the engine answers again.
             log.warning("one-off.left-behind", entry=entry, reason=str(error))
-
-
-async def _to_its_end(work: Coroutine[None, None, None]) -> None:
-    """Await `work` whatever is cancelled meanwhile; then be cancelled."""
-    task = asyncio.ensure_future(work)
-    try:
-        await asyncio.shield(task)
-    except asyncio.CancelledError:
-        await asyncio.wait({task})
-        raise

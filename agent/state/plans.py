@@ -50,6 +50,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     port: int = DEFAULT_PORT
     """First TCP port that the image EXPOSEs, 443 left out."""
     has_entrypoint: bool = False
+    has_launcher: bool = False
+    """Whether buildpacks made the image: what is run in it is run by its launcher."""
     has_healthcheck: bool = False
     health_seconds: float = 0.0
     """How long the image's HEALTHCHECK may take to come to a result."""

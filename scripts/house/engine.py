@@ -20,6 +20,9 @@ from urllib.parse import quote, urlencode
 
 SOCKET = "/var/run/docker.sock"
 INSTANCE = "com.pushboat.instance"
+KIND = "com.pushboat.kind"
+KEPT_BY_BUILDS = "build-kept"
+"""The kind of volumes that hold nothing but what builds would make again."""
 BUSYBOX = Path("/bin/busybox")
 
 
@@ -82,7 +85,7 @@ class Engine:
         return [container["Id"] for container in found]
 
     def remove_all(self, instance: str, *, with_images: bool = True) -> int:
-        """Remove what carries the label of an agent: containers, networks, images. Return how many things that were."""
+        """Remove what carries an agent's label: containers, networks, what builds kept, images. Return how many."""
         mine = {"label": [f"{INSTANCE}={instance}"]}
         containers = self.containers(instance)
         for container in containers:
@@ -90,10 +93,17 @@ class Engine:
         networks = [network["Id"] for network in self.call("GET", "/networks", filters=mine)]
         for network in networks:
             self.call("DELETE", f"/networks/{network}")
+        volumes = self._kept_by_builds(instance)
+        for volume in volumes:
+            self.call("DELETE", f"/volumes/{volume}")
         images = self._images(instance) if with_images else set()
         for image in images:
             self.call("DELETE", f"/images/{image}", force=1)
-        return len(containers) + len(networks) + len(images)
+        return len(containers) + len(networks) + len(volumes) + len(images)
+
+    def _kept_by_builds(self, instance: str) -> list[str]:
+        mine = {"label": [f"{INSTANCE}={instance}", f"{KIND}={KEPT_BY_BUILDS}"]}
+        return [volume["Name"] for volume in self.call("GET", "/volumes", filters=mine)["Volumes"] or ()]
 
     def _images(self, instance: str) -> set[str]:
         """Return the ids of what an agent built, by label and by the names that it alone gives."""

@@ -7,11 +7,13 @@ from typing import Any
 
 import pytest
 
-from agent.builders import BUILDERS, choose
+from agent.builders import Means, choose, every_builder
 from agent.builders.dockerfile import DockerfileBuilder, dockerfile_of, folder_of
 from agent.docker.engine import Engine
+from agent.docker.workshops import DockerWorkshops
 from agent.errors import UserError
 from agent.git.tree import GitTree
+from agent.ports.addresses import Bridges
 from agent.ports.images import BUILDER_NAMES, BuildOptions, Choice, ImageBuilder
 from tests.fakes.images import FakeImages
 from tests.fakes.source import FakeTree
@@ -64,7 +66,8 @@ async def test_what_was_looked_for_is_said_and_what_may_be_meant(
 
 async def every(tmp_path: Path, files: dict[str, str], options: BuildOptions) -> Choice:
     async with Engine.open(f"unix://{tmp_path}/none.sock", instance="t") as engine:
-        builders = [make(engine, FakeImages()) for make in BUILDERS]
+        workshops = DockerWorkshops(engine, bridges=Bridges())
+        builders = every_builder(Means(engine=engine, images=FakeImages(), workshops=workshops))
         assert tuple(builder.name for builder in builders) == BUILDER_NAMES
         tree = FakeTree("1" * 40, {name: text.encode() for name, text in files.items()})
         return await choose(builders, tree, options)
@@ -83,6 +86,19 @@ async def test_a_selected_builder_that_finds_nothing_says_what_it_looked_for(tmp
         await every(tmp_path, {"Dockerfile": "FROM x"}, BuildOptions(selected="python"))
     assert "Looked for: requirements.txt, pyproject.toml or Pipfile (python)." in refused.value.message
     assert refused.value.hint == "To have every builder look, select none: builder:set <app> selected"
+
+
+async def test_a_project_descriptor_comes_before_a_dockerfile_if_it_speaks_of_buildpacks(tmp_path: Path) -> None:
+    files = {"Dockerfile": "FROM x", "project.toml": '[io.buildpacks]\nbuilder = "house/builder:1"'}
+    choice = await every(tmp_path, files, BuildOptions())
+    assert (choice.builder.name, choice.why) == ("pack", "project.toml, so buildpacks of house/builder:1")
+    of_another_program = {**files, "project.toml": "[tool.of-julia]"}
+    assert (await every(tmp_path, of_another_program, BuildOptions())).builder.name == "dockerfile"
+
+
+async def test_buildpacks_that_are_selected_need_no_descriptor(tmp_path: Path) -> None:
+    choice = await every(tmp_path, {"Dockerfile": "FROM x"}, BuildOptions(selected="pack"))
+    assert (choice.builder.name, choice.why) == ("pack", "it is selected, so buildpacks of heroku/builder:24")
 
 
 async def test_the_files_of_the_build_folder_decide(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from agent.builders import BUILDERS, choose
+from agent.builders import choose
 from agent.builders.dockerfile import DockerfileBuilder
 from agent.docker.engine import Engine
 from agent.docker.images import DockerImages
@@ -40,7 +40,7 @@ class Yard:
         self.engine = engine
         self.client = client
         self.images = DockerImages(engine)
-        self.builder = BUILDERS[0](engine, self.images)
+        self.builder = DockerfileBuilder(engine, self.images)
         self.said: list[str] = []
 
     def request(self, files: dict[str, Any], **options: Any) -> BuildRequest:

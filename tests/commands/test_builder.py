@@ -11,7 +11,7 @@ async def test_a_builder_is_selected_by_a_name_that_exists(desk: Desk) -> None:
     await desk.core.create("blog")
     assert (await desk.give("builder:set blog selected python")).status == 0
     wrong = await desk.give("builder:set blog selected pyhton")
-    assert wrong.status != 0 and "one of dockerfile, go, python, node, static" in wrong.err
+    assert wrong.status != 0 and "one of pack, dockerfile, go, python, node, static" in wrong.err
     assert (await desk.give("builder:set --global base-image house/debian:bookworm")).status == 0
     assert (await desk.give("builder:report blog --builder-computed-selected")).out == "python\n"
     assert (await desk.give("builder:report blog --builder-computed-base-image")).out == "house/debian:bookworm\n"

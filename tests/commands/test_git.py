@@ -165,7 +165,7 @@ async def test_for_whom_an_image_is_deployed_is_noted_beside_who_did_it(
     assert isinstance(release, dict)
     assert release["why"] == f"{verb} shop:1.2 for Ann A. <ann@example.com>"
     assert release["by"] == (await desk.database.read.deploys.of_app(await id_of(desk)))[0].by != "Ann A."
-    assert (await desk.meanwhile(f"{line} Bob", stdin)).status == 0
+    assert (await desk.meanwhile(f"{line} Bob --force", stdin)).status == 0
     assert (await desk.database.read.deploys.of_app(await id_of(desk)))[0].why == f"{verb} shop:1.2 for Bob"
 
 

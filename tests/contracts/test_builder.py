@@ -1,4 +1,7 @@
-"""What every image builder promises, asked of the fake and of the Dockerfile builder with a real engine alike."""
+"""What every image builder promises, asked of the fake, and of two builders with a real engine alike.
+
+A Dockerfile is what all of them are given: the stand-in for buildpacks has one that does what RUN lines say.
+"""
 
 from __future__ import annotations
 
@@ -9,17 +12,23 @@ from contextlib import asynccontextmanager
 import msgspec
 import pytest
 
+from agent.builders.buildpacks import BuildpacksBuilder
 from agent.builders.dockerfile import DockerfileBuilder
+from agent.docker import labels
 from agent.docker.engine import Engine
 from agent.docker.images import DockerImages
+from agent.docker.workshops import DockerWorkshops
+from agent.errors import UserError
 from agent.ports.images import BuildFailed, BuildOptions, BuildRequest, ImageBuilder, Images
 from agent.ports.source import SourceTree
 from proto.names import AppId, DeployId
+from scripts.house import engine as house
 from tests.fakes.images import FakeBuilder, FakeImages
 from tests.fakes.source import FakeTree
 from tests.support.archived import ArchivedTree
 from tests.support.base_image import BASE_IMAGE, ensure_base_image
-from tests.support.docker import token
+from tests.support.docker import corner, token
+from tests.support.stand_in_builder import ensure_stand_in
 
 APP = AppId("abuildertest")
 
@@ -29,6 +38,9 @@ class Stage(msgspec.Struct, frozen=True):
 
     builder: ImageBuilder
     images: Images
+    options: BuildOptions = BuildOptions()
+    has_dockerfile: bool = True
+    """Whether it follows a Dockerfile, which may EXPOSE ports."""
 
     def request(self, dockerfile: str) -> BuildRequest:
         """Return a wish for a build of nothing but this Dockerfile."""
@@ -39,12 +51,12 @@ class Stage(msgspec.Struct, frozen=True):
             tag=self.images.tag_for(APP, DeployId(token("d"))),
             labels={"com.pushboat.app-id": APP},
             source=ArchivedTree({"Dockerfile": f"FROM {BASE_IMAGE}\n{dockerfile}".encode()}),
-            options=BuildOptions(),
+            options=self.options,
         )
 
 
 @asynccontextmanager
-async def real() -> AsyncIterator[Stage]:
+async def by_dockerfile() -> AsyncIterator[Stage]:
     async with Engine.open(instance=token("t")) as engine:
         await ensure_base_image(engine)
         images = DockerImages(engine)
@@ -53,22 +65,45 @@ async def real() -> AsyncIterator[Stage]:
             await engine.json("DELETE", f"images/{image.id}", params={"force": True})
 
 
-@pytest.fixture(params=["fake", pytest.param("docker", marks=pytest.mark.real)])
+@asynccontextmanager
+async def by_buildpacks() -> AsyncIterator[Stage]:
+    stand_in = await asyncio.to_thread(ensure_stand_in, house.Engine())
+    async with corner() as c:
+        images = DockerImages(c.engine)
+        workshops = DockerWorkshops(c.engine, bridges=c.bridges)
+        builder = BuildpacksBuilder(c.engine, images, workshops=workshops, trusted=[stand_in.builder])
+        options = BuildOptions(selected="pack", builder_image=stand_in.builder)
+        yield Stage(builder, images, options=options, has_dockerfile=False)
+        assert await c.containers.find({labels.KIND: labels.BUILD}) == []
+        await workshops.remove(APP)
+
+
+REAL = [
+    pytest.param(by_dockerfile, id="docker", marks=pytest.mark.real),
+    pytest.param(by_buildpacks, id="buildpacks", marks=pytest.mark.real),
+]
+
+
+@pytest.fixture(params=[None, *REAL])
 async def stage(request: pytest.FixtureRequest) -> AsyncIterator[Stage]:
-    if request.param == "fake":
+    if request.param is None:
         images = FakeImages()
         yield Stage(FakeBuilder(images), images)
         return
-    async with real() as stage:
+    async with request.param() as stage:
         yield stage
 
 
 async def test_it_detects_what_it_can_build(stage: Stage) -> None:
     with_it: SourceTree = FakeTree("1" * 40, {"Dockerfile": b"FROM x"})
     without: SourceTree = FakeTree("1" * 40, {"other": b""})
-    assert await stage.builder.detect(with_it, BuildOptions())
+    assert await stage.builder.detect(with_it, stage.options)
     assert not await stage.builder.detect(without, BuildOptions())
-    assert await stage.builder.dockerfile(with_it, BuildOptions(), lambda line: None) == "FROM x"
+    if stage.has_dockerfile:
+        assert await stage.builder.dockerfile(with_it, BuildOptions(), lambda line: None) == "FROM x"
+    else:
+        with pytest.raises(UserError, match="follow no Dockerfile"):
+            await stage.builder.dockerfile(with_it, stage.options, lambda line: None)
 
 
 async def test_what_it_built_is_found_under_its_tag(stage: Stage) -> None:
@@ -76,8 +111,8 @@ async def test_what_it_built_is_found_under_its_tag(stage: Stage) -> None:
     said: list[str] = []
     image = await stage.builder.build(request, said.append)
     found = await stage.images.find(request.tag)
-    assert found is not None
-    assert (found.id, found.ports) == (image.id, (8080,))
+    assert found is not None and found.id == image.id
+    assert found.ports == ((8080,) if stage.has_dockerfile else ())
     assert said
     assert await stage.images.find(image.id) is not None
 
@@ -98,9 +133,12 @@ async def test_it_can_be_cancelled(stage: Stage) -> None:
     if isinstance(stage.builder, FakeBuilder):
         stage.builder.gate.clear()
     has_begun = asyncio.Event()
-    task = asyncio.create_task(
-        stage.builder.build(stage.request(f"RUN echo {token()}; sleep 1000\n"), lambda line: has_begun.set())
-    )
+
+    def hear(line: str) -> None:
+        if "RUN echo" in line:
+            has_begun.set()
+
+    task = asyncio.create_task(stage.builder.build(stage.request(f"RUN echo {token()}; sleep 1000\n"), hear))
     if not isinstance(stage.builder, FakeBuilder):
         await asyncio.wait_for(has_begun.wait(), 20)
     task.cancel()

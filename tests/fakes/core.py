@@ -28,7 +28,7 @@ from agent.state.deploys import Deploy, Kind
 from agent.state.sql import InlineSql, Opener
 from agent.vault import Vault
 from proto.names import AppId, AppName, DeployId
-from tests.fakes.images import FakeBuilder, FakeImages, choose
+from tests.fakes.images import FakeBuilder, FakeImages, FakeWorkshops, choose
 from tests.fakes.logs import FakeLogs, FakeTranscripts
 from tests.fakes.proxy import FakeProxy
 from tests.fakes.remotes import FakeRemotes
@@ -55,6 +55,7 @@ class World:
         self.remotes = FakeRemotes(self.repos)
         self.images = FakeImages()
         self.builder = FakeBuilder(self.images)
+        self.workshops = FakeWorkshops()
         self.logs = FakeLogs()
         self.transcripts = FakeTranscripts()
         self.ids = SeededIds()
@@ -82,7 +83,7 @@ class Core:
         self.clock = clock
         self.ids = world.ids
         self.scheduler, self.prober, self.proxy = world.scheduler, world.prober, world.proxy
-        self.downloads, self.remotes = world.downloads, world.remotes
+        self.downloads, self.remotes, self.workshops = world.downloads, world.remotes, world.workshops
         self.repos, self.images, self.builder = world.repos, world.images, world.builder
         self.choose = partial(choose, [self.builder])
         self.logs, self.transcripts = world.logs, world.transcripts
@@ -190,6 +191,7 @@ class Core:
                 database,
                 scheduler=scheduler,
                 images=images,
+                workshops=reach(self.workshops),
                 repos=reach(self.repos),
                 logs=reach(self.logs),
                 transcripts=reach(transcripts),

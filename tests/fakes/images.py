@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
 
 import msgspec
 
@@ -114,6 +114,21 @@ class FakeBuilder:
         self._images.have(image, request.tag)
         say("       built")
         return image
+
+
+class FakeWorkshops:
+    """Fulfils ``Workshops``: volumes are names."""
+
+    def __init__(self) -> None:
+        self.volumes: dict[AppId, set[str]] = {}
+        self.orphans: set[str] = set()
+
+    async def remove(self, app: AppId) -> int:
+        return len(self.volumes.pop(app, set()))
+
+    async def tidy(self, apps: Collection[AppId]) -> None:
+        self.orphans.clear()
+        self.volumes = {app: names for app, names in self.volumes.items() if app in apps}
 
 
 async def choose(builders: Sequence[FakeBuilder], tree: SourceTree, options: BuildOptions) -> Choice:

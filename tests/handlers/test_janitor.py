@@ -12,6 +12,7 @@ from agent.handlers.janitor import Janitor
 from agent.lifecycle import apps, deploys
 from agent.ports.images import ImageInfo
 from agent.state.apps import App
+from proto.names import AppId
 from tests.fakes.core import Core, core
 
 ONE = {"Dockerfile": "FROM scratch\nEXPOSE 8080\n"}
@@ -29,6 +30,7 @@ def janitor_of(c: Core, *, kept_releases: int = 5) -> Janitor:
         c.database,
         scheduler=c.scheduler,
         images=c.images,
+        workshops=c.workshops,
         repos=c.repos,
         logs=c.logs,
         transcripts=c.transcripts,
@@ -142,3 +144,22 @@ async def test_an_image_without_a_name_is_deployed_by_its_id_and_outlives_its_la
         await apps.destroy(tx, app=app)
     await blog.settle()
     assert list(blog.images.by_id) == ["sha256:nameless"]
+
+
+async def test_what_builds_of_a_destroyed_app_kept_goes_with_it(blog: Core) -> None:
+    app, other = await blog.create(), await blog.create("other")
+    blog.workshops.volumes = {app.id: {"cache"}, other.id: {"cache"}}
+    async with blog.database.transaction() as tx:
+        await apps.destroy(tx, app=app)
+    await blog.settle()
+    await janitor_of(blog).clean(app.id)
+    assert blog.workshops.volumes == {other.id: {"cache"}}
+
+
+async def test_a_survey_removes_what_builds_left_that_their_agent_or_app_did_not_outlive(blog: Core) -> None:
+    app = await blog.create()
+    blog.workshops.orphans = {"e1"}
+    blog.workshops.volumes = {app.id: {"cache"}, AppId("agonefornow1"): {"cache"}}
+    await janitor_of(blog).survey()
+    assert blog.workshops.orphans == set()
+    assert blog.workshops.volumes == {app.id: {"cache"}}
