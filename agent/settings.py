@@ -21,6 +21,7 @@ from agent.errors import Misconfigured
 Port = Annotated[int, msgspec.Meta(ge=0, le=65_535)]
 """A TCP port; 0 lets the system choose."""
 Count = Annotated[int, msgspec.Meta(ge=1)]
+Percent = Annotated[int, msgspec.Meta(ge=1, le=100)]
 Interface = Annotated[str, msgspec.Meta(pattern=r"^(|[A-Za-z0-9_.][A-Za-z0-9_.-]{0,14})\Z")]
 """A network interface, or none: up to 15 bytes for the kernel, and no final +, which iptables reads as a wildcard."""
 Seconds = Annotated[float, msgspec.Meta(gt=0, le=31_536_000)]
@@ -136,7 +137,9 @@ class BuildSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     concurrency: Count = 2
     """Builds at once on this machine."""
     timeout: Seconds = 1800.0
-    """Seconds a build may take."""
+    """Seconds a build may take, unless the app says otherwise."""
+    memory_percent: Percent = 75
+    """Of this machine's memory, for all builds together, so that one that wants all of it ends and no app does."""
 
 
 class ReplicaSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

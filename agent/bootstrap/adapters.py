@@ -9,6 +9,7 @@ import msgspec
 
 from agent.archives.caps import Caps
 from agent.builders import BUILDERS, choose
+from agent.docker.build_limits import BuildLimits
 from agent.docker.engine import Engine
 from agent.docker.images import DockerImages
 from agent.docker.logs import DockerLogs
@@ -22,7 +23,7 @@ from agent.proxies.haproxy.proxy import HaproxyProxy
 from agent.schedulers.docker import DockerScheduler
 from agent.schedulers.probe import DockerProber
 from agent.settings import Settings
-from agent.system import SystemClock
+from agent.system import SystemClock, memory_bytes
 
 
 class Adapters(msgspec.Struct, frozen=True, kw_only=True):
@@ -39,6 +40,7 @@ class Adapters(msgspec.Struct, frozen=True, kw_only=True):
     downloads: HttpDownloads
     proxy: HaproxyProxy
     bridges: Bridges
+    build_limits: BuildLimits
     choose: Choose
     """Picks among the builders."""
 
@@ -69,7 +71,8 @@ async def open_adapters(
         spare_backends=settings.http.spare_backends,
     )
     images = DockerImages(engine, spool=folder, max_load_bytes=git.max_image_bytes)
-    builders = [make(engine, images) for make in BUILDERS]
+    limits = BuildLimits(engine, memory_bytes=memory_bytes() * settings.build.memory_percent // 100)
+    builders = [make(engine, images, limits) for make in BUILDERS]
     await proxy.start()
     stack.push_async_callback(proxy.close)
     return Adapters(
@@ -94,5 +97,6 @@ async def open_adapters(
         downloads=HttpDownloads(),
         proxy=proxy,
         bridges=bridges,
+        build_limits=limits,
         choose=partial(choose, builders),
     )

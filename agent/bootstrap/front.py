@@ -14,6 +14,7 @@ from agent.docker.build_network import BuildNetwork
 from agent.git.pack import LARGEST_FOLDER, LARGEST_OBJECT, PackLimits
 from agent.git.receive import PushLimits
 from agent.machine import Machine
+from agent.ports.scheduler import Resources
 from agent.settings import Settings
 from agent.ssh.fetch import Fetches
 from agent.ssh.push import Pushes
@@ -37,6 +38,8 @@ def make_shell(
         repositories=str(settings.folder / "repos"),
         creates_apps=settings.git.creates_apps,
         task_seconds=settings.replicas.task_seconds,
+        build_seconds=settings.build.timeout,
+        resources=Resources(memory_bytes=settings.replicas.memory_bytes, pids=settings.replicas.pids),
     )
     world = World(
         database=database,
@@ -57,7 +60,10 @@ def make_shell(
             ("HAProxy", adapters.proxy),
             ("Machine", Machine(settings.folder, listens=_listens(settings))),
         ),
-        remarkers=(("Builds", BuildNetwork(adapters.engine, guarded=settings.network.build_bridge)),),
+        remarkers=(
+            ("Builds", BuildNetwork(adapters.engine, guarded=settings.network.build_bridge)),
+            ("Builds", adapters.build_limits),
+        ),
     )
     pushes = Pushes(
         database,

@@ -16,12 +16,13 @@ from agent.builders.language import LanguageBuilder
 from agent.builders.node import Node
 from agent.builders.python import Python
 from agent.builders.static import Static
+from agent.docker.build_limits import BuildLimits
 from agent.docker.engine import Engine
 from agent.errors import UserError
 from agent.ports.images import BuildOptions, Choice, ImageBuilder, Images
 from agent.ports.source import SourceTree, TreeEntry
 
-BUILDERS: Final[tuple[Callable[[Engine, Images], ImageBuilder], ...]] = (
+BUILDERS: Final[tuple[Callable[[Engine, Images, BuildLimits], ImageBuilder], ...]] = (
     DockerfileBuilder,
     partial(LanguageBuilder, language=Go()),
     partial(LanguageBuilder, language=Python()),

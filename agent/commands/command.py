@@ -32,7 +32,7 @@ from agent.errors import UserError
 from agent.ports.images import Choose, Images
 from agent.ports.logs import LogReader, Transcripts
 from agent.ports.proxy import Proxy
-from agent.ports.scheduler import Prober, Scheduler
+from agent.ports.scheduler import Prober, Resources, Scheduler
 from agent.ports.session import Session, User
 from agent.ports.source import Downloads, SourceRepo
 from agent.ports.world import Clock, Ids
@@ -84,6 +84,10 @@ class ServerFacts(msgspec.Struct, frozen=True, kw_only=True):
     """Whether a push to an app that does not exist creates it."""
     task_seconds: float = 1800.0
     """Default of ``ps:set task-timeout-seconds``."""
+    build_seconds: float = 1800.0
+    """Default of ``builder:set timeout-seconds``."""
+    resources: Resources = Resources()
+    """Default limits of containers."""
 
 
 class World(msgspec.Struct, frozen=True, kw_only=True):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
+from agent.lifecycle.resources import BUILD, Limits, limits_of
 from agent.ports.images import BuildOptions
 from agent.state.database import Tables
 from proto.names import AppId
@@ -20,13 +21,17 @@ async def build_options(tables: Tables, *, app: AppId, name: str, timeout_second
 
     build_args = await effective("builder-dockerfile.build-args")
     config = await tables.configs.merged(app)
+    limits = (await limits_of(tables, app)).get(BUILD, Limits())
+    own_seconds = await effective("builder.timeout-seconds")
     return BuildOptions(
         app_name=name,
         dockerfile_path=await effective("builder-dockerfile.dockerfile-path") or "Dockerfile",
         build_folder=await effective("builder.build-dir"),
         target=await effective("builder-dockerfile.target"),
         build_args=msgspec.json.decode(build_args, type=dict[str, str]) if build_args else {},
-        timeout_seconds=timeout_seconds,
+        timeout_seconds=float(own_seconds) if own_seconds else timeout_seconds,
+        memory_bytes=limits.memory,
+        cpus=limits.cpu,
         selected=await effective("builder.selected"),
         base_image=await effective("builder.base-image"),
         apt_packages=tuple((await effective("builder.apt-packages")).split()),

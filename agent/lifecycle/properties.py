@@ -27,6 +27,9 @@ MAX_TASK_SECONDS = 86_400
 MAX_STOP_SECONDS = 3_600
 """An hour. Longer grace than this is a typing error, and holds up every deploy."""
 
+RESOURCE_LIMITS = "resource.limits"
+"""Property that holds the limits of processes and builds, see ``agent.lifecycle.resources``."""
+
 _UNCLEAN = "files.unclean"
 """Fact of the server: plain secrets were sealed, and what they were is still in freed pages, the log or the backup."""
 
@@ -147,6 +150,14 @@ def _balance(value: str) -> str:
     return value
 
 
+def _object(value: str) -> str:
+    try:
+        msgspec.json.decode(value, type=dict[str, dict[str, float]])
+    except msgspec.DecodeError as error:
+        raise ValueError("an object of limits by process type, in JSON") from error
+    return value
+
+
 def _build_args(value: str) -> str:
     try:
         return msgspec.json.encode(msgspec.json.decode(value, type=dict[str, str])).decode()
@@ -189,6 +200,12 @@ PROPERTIES: dict[str, Property] = {
             name="builder.static-folder",
             help="Where the static builder finds the pages, or the build puts them; unset, it looks.",
             check=_folder,
+        ),
+        Property(
+            name="builder.timeout-seconds",
+            help="How long a build may take before it is ended.",
+            check=_task_seconds,
+            default="1800",
         ),
         Property(
             name="builder-dockerfile.dockerfile-path",
@@ -239,6 +256,12 @@ PROPERTIES: dict[str, Property] = {
             name="checks.disabled",
             help="The process types that are not checked, and end before their successors start.",
             check=_types,
+            is_hidden=True,
+        ),
+        Property(
+            name=RESOURCE_LIMITS,
+            help="The limits of processes and builds.",
+            check=_object,
             is_hidden=True,
         ),
         Property(

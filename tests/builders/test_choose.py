@@ -9,6 +9,7 @@ import pytest
 
 from agent.builders import BUILDERS, choose
 from agent.builders.dockerfile import DockerfileBuilder, dockerfile_of, folder_of
+from agent.docker.build_limits import BuildLimits
 from agent.docker.engine import Engine
 from agent.errors import UserError
 from agent.git.tree import GitTree
@@ -22,7 +23,9 @@ async def chosen(tmp_path: Path, files: dict[str, Any], options: BuildOptions) -
     client = Client(tmp_path / "client.git")
     async with Engine.open(f"unix://{tmp_path}/none.sock", instance="t") as engine:
         tree = GitTree(client.folder, commit=client.commit(files))
-        return (await choose([DockerfileBuilder(engine, FakeImages())], tree, options)).builder
+        return (
+            await choose([DockerfileBuilder(engine, FakeImages(), BuildLimits(engine, memory_bytes=0))], tree, options)
+        ).builder
 
 
 @pytest.mark.parametrize(
@@ -64,7 +67,7 @@ async def test_what_was_looked_for_is_said_and_what_may_be_meant(
 
 async def every(tmp_path: Path, files: dict[str, str], options: BuildOptions) -> Choice:
     async with Engine.open(f"unix://{tmp_path}/none.sock", instance="t") as engine:
-        builders = [make(engine, FakeImages()) for make in BUILDERS]
+        builders = [make(engine, FakeImages(), BuildLimits(engine, memory_bytes=0)) for make in BUILDERS]
         assert tuple(builder.name for builder in builders) == BUILDER_NAMES
         tree = FakeTree("1" * 40, {name: text.encode() for name, text in files.items()})
         return await choose(builders, tree, options)

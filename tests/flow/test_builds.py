@@ -67,7 +67,7 @@ async def test_a_newer_push_ends_the_build_that_it_overtakes_and_does_not_wait_f
     assert pushed.status == 0, pushed.err
     assert await sleeps_no_more(seconds)
     # One build at a time is allowed here, so it had its place at once.
-    assert "Waiting for another build to end" not in pushed.err
+    assert "Waiting for a free build slot" not in pushed.err
     older = await slow
     assert older.status == 1 and "newer" in older.err
     newest, superseded = json.loads(await boat.must("deploys", "overtaken", "--format", "json"))
@@ -238,7 +238,7 @@ async def test_a_build_that_waits_for_its_turn_says_so_and_can_be_cancelled(boat
     waiting = await boat.spawn("git", "push", boat.boat.remote("second-in"), "main", folder=second.folder)
     assert waiting.stderr
     async with asyncio.timeout(20):
-        while b"Waiting for another build to end" not in await waiting.stderr.readline():
+        while b"Waiting for a free build slot" not in await waiting.stderr.readline():
             pass
     await boat.must("deploys:cancel", "second-in")
     rest = (await asyncio.wait_for(waiting.communicate(), 20))[1].decode()
