@@ -142,6 +142,24 @@ class BuildSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     """Of this machine's memory, for all builds together, so that one that wants all of it ends and no app does."""
 
 
+class DiskSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """``[disk]``: how much of it may be used."""
+
+    free_percent: Annotated[int, msgspec.Meta(ge=0, le=90)] = 20
+    """Of each disk that holds our data or Docker's, that should stay free. Below it what is not needed goes by itself:
+    images, the build cache, in the end the oldest log lines. 0: nothing goes for that."""
+    max_bytes: Annotated[int, msgspec.Meta(ge=0)] = 0
+    """What apps' images, repositories, logs and transcripts may take together, before the same happens. 0: what leaves
+    that much free."""
+    prunes_build_cache: bool = True
+    """Whether the build cache of Docker may be made smaller for it, what was not used for longest first. It is the
+    whole engine's: false where others build on it too."""
+    build_bytes: Count = 1 << 30
+    """Bytes that have to be free for a build to begin."""
+    push_bytes: Count = 64 << 20
+    """Bytes that have to be free for a push to begin; on a small disk a twentieth of it."""
+
+
 class ReplicaSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """``[replicas]``: defaults for containers."""
 
@@ -193,6 +211,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     engine: EngineSettings = EngineSettings()
     network: NetworkSettings = NetworkSettings()
     build: BuildSettings = BuildSettings()
+    disk: DiskSettings = DiskSettings()
     replicas: ReplicaSettings = ReplicaSettings()
     logs: LogSettings = LogSettings()
     bus: BusSettings = BusSettings()

@@ -10,6 +10,7 @@ import msgspec
 from agent.archives.caps import Caps
 from agent.builders import BUILDERS, choose
 from agent.docker.build_limits import BuildLimits
+from agent.docker.disks import MachineDisks
 from agent.docker.engine import Engine
 from agent.docker.images import DockerImages
 from agent.docker.logs import DockerLogs
@@ -40,6 +41,7 @@ class Adapters(msgspec.Struct, frozen=True, kw_only=True):
     downloads: HttpDownloads
     proxy: HaproxyProxy
     bridges: Bridges
+    disks: MachineDisks
     build_limits: BuildLimits
     choose: Choose
     """Picks among the builders."""
@@ -97,6 +99,7 @@ async def open_adapters(
         downloads=HttpDownloads(),
         proxy=proxy,
         bridges=bridges,
+        disks=MachineDisks(engine, folder),
         build_limits=limits,
         choose=partial(choose, builders),
     )

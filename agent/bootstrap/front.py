@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 
 from agent.bootstrap.adapters import Adapters
+from agent.bootstrap.housekeeping import make_doorkeeper
 from agent.commands.catalogue import every_command
 from agent.commands.command import ServerFacts, World
 from agent.commands.dispatcher import Dispatcher
@@ -13,6 +14,7 @@ from agent.commands.watching import DeployWatcher
 from agent.docker.build_network import BuildNetwork
 from agent.git.pack import LARGEST_FOLDER, LARGEST_OBJECT, PackLimits
 from agent.git.receive import PushLimits
+from agent.lifecycle.cleaning import Cleaner
 from agent.machine import Machine
 from agent.ports.scheduler import Resources
 from agent.settings import Settings
@@ -25,7 +27,13 @@ from proto import VERSION
 
 
 def make_shell(
-    settings: Settings, database: Database, adapters: Adapters, *, clock: SystemClock, ids: RandomIds
+    settings: Settings,
+    database: Database,
+    adapters: Adapters,
+    *,
+    cleaner: Cleaner,
+    clock: SystemClock,
+    ids: RandomIds,
 ) -> Shell:
     """Return what answers each command line that comes over ssh."""
     facts = ServerFacts(
@@ -49,6 +57,8 @@ def make_shell(
         images=adapters.images,
         choose=adapters.choose,
         source=adapters.repos,
+        disks=adapters.disks,
+        cleaner=cleaner,
         downloads=adapters.downloads,
         transcripts=adapters.transcripts,
         logs=adapters.logs,
@@ -70,6 +80,7 @@ def make_shell(
         adapters.repos,
         DeployWatcher(database, transcripts=adapters.transcripts, server=facts),
         ids=ids,
+        door=make_doorkeeper(settings, adapters),
         limits=PushLimits(
             max_bytes=settings.git.max_push_bytes,
             max_refs=settings.git.max_refs,

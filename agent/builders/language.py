@@ -86,7 +86,7 @@ class LanguageBuilder:
         source, options = request.source, request.options
         plan = await self._plan(source, options, say)
         folder = folder_of(options)
-        text = render(plan, context=SOURCE, caches=request.app).encode()
+        text = render(plan, context=SOURCE, caches=f"{request.app}{options.cache_epoch}").encode()
         context = ContextPlan(
             folder=folder,
             ignored=await ignored_in(source, folder=folder, dockerfile=""),

@@ -29,6 +29,8 @@ from agent.commands.replies import Reply
 from agent.commands.requests import Permission
 from agent.commands.screen import Screen, read_line
 from agent.errors import UserError
+from agent.lifecycle.cleaning import Cleaner
+from agent.ports.disk import Disks
 from agent.ports.images import Choose, Images
 from agent.ports.logs import LogReader, Transcripts
 from agent.ports.proxy import Proxy
@@ -100,6 +102,8 @@ class World(msgspec.Struct, frozen=True, kw_only=True):
     images: Images
     choose: Choose
     source: SourceRepo
+    disks: Disks
+    cleaner: Cleaner
     downloads: Downloads
     transcripts: Transcripts
     logs: LogReader
@@ -132,6 +136,8 @@ class Context:
         self.images = world.images
         self.choose = world.choose
         self.source = world.source
+        self.disks = world.disks
+        self.cleaner = world.cleaner
         self.downloads = world.downloads
         self.transcripts = world.transcripts
         self.logs = world.logs

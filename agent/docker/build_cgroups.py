@@ -156,13 +156,13 @@ class Build:
         """Tell whether a process of it was killed for want of memory."""
         return self._kills() > self._kills_before
 
-    def close(self) -> None:
-        """Remove the group. One in which something still ends stays, for the next build of the app."""
+    def close(self) -> bool:
+        """Remove the group, and the one above it after the last. Return false while something in it still ends."""
         for group in self._groups:
-            with _LOCK, suppress(OSError):
-                group.rmdir()
-                # Refused while there are others in it.
-                group.parent.rmdir()
+            with _LOCK:
+                if _removed(group):
+                    _removed(group.parent)  # Refused while there are others in it.
+        return not any(group.exists() for group in self._groups)
 
     def _move(self, source: Path) -> int:
         target = next((group for group in self._groups if self._is_of_same_tree(group, source)), None)
@@ -204,6 +204,16 @@ def write(file: Path, text: str) -> None:
 def _write_if_there(file: Path, text: str) -> None:
     if file.exists():
         write(file, text)
+
+
+def _removed(group: Path) -> bool:
+    try:
+        group.rmdir()
+    except OSError as error:
+        if error.errno not in (*_GONE, errno.EBUSY, errno.ENOTEMPTY):
+            raise
+        return error.errno in _GONE
+    return True
 
 
 def _bound_memory(group: Path, size: int) -> None:

@@ -38,6 +38,8 @@ T = TypeVar("T")
 SOCKET: Final = Path("/run/pushboat-builds/socket")
 LOOK_SECONDS: Final = 0.02
 """Between two looks for new steps while a build runs; nothing looks when none does."""
+CLOSING_LOOKS: Final = 50
+"""How often a group is tried to be removed in which something still ends. What stays is the next build's."""
 ANSWER_SECONDS: Final = 5.0
 _MAX_LINE: Final = 4_096
 _APP: Final = re.compile(r"[a-z0-9]{1,64}")
@@ -203,7 +205,10 @@ async def _here(ask: Ask) -> AsyncIterator[Held]:
         await asyncio.wait((looking,))
         if not looking.cancelled() and (error := looking.exception()):
             log.warning("build.limits-lost", app=ask.app, reason=str(error))
-        await asyncio.to_thread(build.close)
+        for _ in range(CLOSING_LOOKS):
+            if await asyncio.to_thread(build.close):
+                break
+            await asyncio.sleep(LOOK_SECONDS)
 
 
 @asynccontextmanager

@@ -26,6 +26,7 @@ from agent.git.process import GitFailed, output
 from agent.git.refs import HEADS, is_branch_name
 from agent.git.tree import GitTree
 from agent.ports.source import ArchiveCommit, Commit
+from agent.ports.turns import Turns
 from proto.names import AppId
 
 _APP_ID = re.compile(r"[a-z0-9]{1,64}")
@@ -57,6 +58,8 @@ class GitRepos:
         self._folder = folder
         self._caps = caps or Caps()
         self._max_bytes = max_bytes
+        self.turns = Turns()
+        """Whose turn it is with an app's repository, by the app's id. Pushes take it, and so does `collect`."""
 
     def path(self, app: AppId) -> Path:
         """Return the folder of the app's repository, for ``environment.receive_pack`` and ``upload_pack``."""
@@ -152,6 +155,15 @@ class GitRepos:
 
     async def tidy(self, app: AppId) -> None:
         """See ``SourceRepo.tidy``."""
+        await self._gc(app, "--auto")
+
+    async def collect(self, app: AppId) -> None:
+        """See ``SourceRepo.collect``."""
+        async with self.turns.of(app):
+            with _full_disk_told():
+                await self._gc(app)
+
+    async def _gc(self, app: AppId, *more: str) -> None:
         git_dir = self.path(app)
         if not git_dir.is_dir():
             return
@@ -159,7 +171,7 @@ class GitRepos:
         # A deployed commit may be on no branch any more and still be rebuilt: months, not git's two weeks.
         options = ("gc.auto=1000", "gc.autoDetach=false", "gc.pruneExpire=3.months.ago", "pack.threads=1")
         arguments = [part for option in options for part in ("-c", option)]
-        await output(command(git_dir, *arguments, "gc", "--auto", "--quiet"), limit=_ANSWER, seconds=_TIDY_SECONDS)
+        await output(command(git_dir, *arguments, "gc", "--quiet", *more), limit=_ANSWER, seconds=_TIDY_SECONDS)
 
     def _aside(self, app: AppId) -> Path:
         # A dot keeps it out of every look-up: app ids have none.

@@ -16,6 +16,7 @@ from agent.errors import Retry, Stopped, Unavailable, UserError
 from agent.handlers.slots import Slots
 from agent.lifecycle import app_env, deploys
 from agent.lifecycle.building import build_options
+from agent.lifecycle.cleaning import Doorkeeper
 from agent.manifests.app_json import AppJson, parse_app_json
 from agent.manifests.app_scripts import Scripts
 from agent.manifests.procfile import Procfile, parse_procfile
@@ -54,6 +55,7 @@ class Builder:
         choose: Choose,
         transcripts: Transcripts,
         clock: Clock,
+        door: Doorkeeper,
         concurrency: int,
         timeout_seconds: float,
     ) -> None:
@@ -63,6 +65,7 @@ class Builder:
         self._choose = choose
         self._transcripts = transcripts
         self._clock = clock
+        self._door = door
         self._slots = Slots(concurrency)
         self._timeout_seconds = timeout_seconds
         self._waiting: dict[DeployId, float] = {}
@@ -103,6 +106,7 @@ class Builder:
 
     async def _image_and_plan(self, app: App, deploy: Deploy, say: Say) -> tuple[ImageInfo, Plan]:
         async with self._slots.one(lambda before: say(_place_told(before))):
+            await self._door.admit_build()
             if deploy.kind == "image":
                 return await self._fetch(deploy, say)
             assert deploy.commit_id is not None

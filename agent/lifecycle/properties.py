@@ -119,6 +119,12 @@ def _packages(value: str) -> str:
     return " ".join(names)
 
 
+def _id(value: str) -> str:
+    if not re.fullmatch(r"[a-z0-9]{1,64}", value):
+        raise ValueError("the id of a deploy")
+    return value
+
+
 def _stage(value: str) -> str:
     if not _STAGE.fullmatch(value):
         raise ValueError("the name of a stage of the Dockerfile")
@@ -262,6 +268,12 @@ PROPERTIES: dict[str, Property] = {
             name=RESOURCE_LIMITS,
             help="The limits of processes and builds.",
             check=_object,
+            is_hidden=True,
+        ),
+        Property(
+            name="builder.cache-purged",
+            help="The newest deploy when the build cache was purged.",
+            check=_id,
             is_hidden=True,
         ),
         Property(

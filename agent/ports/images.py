@@ -34,6 +34,8 @@ class BuildOptions(msgspec.Struct, frozen=True, kw_only=True):
     cpus: float = 0.0
     """Cores, likewise."""
     no_cache: bool = False
+    cache_epoch: str = ""
+    """Another one has other folders that outlive builds."""
     selected: str = ""
     """Name of the builder to take; empty: look."""
     base_image: str = ""

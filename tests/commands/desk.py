@@ -56,6 +56,8 @@ class Desk:
                 images=core.images,
                 choose=core.choose,
                 source=core.repos,
+                disks=core.disks,
+                cleaner=core.cleaner(),
                 downloads=core.downloads,
                 transcripts=core.transcripts,
                 logs=core.logs,

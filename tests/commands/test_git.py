@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import tarfile
 
-from agent.handlers.janitor import STRAY_SECONDS
+from agent.lifecycle.old_images import STRAY_SECONDS
 from agent.ports.images import ImageInfo
 from proto.names import DeployId
 from proto.wire import Exit
