@@ -135,7 +135,7 @@ def _value(text: str, read: Callable[[str], T], before: T, unset: T, *, what: st
 def _shown(app: AppRow, process: str, limits: Limits) -> Reply:
     of = "defaults" if process == EVERY else process
     lines = [f"{HEADING}resource limits {app.name} information [{of}]", *_lines(limits)]
-    return Raw(text="\n".join(lines), data=_told(limits))
+    return Raw(text="".join(f"{line}\n" for line in lines), data=_told(limits))
 
 
 def _lines(limits: Limits) -> list[str]:

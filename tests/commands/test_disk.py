@@ -34,7 +34,7 @@ async def test_the_report_tells_what_takes_how_much_by_app_and_kind(desk: Desk) 
             }
         ],
     }
-    assert (await desk.give("disk:report nobody")).status == Exit.APP_NOT_FOUND
+    assert (await desk.give("disk:report nobody")).status == Exit.NO_SUCH_APP
 
 
 async def test_a_dry_clean_up_says_what_a_real_one_does(desk: Desk) -> None:

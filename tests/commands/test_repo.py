@@ -28,7 +28,7 @@ async def test_a_cache_can_be_purged_before_anything_was_pushed(desk: Desk) -> N
     app = await desk.core.create("blog")
     assert (await desk.give("repo:purge-cache blog")).status == 0
     assert not (await build_options(desk.database.read, app=app.id, name="blog")).no_cache
-    assert (await desk.give("repo:purge-cache nobody")).status == Exit.APP_NOT_FOUND
+    assert (await desk.give("repo:purge-cache nobody")).status == Exit.NO_SUCH_APP
 
 
 async def test_a_repository_is_repacked_when_asked(desk: Desk) -> None:
@@ -36,4 +36,4 @@ async def test_a_repository_is_repacked_when_asked(desk: Desk) -> None:
     done = await desk.give("repo:gc blog")
     assert done.status == 0 and "It took 3.0 kB and takes 3.0 kB now." in done.out
     assert desk.core.repos.collected == [app.id]
-    assert (await desk.give("repo:gc nobody")).status == Exit.APP_NOT_FOUND
+    assert (await desk.give("repo:gc nobody")).status == Exit.NO_SUCH_APP

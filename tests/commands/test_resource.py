@@ -48,9 +48,7 @@ async def test_limits_of_builds_are_their_own(desk: Desk) -> None:
 
 async def test_limits_are_shown_reported_and_cleared(desk: Desk) -> None:
     await desk.give("apps:create blog")
-    await desk.give("resource:limit --process-type build --memory 300k --cpu 1 blog")
-    shown = await desk.give("resource:limit --process-type build blog")
-    assert shown.out == ""
+    assert (await desk.give("resource:limit --process-type build --memory 300k --cpu 1 blog")).status == Exit.FAILED
     assert (await desk.give("resource:limit --process-type build --memory 6144k --cpu 1 blog")).status == 0
     shown = await desk.give("resource:limit --process-type build blog")
     assert shown.out == "=====> resource limits blog information [build]\n       cpu: 1\n       memory: 6m\n"
@@ -77,7 +75,7 @@ async def test_a_wrong_limit_is_refused_with_a_way_out(desk: Desk) -> None:
     for words, says in (("--memory lots", "such as 512m"), ("--cpu many", "such as 1 or 0.5"), ("--cpu 0", "cores")):
         answer = await desk.give(f"resource:limit {words} blog")
         assert answer.status == Exit.FAILED and says in answer.err
-    assert (await desk.give("resource:limit --memory 1g nobody")).status == Exit.APP_NOT_FOUND
+    assert (await desk.give("resource:limit --memory 1g nobody")).status == Exit.NO_SUCH_APP
     assert (await desk.give("resource:limit --process-type 'a b' --memory 1g blog")).status == Exit.FAILED
     assert (await desk.give("resource:report blog --format json")).json() == {
         "_default_.limit.cpu": "",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
@@ -86,22 +86,35 @@ async def busy(tmp_path: Path) -> AsyncIterator[Core]:
         yield c
 
 
+async def until(core: Core, claim: Callable[[], bool]) -> None:
+    """Let others work until `claim` holds."""
+    while not claim():
+        await core.database.read.apps.all()
+
+
 async def test_a_deploy_says_its_place_and_one_that_is_cancelled_or_overtaken_leaves_the_queue(busy: Core) -> None:
-    apps = [await busy.create(name) for name in ("one", "two", "three", "four", "five")]
-    pushed = [await busy.push(app, FILES) for app in apps]
-    await busy.settle(within=1)
-    third, fourth, fifth = (busy.transcripts.lines[deploy.id] for deploy in pushed[2:])
     waits = "       Waiting for a free build slot: {} builds before yours"
-    assert (third, fourth, fifth) == ([waits.format(2)], [waits.format(3)], [waits.format(4)])
-    async with busy.database.transaction() as tx:
-        await deploys.cancel(tx, deploy=await busy.deploy(pushed[2]), by="ada")
-    newer = await busy.push(apps[3], FILES, commit="d" * 40)
-    await busy.settle(within=1)
-    # The newer one stands behind those that came before it.
-    assert fifth[-1] == waits.format(2)
-    assert busy.transcripts.lines[newer.id] == [waits.format(3)]
-    assert busy.builder.builds == 2
-    busy.builder.gate.set()
-    await busy.settle()
+    lines = busy.transcripts.lines
+    pushed = []
+    async with busy.bus.delivering():
+        for number in range(5):
+            app = await busy.create(f"app{number}")
+            deploy = await busy.push(app, FILES)
+            pushed.append(deploy)
+            running = min(number + 1, 2)
+            await until(busy, lambda id=deploy.id, count=running: bool(lines[id]) and busy.builder.builds == count)
+        assert [lines[deploy.id] for deploy in pushed[2:]] == [[waits.format(count)] for count in (2, 3, 4)]
+        async with busy.database.transaction() as tx:
+            await deploys.cancel(tx, deploy=await busy.deploy(pushed[2]), by="ada")
+        await until(busy, lambda: waits.format(3) in lines[pushed[4].id])
+        app3 = await busy.database.read.apps.get(pushed[3].app)
+        assert app3 is not None
+        newer = await busy.push(app3, FILES, commit="d" * 40)
+        # The newer one stands behind those that came before it.
+        await until(busy, lambda: waits.format(3) in lines[newer.id])
+        assert lines[pushed[4].id][-1] == waits.format(2)
+        assert busy.builder.builds == 2
+        busy.builder.gate.set()
+        await busy.settle()
     statuses = [(await busy.deploy(deploy)).status for deploy in (*pushed, newer)]
     assert statuses == ["live", "live", "cancelled", "superseded", "live", "live"]
