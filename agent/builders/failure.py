@@ -106,6 +106,8 @@ def _step_failed(failure: Failure, *, status: int) -> str:
     cause = f"it ended with status {status}"
     if status == 137:
         cause += ", which is how a process ends that was killed, mostly for lack of memory"
+    elif any("no space left on device" in line.lower() for line in failure.last_lines):
+        cause += ": the disk is full (see what takes it with disk:report, and make room with cleanup)"
     elif status == 127:
         cause += ": there is no such program in the image"
     step = " ".join(failure.step.split())[:300]

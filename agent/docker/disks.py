@@ -76,7 +76,7 @@ class MachineDisks:
                 self._engines = info.docker_root_dir if info else ""
             except (Unavailable, Refused) as error:
                 log.debug("disk.engine-unknown", reason=str(error))
-        return await asyncio.to_thread(_rooms, [str(self._folder), self._engines])
+        return await asyncio.to_thread(_rooms, str(self._folder), self._engines)
 
     async def images(self) -> Sequence[ImageUse]:
         """See ``Disks``."""
@@ -145,18 +145,17 @@ class MachineDisks:
         return msgspec.convert(answer, _Pruned).space_reclaimed
 
 
-def _rooms(paths: Sequence[str]) -> Sequence[Room]:
-    """Return the disk of each path, each disk once."""
+def _rooms(data: str, engines: str) -> Sequence[Room]:
+    """Return the disk of each folder, each disk once."""
     found: dict[int, Room] = {}
-    for path in filter(None, paths):
+    for path in filter(None, (engines, data)):
         try:
             device, room = os.stat(path).st_dev, os.statvfs(path)
         except OSError as error:
             log.debug("disk.not-found", path=path, reason=str(error))
             continue
-        found.setdefault(
-            device, Room(path=path, total=room.f_blocks * room.f_frsize, free=room.f_bavail * room.f_frsize)
-        )
+        total, free = room.f_blocks * room.f_frsize, room.f_bavail * room.f_frsize
+        found.setdefault(device, Room(path=path, total=total, free=free, has_images=path == engines))
     return list(found.values())
 
 

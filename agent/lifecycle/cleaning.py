@@ -195,7 +195,7 @@ class Doorkeeper:
         Raises:
             UserError: ``disk.no-room``.
         """
-        await self._admit("a build", lambda room: self._build_bytes)
+        await self._admit("a build", lambda room: self._build_bytes if room.has_images else self._for_push(room))
 
     async def admit_push(self) -> None:
         """Let a push begin. It needs little, and a small disk has little.
@@ -203,7 +203,10 @@ class Doorkeeper:
         Raises:
             UserError: ``disk.no-room``.
         """
-        await self._admit("a push", lambda room: min(self._push_bytes, room.total // 20))
+        await self._admit("a push", self._for_push)
+
+    def _for_push(self, room: Room) -> int:
+        return min(self._push_bytes, room.total // 20)
 
     async def _admit(self, what: str, least: Callable[[Room], int]) -> None:
         for room in await self._disks.rooms():

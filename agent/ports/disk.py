@@ -18,6 +18,8 @@ class Room(msgspec.Struct, frozen=True, kw_only=True):
     total: int
     free: int
     """Left for programs that are not root."""
+    has_images: bool
+    """Whether it is the engine's, where builds write."""
 
     @property
     def share(self) -> float:

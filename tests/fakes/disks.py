@@ -21,7 +21,7 @@ class FakeDisks:
         self.use = CacheUse()
 
     async def rooms(self) -> Sequence[Room]:
-        return [Room(path="/data", total=self.total, free=self.free)]
+        return [Room(path="/data", total=self.total, free=self.free, has_images=True)]
 
     async def images(self) -> Sequence[ImageUse]:
         return list(self.unnamed)

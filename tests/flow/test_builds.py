@@ -170,7 +170,7 @@ async def test_a_build_that_wants_all_the_memory_ends_and_takes_nothing_else_dow
 
 
 async def test_limits_of_processes_hold_from_the_next_restart_on(boat: Rig) -> None:
-    app = boat.checkout("limited", apps.page("one"))
+    app = boat.checkout("limited", apps.page(token()))
     assert (await boat.git_push(app)).status == 0
     await boat.must("resource:limit", "--memory", "32m", "--cpu", "0.5", "limited")
     assert (await boat.ssh("ps:restart", "limited")).status == 0
