@@ -26,9 +26,9 @@ log = structlog.get_logger(__name__)
 ROOT: Final = Path("/sys/fs/cgroup")
 PIDS: Final = 4_096
 """Processes and threads of one build: room for any compiler, none for a fork bomb."""
-SHARES: Final = 256
+SHARES: Final = 512
 """Of the CPU when it is scarce, in version 1; a container has 1024. Apps go first."""
-WEIGHT: Final = 25
+WEIGHT: Final = 50
 """The same in version 2, where a container has 100."""
 PERIOD: Final = 100_000
 """Microseconds in which a build may use its share of CPU time; the kernel's own default."""

@@ -135,6 +135,8 @@ class BuildLimits:
         self._is_root = os.geteuid() == 0 if is_root is None else is_root
         self._secret = secrets.token_bytes(16)
         """No build shall be able to make the mark of another one."""
+        self._executor: Path | None = None
+        """BuildKit's folder, once the engine has said where."""
 
     @asynccontextmanager
     async def hold(self, app: AppId, bounds: Bounds) -> AsyncIterator[Held]:
@@ -148,6 +150,7 @@ class BuildLimits:
                 ask = await self._ask(app, mark, bounds)
                 held = await stack.enter_async_context(_here(ask) if self._is_root else _there(ask, self._socket))
             except (OSError, TimeoutError, Unavailable, ValueError) as error:
+                self._executor = None
                 log.warning("build.not-limited", app=app, reason=str(error))
                 held = Held(mark=mark, problem=f"The limits of builds do not hold: {error}.")
             yield held
@@ -155,7 +158,7 @@ class BuildLimits:
     async def problems(self) -> Sequence[tuple[str, str]]:
         """Return why builds are not held to their limits, for ``doctor``. Never raises."""
         try:
-            executor = executor_of(await self._data_root())
+            executor = await self._find_executor()
             if self._is_root:
                 if not await asyncio.to_thread(executor.is_dir):
                     return [(f"Builds are not held to limits: {_no_steps(executor)}.", "See docs/builders.md.")]
@@ -170,14 +173,16 @@ class BuildLimits:
             above=f"pushboat-builds-{self._engine.instance}",
             app=app,
             mark=mark,
-            executor=str(executor_of(await self._data_root())),
+            executor=str(await self._find_executor()),
             all_builds=self._all,
             this_build=bounds,
         )
 
-    async def _data_root(self) -> str:
-        info = await self._engine.json("GET", "info")
-        return str(info["DockerRootDir"])
+    async def _find_executor(self) -> Path:
+        if self._executor is None:
+            info = await self._engine.json("GET", "info")
+            self._executor = executor_of(str(info["DockerRootDir"]))
+        return self._executor
 
 
 @asynccontextmanager

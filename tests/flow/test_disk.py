@@ -18,7 +18,7 @@ from tests.support.rig import Rig, rig
 pytestmark = pytest.mark.real
 
 DISK_BYTES = 64 << 20
-ENGINE_BYTES = 300 << 20
+ENGINE_BYTES = 160 << 20
 READ = (
     ("apps:list",),
     ("apps:report", "blog"),
@@ -148,7 +148,7 @@ async def test_an_engine_s_full_disk_loses_nothing_and_cleaning_up_frees_what_no
     assert failed.status == 1, failed.err
     assert (await boat.http("blog.localhost")).text == "version one\n"
     # So does one whose image finds no room.
-    app.write(apps.page("four", more=f"RUN echo {token()}; dd if=/dev/urandom of=/big bs=1M count=190\n"))
+    app.write(apps.page("four", more=f"RUN echo {token()}; dd if=/dev/urandom of=/big bs=1M count=110\n"))
     assert (await boat.git_push(app)).status == 0
     left = json.loads(await boat.must("disk:report", "--format", "json"))
     assert left["build_cache"]["steps"] > 0
