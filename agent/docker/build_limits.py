@@ -149,7 +149,7 @@ class BuildLimits:
             try:
                 ask = await self._ask(app, mark, bounds)
                 held = await stack.enter_async_context(_here(ask) if self._is_root else _there(ask, self._socket))
-            except (OSError, TimeoutError, Unavailable, ValueError) as error:
+            except (OSError, TimeoutError, Unavailable, ValueError, msgspec.MsgspecError) as error:
                 self._executor = None
                 log.warning("build.not-limited", app=app, reason=str(error))
                 held = Held(mark=mark, problem=f"The limits of builds do not hold: {error}.")
@@ -210,10 +210,18 @@ async def _here(ask: Ask) -> AsyncIterator[Held]:
         await asyncio.wait((looking,))
         if not looking.cancelled() and (error := looking.exception()):
             log.warning("build.limits-lost", app=ask.app, reason=str(error))
+        await _close(build, app=ask.app)
+
+
+async def _close(build: Build, *, app: str) -> None:
+    """Remove the group of a build that has ended; what its steps leave ends within moments."""
+    try:
         for _ in range(CLOSING_LOOKS):
             if await asyncio.to_thread(build.close):
-                break
+                return
             await asyncio.sleep(LOOK_SECONDS)
+    except OSError as error:
+        log.warning("build.group-left", app=app, reason=str(error))
 
 
 @asynccontextmanager
@@ -306,7 +314,7 @@ async def _serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> 
             await held.look()
             if held.over.is_set():
                 tell(_Word(is_over=True))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, msgspec.MsgspecError) as error:
         tell(_Word(problem=str(error)))
     finally:
         with suppress(OSError):

@@ -68,15 +68,15 @@ class MachineDisks:
         self._engines = ""
         """The engine's folder, once it has said which."""
 
-    async def rooms(self) -> Sequence[Room]:
+    async def rooms(self, *, of_engine: bool = True) -> Sequence[Room]:
         """See ``Disks``."""
-        if not self._engines:
+        if of_engine and not self._engines:
             try:
                 info = await self._engine.get("info", into=_Info)
                 self._engines = info.docker_root_dir if info else ""
             except (Unavailable, Refused) as error:
                 log.debug("disk.engine-unknown", reason=str(error))
-        return await asyncio.to_thread(_rooms, str(self._folder), self._engines)
+        return await asyncio.to_thread(_rooms, str(self._folder), self._engines if of_engine else "")
 
     async def images(self) -> Sequence[ImageUse]:
         """See ``Disks``."""

@@ -8,7 +8,7 @@ touched, and nothing without a tag or a label of ours, but for the build cache: 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from typing import Literal
 
 import msgspec
@@ -195,7 +195,8 @@ class Doorkeeper:
         Raises:
             UserError: ``disk.no-room``.
         """
-        await self._admit("a build", lambda room: self._build_bytes if room.has_images else self._for_push(room))
+        for room in await self._disks.rooms():
+            _admit("a build", room, least=self._build_bytes if room.has_images else self._for_push(room))
 
     async def admit_push(self) -> None:
         """Let a push begin. It needs little, and a small disk has little.
@@ -203,20 +204,21 @@ class Doorkeeper:
         Raises:
             UserError: ``disk.no-room``.
         """
-        await self._admit("a push", self._for_push)
+        for room in await self._disks.rooms(of_engine=False):
+            _admit("a push", room, least=self._for_push(room))
 
     def _for_push(self, room: Room) -> int:
         return min(self._push_bytes, room.total // 20)
 
-    async def _admit(self, what: str, least: Callable[[Room], int]) -> None:
-        for room in await self._disks.rooms():
-            if room.free < least(room):
-                raise UserError(
-                    "disk.no-room",
-                    f"There is too little room on the disk for {what}: {told(room.free)} are free at {room.path}, and "
-                    f"{told(least(room))} have to be.",
-                    "See what takes it with disk:report, and make room with cleanup.",
-                )
+
+def _admit(what: str, room: Room, *, least: int) -> None:
+    if room.free < least:
+        raise UserError(
+            "disk.no-room",
+            f"There is too little room on the disk for {what}: {told(room.free)} are free at {room.path}, and "
+            f"{told(least)} have to be.",
+            "See what takes it with disk:report, and make room with cleanup.",
+        )
 
 
 def told(size: int) -> str:

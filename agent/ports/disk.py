@@ -53,10 +53,10 @@ class CacheUse(msgspec.Struct, frozen=True, kw_only=True):
 class Disks(Protocol):
     """Looks at disks, and takes away what no other port has."""
 
-    async def rooms(self) -> Sequence[Room]:
+    async def rooms(self, *, of_engine: bool = True) -> Sequence[Room]:
         """Return the disks that we write to, each once. Cheap: asks the file systems. Never raises.
 
-        The engine's is left out where it cannot be found.
+        The engine's is left out where it cannot be found, or is not asked for; without it Docker is not spoken to.
         """
         ...
 

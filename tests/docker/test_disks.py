@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+import io
 import os
+import tarfile
 from pathlib import Path
 
 import pytest
@@ -12,7 +15,10 @@ from agent.docker.disks import MachineDisks
 from agent.docker.engine import Engine
 from agent.docker.images import DockerImages
 from proto.names import AppId, DeployId
+from scripts.house.engine import Engine as ByHand
 from tests.support.docker import Corner, token
+from tests.support.private_engine import private_engine
+from tests.support.rig import BASE
 
 APP = AppId("ablog")
 
@@ -59,3 +65,35 @@ async def test_folders_are_measured_as_they_lie_on_the_disk(tmp_path: Path) -> N
         folders = await disks.folders(APP)
         assert 100_000 <= folders["repository"] < 130_000 and 10_000 <= folders["logs"] < 30_000
         assert folders["transcripts"] == 0 and 5_000 <= await disks.database() < 10_000
+
+
+@pytest.mark.real
+async def test_the_cache_goes_by_age_as_far_as_is_asked_and_package_managers_folders_last(tmp_path: Path) -> None:
+    async with private_engine(tmp_path / "e") as private, Engine.open(private.socket, instance="t") as engine:
+        by_hand = ByHand(private.path)
+
+        def build(name: str, *steps: str) -> None:
+            body = io.BytesIO()
+            text = "\n".join((f"FROM {BASE}", *steps)).encode()
+            with tarfile.open(fileobj=body, mode="w") as tar:
+                entry = tarfile.TarInfo("Dockerfile")
+                entry.size = len(text)
+                tar.addfile(entry, io.BytesIO(text))
+            by_hand.call("POST", "/build", body.getvalue(), version=2, t=f"test/{name}:1")
+
+        by_hand.make_base(BASE)
+        disks = MachineDisks(engine, tmp_path)
+        for name in ("old", "new"):
+            step = f"RUN dd if=/dev/urandom of=/{name} bs=1M count=8"
+            keep = f"RUN --mount=type=cache,id={name},target=/c dd if=/dev/urandom of=/c/{name} bs=1M count=2"
+            await asyncio.to_thread(build, name, step, keep)
+        for name in ("old", "new"):
+            await asyncio.to_thread(by_hand.call, "DELETE", f"/images/test/{name}:1")
+        before = await disks.cache()
+        assert before.steps >= 16_000_000 and before.folders >= 4_000_000
+        freed = await disks.prune_cache(bytes=4_000_000)
+        after = await disks.cache()
+        assert 4_000_000 <= freed < before.steps
+        assert after.folders == before.folders and 8_000_000 <= after.steps < before.steps
+        assert await disks.prune_cache() >= after.folders
+        assert (await disks.cache()).folders == 0

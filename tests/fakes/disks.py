@@ -20,7 +20,7 @@ class FakeDisks:
         """Images that something needs."""
         self.use = CacheUse()
 
-    async def rooms(self) -> Sequence[Room]:
+    async def rooms(self, *, of_engine: bool = True) -> Sequence[Room]:
         return [Room(path="/data", total=self.total, free=self.free, has_images=True)]
 
     async def images(self) -> Sequence[ImageUse]:
