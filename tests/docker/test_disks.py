@@ -69,7 +69,9 @@ async def test_folders_are_measured_as_they_lie_on_the_disk(tmp_path: Path) -> N
 
 @pytest.mark.real
 async def test_the_cache_goes_by_age_as_far_as_is_asked_and_package_managers_folders_last(tmp_path: Path) -> None:
-    async with private_engine(tmp_path / "e") as private, Engine.open(private.socket, instance="t") as engine:
+    folder = tmp_path / "e"
+    folder.mkdir()
+    async with private_engine(folder) as private, Engine.open(private.socket, instance="t") as engine:
         by_hand = ByHand(private.path)
 
         def build(name: str, *steps: str) -> None:
