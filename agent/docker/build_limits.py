@@ -249,6 +249,7 @@ async def _there(ask: Ask, socket: Path) -> AsyncIterator[Held]:
         try:
             yield held
         finally:
+            await look()  # The other side closes once the group has gone.
             listening.cancel()
             await asyncio.wait((listening,))
     finally:
