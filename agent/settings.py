@@ -21,6 +21,7 @@ from agent.errors import Misconfigured
 Port = Annotated[int, msgspec.Meta(ge=0, le=65_535)]
 """A TCP port; 0 lets the system choose."""
 Count = Annotated[int, msgspec.Meta(ge=1)]
+Percent = Annotated[int, msgspec.Meta(ge=1, le=100)]
 Interface = Annotated[str, msgspec.Meta(pattern=r"^(|[A-Za-z0-9_.][A-Za-z0-9_.-]{0,14})\Z")]
 """A network interface, or none: up to 15 bytes for the kernel, and no final +, which iptables reads as a wildcard."""
 Seconds = Annotated[float, msgspec.Meta(gt=0, le=31_536_000)]
@@ -138,7 +139,7 @@ class BuildSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     concurrency: Count = 2
     """Builds at once on this machine."""
     timeout: Seconds = 1800.0
-    """Seconds a build may take."""
+    """Seconds a build may take, unless the app says otherwise."""
     trusted_builders: tuple[str, ...] = (
         "heroku/builder",
         "paketobuildpacks/builder-jammy-base",
@@ -147,6 +148,26 @@ class BuildSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
         "gcr.io/buildpacks/builder",
     )
     """Builder images of Cloud Native Buildpacks that may be run. A name without a tag stands for all its tags."""
+    memory_percent: Percent = 75
+    """Of this machine's memory, for all builds together, so that one that wants all of it ends and no app does."""
+
+
+class DiskSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """``[disk]``: how much of it may be used."""
+
+    free_percent: Annotated[int, msgspec.Meta(ge=0, le=90)] = 20
+    """Of each disk that holds our data or Docker's, that should stay free. Below it what is not needed goes by itself:
+    images, the build cache, in the end the oldest log lines. 0: nothing goes for that."""
+    max_bytes: Annotated[int, msgspec.Meta(ge=0)] = 0
+    """What apps' images, repositories, logs and transcripts may take together, before the same happens. 0: what leaves
+    that much free."""
+    prunes_build_cache: bool = True
+    """Whether the build cache of Docker may be made smaller for it, what was not used for longest first. It is the
+    whole engine's: false where others build on it too."""
+    build_bytes: Count = 1 << 30
+    """Bytes that have to be free for a build to begin."""
+    push_bytes: Count = 64 << 20
+    """Bytes that have to be free for a push to begin; on a small disk a twentieth of it."""
 
 
 class ReplicaSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -200,6 +221,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     engine: EngineSettings = EngineSettings()
     network: NetworkSettings = NetworkSettings()
     build: BuildSettings = BuildSettings()
+    disk: DiskSettings = DiskSettings()
     replicas: ReplicaSettings = ReplicaSettings()
     logs: LogSettings = LogSettings()
     bus: BusSettings = BusSettings()

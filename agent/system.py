@@ -41,6 +41,11 @@ class RandomIds:
         return secrets.token_bytes(size)
 
 
+def memory_bytes() -> int:
+    """Return how much memory the machine has."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
 def notify(state: str) -> None:
     """Tell systemd, if it runs us, a state such as ``READY=1`` (sd_notify(3)). Never raises."""
     address = os.environ.get("NOTIFY_SOCKET", "")

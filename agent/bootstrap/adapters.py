@@ -9,6 +9,8 @@ import msgspec
 
 from agent.archives.caps import Caps
 from agent.builders import Means, choose, every_builder
+from agent.docker.build_limits import BuildLimits
+from agent.docker.disks import MachineDisks
 from agent.docker.engine import Engine
 from agent.docker.images import DockerImages
 from agent.docker.logs import DockerLogs
@@ -25,7 +27,7 @@ from agent.proxies.haproxy.proxy import HaproxyProxy
 from agent.schedulers.docker import DockerScheduler
 from agent.schedulers.probe import DockerProber
 from agent.settings import GitSettings, Settings
-from agent.system import SystemClock
+from agent.system import SystemClock, memory_bytes
 
 
 class Adapters(msgspec.Struct, frozen=True, kw_only=True):
@@ -44,6 +46,8 @@ class Adapters(msgspec.Struct, frozen=True, kw_only=True):
     remotes: GitRemotes
     proxy: HaproxyProxy
     bridges: Bridges
+    disks: MachineDisks
+    build_limits: BuildLimits
     choose: Choose
     """Picks among the builders."""
 
@@ -86,7 +90,14 @@ async def open_adapters(
         max_bytes=git.max_push_bytes,
     )
     workshops = DockerWorkshops(engine, bridges=bridges)
-    means = Means(engine=engine, images=images, workshops=workshops, trusted=settings.build.trusted_builders)
+    limits = BuildLimits(engine, memory_bytes=memory_bytes() * settings.build.memory_percent // 100)
+    means = Means(
+        engine=engine,
+        images=images,
+        limits=limits,
+        workshops=workshops,
+        trusted=settings.build.trusted_builders,
+    )
     await proxy.start()
     stack.push_async_callback(proxy.close)
     return Adapters(
@@ -103,6 +114,8 @@ async def open_adapters(
         remotes=GitRemotes(repos, max_bytes=git.max_push_bytes, pack=pack_limits(git), ca_file=git.ca_file),
         proxy=proxy,
         bridges=bridges,
+        disks=MachineDisks(engine, folder),
+        build_limits=limits,
         choose=partial(choose, every_builder(means)),
     )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 
 from agent.bootstrap.adapters import Adapters, pack_limits
+from agent.bootstrap.housekeeping import make_doorkeeper
 from agent.commands.catalogue import every_command
 from agent.commands.command import ServerFacts, World
 from agent.commands.dispatcher import Dispatcher
@@ -12,7 +13,9 @@ from agent.commands.services import Services
 from agent.commands.watching import DeployWatcher
 from agent.docker.build_network import BuildNetwork
 from agent.git.receive import PushLimits
+from agent.lifecycle.cleaning import Cleaner
 from agent.machine import Machine
+from agent.ports.scheduler import Resources
 from agent.settings import Settings
 from agent.ssh.fetch import Fetches
 from agent.ssh.push import Pushes
@@ -23,7 +26,13 @@ from proto import VERSION
 
 
 def make_shell(
-    settings: Settings, database: Database, adapters: Adapters, *, clock: SystemClock, ids: RandomIds
+    settings: Settings,
+    database: Database,
+    adapters: Adapters,
+    *,
+    cleaner: Cleaner,
+    clock: SystemClock,
+    ids: RandomIds,
 ) -> Shell:
     """Return what answers each command line that comes over ssh."""
     facts = ServerFacts(
@@ -36,6 +45,8 @@ def make_shell(
         repositories=str(settings.folder / "repos"),
         creates_apps=settings.git.creates_apps,
         task_seconds=settings.replicas.task_seconds,
+        build_seconds=settings.build.timeout,
+        resources=Resources(memory_bytes=settings.replicas.memory_bytes, pids=settings.replicas.pids),
     )
     world = World(
         database=database,
@@ -46,6 +57,8 @@ def make_shell(
         workshops=adapters.workshops,
         choose=adapters.choose,
         source=adapters.repos,
+        disks=adapters.disks,
+        cleaner=cleaner,
         downloads=adapters.downloads,
         remotes=adapters.remotes,
         transcripts=adapters.transcripts,
@@ -58,13 +71,17 @@ def make_shell(
             ("HAProxy", adapters.proxy),
             ("Machine", Machine(settings.folder, listens=_listens(settings))),
         ),
-        remarkers=(("Builds", BuildNetwork(adapters.engine, guarded=settings.network.build_bridge)),),
+        remarkers=(
+            ("Builds", BuildNetwork(adapters.engine, guarded=settings.network.build_bridge)),
+            ("Builds", adapters.build_limits),
+        ),
     )
     pushes = Pushes(
         database,
         adapters.repos,
         DeployWatcher(database, transcripts=adapters.transcripts, server=facts),
         ids=ids,
+        door=make_doorkeeper(settings, adapters),
         limits=PushLimits(
             max_bytes=settings.git.max_push_bytes,
             max_refs=settings.git.max_refs,

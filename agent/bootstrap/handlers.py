@@ -16,6 +16,7 @@ from agent.handlers.proxy import ProxyReconciler
 from agent.handlers.retirer import Retirer
 from agent.handlers.scheduler import RunDefaults, SchedulerReconciler
 from agent.handlers.tasks import Tasks
+from agent.lifecycle.cleaning import Doorkeeper
 from agent.ports.scheduler import Resources
 from agent.settings import Settings
 from agent.state.database import Database
@@ -46,6 +47,7 @@ class Ground(msgspec.Struct, frozen=True, kw_only=True):
     clock: SystemClock
     ids: RandomIds
     vault: Vault
+    door: Doorkeeper
     streamer: LogStreamer
     """Made first: it also runs outside the bus."""
 
@@ -74,6 +76,7 @@ def _builder(on: Ground) -> Builder:
         choose=on.adapters.choose,
         transcripts=on.adapters.transcripts,
         clock=on.clock,
+        door=on.door,
         concurrency=on.settings.build.concurrency,
         timeout_seconds=on.settings.build.timeout,
     )

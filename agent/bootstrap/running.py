@@ -13,9 +13,11 @@ import structlog
 from agent.bootstrap.adapters import Adapters, open_adapters
 from agent.bootstrap.front import make_shell
 from agent.bootstrap.handlers import Ground, make_handlers
+from agent.bootstrap.housekeeping import make_cleaner, make_doorkeeper
 from agent.bootstrap.memory import memory
 from agent.bus.durable import Bus
 from agent.git.receive import sweep_incoming
+from agent.handlers.disk import DiskBudget
 from agent.handlers.logs import LogStreamer
 from agent.handlers.upkeep import Upkeep
 from agent.lifecycle import domains
@@ -88,15 +90,17 @@ async def running(settings: Settings) -> AsyncIterator[Agent]:
             clock=clock,
             ids=ids,
             vault=vault,
+            door=make_doorkeeper(settings, adapters),
             streamer=streamer,
         )
+        cleaner = make_cleaner(settings, database, adapters, clock=clock)
         bus = Bus(database, make_handlers(ground), clock=clock)
         upkeep = Upkeep(database, repos=adapters.repos, clock=clock)
         database.listeners.append(_outcomes_to(adapters.transcripts))
         host_keys = await asyncio.to_thread(open_keys, folder)
         await _sweep(database, folder / "repos")
-        shell = make_shell(settings, database, adapters, clock=clock, ids=ids)
-        async with bus.delivering(), _background(adapters, bus, streamer, upkeep):
+        shell = make_shell(settings, database, adapters, cleaner=cleaner, clock=clock, ids=ids)
+        async with bus.delivering(), _background(adapters, bus, streamer, upkeep, DiskBudget(cleaner)):
             async with listening(settings.ssh, keys=host_keys, database=database, answer=shell.serve) as listener:
                 notify("READY=1")
                 log.info("agent.ready", ssh_port=listener.port, host_key=host_keys.fingerprint, instance=instance)
@@ -143,8 +147,10 @@ def _noted(note: Path) -> str:
 
 
 @contextlib.asynccontextmanager
-async def _background(adapters: Adapters, bus: Bus, streamer: LogStreamer, upkeep: Upkeep) -> AsyncIterator[None]:
-    """Watch the engine, follow logs and feed the watchdog during the block."""
+async def _background(
+    adapters: Adapters, bus: Bus, streamer: LogStreamer, upkeep: Upkeep, budget: DiskBudget
+) -> AsyncIterator[None]:
+    """Watch the engine and the disk, follow logs and feed the watchdog during the block."""
 
     def noticed(app: AppId | None) -> None:
         if app is None:
@@ -158,6 +164,7 @@ async def _background(adapters: Adapters, bus: Bus, streamer: LogStreamer, upkee
             group.create_task(streamer.run(), name="log-streamer"),
             group.create_task(feed_watchdog(), name="watchdog"),
             group.create_task(upkeep.run(), name="upkeep"),
+            group.create_task(budget.run(), name="disk-budget"),
         ]
         try:
             yield

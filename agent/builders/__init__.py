@@ -19,6 +19,7 @@ from agent.builders.language import Language, LanguageBuilder
 from agent.builders.node import Node
 from agent.builders.python import Python
 from agent.builders.static import Static
+from agent.docker.build_limits import BuildLimits
 from agent.docker.engine import Engine
 from agent.docker.workshops import DockerWorkshops
 from agent.errors import UserError
@@ -27,7 +28,7 @@ from agent.ports.source import SourceTree, TreeEntry
 
 
 def _of_language(means: Means, *, language: Language) -> ImageBuilder:
-    return LanguageBuilder(means.engine, means.images, language=language)
+    return LanguageBuilder(means.engine, means.images, means.limits, language=language)
 
 
 class Means(msgspec.Struct, frozen=True, kw_only=True):
@@ -35,6 +36,7 @@ class Means(msgspec.Struct, frozen=True, kw_only=True):
 
     engine: Engine
     images: Images
+    limits: BuildLimits
     workshops: DockerWorkshops
     trusted: Sequence[str] = ()
     """Builder images of Cloud Native Buildpacks that may be run."""
@@ -42,7 +44,7 @@ class Means(msgspec.Struct, frozen=True, kw_only=True):
 
 BUILDERS: Final[tuple[Callable[[Means], ImageBuilder], ...]] = (
     lambda means: BuildpacksBuilder(means.engine, means.images, workshops=means.workshops, trusted=means.trusted),
-    lambda means: DockerfileBuilder(means.engine, means.images),
+    lambda means: DockerfileBuilder(means.engine, means.images, means.limits),
     *(partial(_of_language, language=language) for language in (Go(), Python(), Node(), Static())),
 )
 """Makes each builder, in order of detection: the first that can build a source, does."""

@@ -22,6 +22,8 @@ from agent.builders.failure import explain
 from agent.builders.frontend import Frontend, find_frontend
 from agent.builders.progress import Progress, duration
 from agent.docker import labels
+from agent.docker.build_cgroups import Bounds
+from agent.docker.build_limits import BuildLimits, Held, OverLimit
 from agent.docker.engine import Engine
 from agent.errors import Unavailable, UserError
 from agent.ports.images import BuildFailed, BuildOptions, BuildRequest, ImageInfo, Images
@@ -49,9 +51,10 @@ class DockerfileBuilder:
     name = "dockerfile"
     looks_for = "a Dockerfile"
 
-    def __init__(self, engine: Engine, images: Images) -> None:
+    def __init__(self, engine: Engine, images: Images, limits: BuildLimits) -> None:
         self._engine = engine
         self._images = images
+        self._limits = limits
         self._lost_frontends: dict[str, float] = {}
         """When each may be asked for again, by the loop's clock."""
 
@@ -73,38 +76,47 @@ class DockerfileBuilder:
     async def build_prepared(self, request: BuildRequest, preparing: Awaitable[Prepared], say: Say) -> ImageInfo:
         """Build as `build` does, from what `preparing` gives. The time limit holds for both."""
         seconds = request.options.timeout_seconds
+        bounds = Bounds(memory_bytes=request.options.memory_bytes, cpus=request.options.cpus)
         try:
             async with asyncio.timeout(seconds):
                 source = await preparing
-                image = await self._solve(request, source, say)
+                async with self._limits.hold(request.app, bounds) as held:
+                    if held.problem and bounds != Bounds():
+                        say(f" !     {held.problem}")
+                    image = await held.watch(self._solve(request, source, say, held=held))
         except TimeoutError as error:
             raise BuildFailed(f"The build took longer than the limit of {duration(seconds)}.") from error
+        except OverLimit as error:
+            raise BuildFailed(_out_of_memory(request)) from error
         found = await self._images.find(image)
         if found is None:
             raise Unavailable("image.missing", "The image that was just built is gone.", "Deploy again.")
         return msgspec.structs.replace(found, ports=in_order(found.ports, source.content))
 
-    async def _solve(self, request: BuildRequest, source: Prepared, say: Say) -> str:
+    async def _solve(self, request: BuildRequest, source: Prepared, say: Say, *, held: Held) -> str:
         if source.frontend is None:
-            return await self._attempt(request, source, say)
+            return await self._attempt(request, source, say, held=held)
         now = asyncio.get_running_loop().time()
         if self._lost_frontends.get(source.frontend.image, 0.0) <= now:
             try:
-                return await self._attempt(request, source, say)
+                return await self._attempt(request, source, say, held=held)
             except SolveFailed as error:
                 if not error.failure.is_of_frontend:
                     raise
                 self._lost_frontends[source.frontend.image] = now + FRONTEND_RETRY_SECONDS
         say(f" !     {source.frontend.image} (the # syntax= line) cannot be had: building without it")
-        return await self._attempt(request, _without_frontend(source), say, lost_frontend=source.frontend.image)
+        lost = source.frontend.image
+        return await self._attempt(request, _without_frontend(source), say, held=held, lost_frontend=lost)
 
-    async def _attempt(self, request: BuildRequest, source: Prepared, say: Say, *, lost_frontend: str = "") -> str:
+    async def _attempt(
+        self, request: BuildRequest, source: Prepared, say: Say, *, held: Held, lost_frontend: str = ""
+    ) -> str:
         progress = Progress(say, monotonic=asyncio.get_running_loop().time)
         solve = Solve(
             tag=request.tag,
             dockerfile=source.dockerfile,
             target=request.options.target,
-            build_args=request.options.build_args,
+            build_args=held.marked(request.options.build_args, dockerfile=source.content),
             labels={**request.labels, labels.INSTANCE: self._engine.instance},
             no_cache=request.options.no_cache,
         )
@@ -119,6 +131,19 @@ class DockerfileBuilder:
             path = posixpath.join(source.plan.folder, source.dockerfile)
             ignored = frozenset(posixpath.join(source.plan.inner, name) for name in source.plan.ignored)
             raise explain(error.failure, dockerfile=path, ignored=ignored, lost_frontend=lost_frontend) from error
+
+
+def _out_of_memory(request: BuildRequest) -> str:
+    size, app = request.options.memory_bytes, request.options.app_name
+    if not size:
+        return (
+            "The build was ended: it used more memory than builds may use on this machine (build.memory_percent of the "
+            "settings)."
+        )
+    return (
+        f"The build was ended: it used more than its limit of {size / (1 << 20):,.0f} MiB of memory. Give it more: "
+        f"resource:limit --process-type build --memory <size> {app}"
+    )
 
 
 def folder_of(options: BuildOptions) -> str:

@@ -8,7 +8,6 @@ from typing import Final
 
 import msgspec
 
-from agent.errors import Unavailable
 from agent.ports.images import BuildFailed
 
 MAX_REASON: Final = 2_000
@@ -52,9 +51,7 @@ class Failure(msgspec.Struct, frozen=True, kw_only=True):
         return self.step.startswith(FRONTEND_STEP)
 
 
-def explain(
-    failure: Failure, *, dockerfile: str, ignored: frozenset[str], lost_frontend: str
-) -> BuildFailed | Unavailable:
+def explain(failure: Failure, *, dockerfile: str, ignored: frozenset[str], lost_frontend: str) -> BuildFailed:
     """Return the error that tells the user what to do.
 
     `dockerfile`: its path. `ignored`: files that ``.dockerignore`` keeps out. `lost_frontend`: the frontend that was
@@ -62,7 +59,11 @@ def explain(
     """
     reason = _reason(failure)
     if "no space left on device" in reason:
-        return Unavailable("disk.full", "The build ran out of disk space.", "Make room: see the command doctor.")
+        # Not tried again: what was written is gone with the step, and would be written once more.
+        where = f" in the step {' '.join(failure.step.split())[:300]}" if failure.step else ""
+        return BuildFailed(
+            f"The build ran out of disk space{where}. See what takes it with disk:report, and make room with cleanup."
+        )
     if failure.step.startswith(_BASE_STEP) or " FROM " in failure.step.partition("]")[2][:6]:
         return BuildFailed(_base_image(failure.step.rpartition(" ")[2], reason))
     if "no active sessions" in reason:
@@ -105,6 +106,8 @@ def _step_failed(failure: Failure, *, status: int) -> str:
     cause = f"it ended with status {status}"
     if status == 137:
         cause += ", which is how a process ends that was killed, mostly for lack of memory"
+    elif any("no space left on device" in line.lower() for line in failure.last_lines):
+        cause += ": the disk is full (see what takes it with disk:report, and make room with cleanup)"
     elif status == 127:
         cause += ": there is no such program in the image"
     step = " ".join(failure.step.split())[:300]

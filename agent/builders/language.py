@@ -16,6 +16,7 @@ from agent.builders.context import ContextPlan
 from agent.builders.dockerfile import DockerfileBuilder, Prepared, folder_of, ignored_in
 from agent.builders.files import Files
 from agent.builders.plan import BuildPlan, render
+from agent.docker.build_limits import BuildLimits
 from agent.docker.engine import Engine
 from agent.errors import UserError
 from agent.ports.images import BuildOptions, BuildRequest, ImageInfo, Images
@@ -58,12 +59,12 @@ class Language(Protocol):
 class LanguageBuilder:
     """Implements ``ImageBuilder`` for a language."""
 
-    def __init__(self, engine: Engine, images: Images, *, language: Language) -> None:
+    def __init__(self, engine: Engine, images: Images, limits: BuildLimits, *, language: Language) -> None:
         self.name = language.name
         self.looks_for = language.looks_for
         self._language = language
         self._bases = Bases(images)
-        self._dockerfiles = DockerfileBuilder(engine, images)
+        self._dockerfiles = DockerfileBuilder(engine, images, limits)
 
     async def detect(self, source: SourceTree, options: BuildOptions) -> str | None:
         """See ``ImageBuilder``."""
@@ -85,7 +86,7 @@ class LanguageBuilder:
         source, options = request.source, request.options
         plan = await self._plan(source, options, say)
         folder = folder_of(options)
-        text = render(plan, context=SOURCE, caches=request.app).encode()
+        text = render(plan, context=SOURCE, caches=f"{request.app}{options.cache_epoch}").encode()
         context = ContextPlan(
             folder=folder,
             ignored=await ignored_in(source, folder=folder, dockerfile=""),

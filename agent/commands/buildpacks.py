@@ -1,4 +1,4 @@
-"""``buildpacks:*``, ``repo:*``: which builder image buildpacks come from, and what their builds keep."""
+"""``buildpacks:*``: which builder image buildpacks come from."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from collections.abc import Sequence
 import msgspec
 
 from agent.commands import settings
-from agent.commands.arguments import App, quoted
+from agent.commands.arguments import quoted
 from agent.commands.command import Command, Context
-from agent.commands.replies import HEADING, Done, Reply
+from agent.commands.replies import Reply
 from agent.commands.reports import AppOrEvery, Row, Rows, report
 from agent.commands.settings import property_rows
 from agent.errors import UserError
@@ -69,23 +69,3 @@ class BuildpacksReport(Command, frozen=True, kw_only=True):
             }
 
         return await report(ctx, self, noun="buildpacks", asked=self.row, rows=rows)
-
-
-class RepoPurgeCache(Command, frozen=True, kw_only=True):
-    """Remove what builds with buildpacks have kept for the next one. The next build begins with nothing.
-
-    A build under way keeps its own. What Dockerfiles and builders of languages cache is Docker's own build cache, which
-    all apps share.
-    """
-
-    name = "repo:purge-cache"
-    permission = "change"
-    examples = ("repo:purge-cache blog",)
-
-    app: App
-
-    async def run(self, ctx: Context) -> Reply:
-        """Remove the volumes."""
-        count = await ctx.workshops.remove(ctx.app.id)
-        what = {0: "nothing was kept", 1: "1 volume removed"}.get(count, f"{count} volumes removed")
-        return Done(said=(f"{HEADING}Purging the build cache of {ctx.app.name}: {what}",), facts={"volumes": count})

@@ -29,11 +29,13 @@ from agent.commands.replies import Reply
 from agent.commands.requests import Permission
 from agent.commands.screen import Screen, read_line
 from agent.errors import UserError
+from agent.lifecycle.cleaning import Cleaner
+from agent.ports.disk import Disks
 from agent.ports.images import Choose, Images, Workshops
 from agent.ports.logs import LogReader, Transcripts
 from agent.ports.proxy import Proxy
 from agent.ports.remotes import Remotes
-from agent.ports.scheduler import Prober, Scheduler
+from agent.ports.scheduler import Prober, Resources, Scheduler
 from agent.ports.session import Session, User
 from agent.ports.source import Downloads, SourceRepo
 from agent.ports.world import Clock, Ids
@@ -85,6 +87,10 @@ class ServerFacts(msgspec.Struct, frozen=True, kw_only=True):
     """Whether a push to an app that does not exist creates it."""
     task_seconds: float = 1800.0
     """Default of ``ps:set task-timeout-seconds``."""
+    build_seconds: float = 1800.0
+    """Default of ``builder:set timeout-seconds``."""
+    resources: Resources = Resources()
+    """Default limits of containers."""
 
 
 class World(msgspec.Struct, frozen=True, kw_only=True):
@@ -98,6 +104,8 @@ class World(msgspec.Struct, frozen=True, kw_only=True):
     workshops: Workshops
     choose: Choose
     source: SourceRepo
+    disks: Disks
+    cleaner: Cleaner
     downloads: Downloads
     remotes: Remotes
     transcripts: Transcripts
@@ -132,6 +140,8 @@ class Context:
         self.workshops = world.workshops
         self.choose = world.choose
         self.source = world.source
+        self.disks = world.disks
+        self.cleaner = world.cleaner
         self.downloads = world.downloads
         self.remotes = world.remotes
         self.transcripts = world.transcripts

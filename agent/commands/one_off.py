@@ -11,6 +11,7 @@ from agent.commands.replies import STEP, Ended, Reply
 from agent.commands.waiting import unless_gone
 from agent.errors import Unavailable, UserError
 from agent.lifecycle import wishes
+from agent.lifecycle.resources import resources
 from agent.manifests.buildpack_image import launched
 from agent.ports.scheduler import OneOff
 from agent.state.releases import Release
@@ -80,6 +81,7 @@ class Run(Command, frozen=True, kw_only=True):
             name=f"{ctx.app.name}.run.{mark[1:6]}",
             entry=mark,
             seconds=float(self.seconds),
+            resources=await resources(ctx.database.read, app=ctx.app.id, process=RUN, defaults=ctx.server.resources),
         )
         return Ended(status=await unless_gone(ctx.session, ctx.scheduler.run(one_off, ctx.session)))
 

@@ -120,6 +120,8 @@ def _default(ctx: Context, property: Property) -> str:
             return f"{ctx.server.stop_seconds:g}"
         case "ps.task-timeout-seconds":
             return f"{ctx.server.task_seconds:g}"
+        case "builder.timeout-seconds":
+            return f"{ctx.server.build_seconds:g}"
         case "checks.wait-to-retire":
             return f"{ctx.server.drain_seconds:g}"
     return property.default

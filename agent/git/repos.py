@@ -26,6 +26,7 @@ from agent.git.process import GitFailed, output
 from agent.git.refs import HEADS, is_branch_name
 from agent.git.tree import GitTree
 from agent.ports.source import ArchiveCommit, Commit
+from agent.ports.turns import Turns
 from proto.names import AppId
 
 _APP_ID = re.compile(r"[a-z0-9]{1,64}")
@@ -58,6 +59,8 @@ class GitRepos:
         self.caps = caps or Caps()
         """What a commit may hold."""
         self._max_bytes = max_bytes
+        self.turns = Turns()
+        """Whose turn it is with an app's repository, by the app's id. Pushes take it, and so does `collect`."""
 
     def path(self, app: AppId) -> Path:
         """Return the folder of the app's repository, for ``environment.receive_pack`` and ``upload_pack``."""
@@ -153,6 +156,15 @@ class GitRepos:
 
     async def tidy(self, app: AppId) -> None:
         """See ``SourceRepo.tidy``."""
+        await self._gc(app, "--auto")
+
+    async def collect(self, app: AppId) -> None:
+        """See ``SourceRepo.collect``."""
+        async with self.turns.of(app):
+            with _full_disk_told():
+                await self._gc(app)
+
+    async def _gc(self, app: AppId, *more: str) -> None:
         git_dir = self.path(app)
         if not git_dir.is_dir():
             return
@@ -160,7 +172,7 @@ class GitRepos:
         # A deployed commit may be on no branch any more and still be rebuilt: months, not git's two weeks.
         options = ("gc.auto=1000", "gc.autoDetach=false", "gc.pruneExpire=3.months.ago", "pack.threads=1")
         arguments = [part for option in options for part in ("-c", option)]
-        await output(command(git_dir, *arguments, "gc", "--auto", "--quiet"), limit=_ANSWER, seconds=_TIDY_SECONDS)
+        await output(command(git_dir, *arguments, "gc", "--quiet", *more), limit=_ANSWER, seconds=_TIDY_SECONDS)
 
     async def faults(self, app: AppId, *, commits: Collection[str]) -> list[str]:
         """Return what is wrong with the app's repository, which should have these commits. Reads its whole history."""

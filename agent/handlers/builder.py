@@ -5,7 +5,6 @@ A build is repeated from the engine's cache after a crash: nothing is noted betw
 
 from __future__ import annotations
 
-import asyncio
 import re
 
 import msgspec
@@ -14,8 +13,10 @@ import structlog
 from agent import sanitise
 from agent.bus.subscriptions import on
 from agent.errors import Retry, Stopped, Unavailable, UserError
+from agent.handlers.slots import Slots
 from agent.lifecycle import app_env, deploys
 from agent.lifecycle.building import build_options
+from agent.lifecycle.cleaning import Doorkeeper
 from agent.manifests.app_json import AppJson, parse_app_json
 from agent.manifests.app_scripts import Scripts
 from agent.manifests.buildpack_image import processes_of
@@ -58,6 +59,7 @@ class Builder:
         choose: Choose,
         transcripts: Transcripts,
         clock: Clock,
+        door: Doorkeeper,
         concurrency: int,
         timeout_seconds: float,
     ) -> None:
@@ -67,7 +69,8 @@ class Builder:
         self._choose = choose
         self._transcripts = transcripts
         self._clock = clock
-        self._slots = asyncio.Semaphore(concurrency)
+        self._door = door
+        self._slots = Slots(concurrency)
         self._timeout_seconds = timeout_seconds
         self._waiting: dict[DeployId, float] = {}
         """Deploys that wait for the engine, and since when (monotonic seconds). A restart begins to wait anew."""
@@ -106,9 +109,8 @@ class Builder:
                 await deploys.built(tx, app=app.id, deploy=deploy.id, image=image.id, plan=plan)
 
     async def _image_and_plan(self, app: App, deploy: Deploy, say: Say) -> tuple[ImageInfo, Plan]:
-        if self._slots.locked():
-            say("       Waiting for another build to end")
-        async with self._slots:
+        async with self._slots.one(lambda before: say(_place_told(before))):
+            await self._door.admit_build()
             if deploy.kind == "image":
                 return await self._fetch(deploy, say)
             assert deploy.commit_id is not None
@@ -205,6 +207,11 @@ class Builder:
 
     def _sayer(self, deploy: Deploy) -> Say:
         return lambda line: self._transcripts.say(deploy.app, deploy.id, line)
+
+
+def _place_told(before: int) -> str:
+    builds = "1 build" if before == 1 else f"{before} builds"
+    return f"       Waiting for a free build slot: {builds} before yours"
 
 
 def plan_of(info: ImageInfo, *, procfile: Procfile | None, app_json: AppJson) -> Plan:

@@ -16,6 +16,7 @@ import structlog
 from agent.bus.subscriptions import reconciles, surveys
 from agent.errors import Unavailable
 from agent.lifecycle import deploys, replicas, wishes
+from agent.lifecycle.resources import resources
 from agent.ports.addresses import Bridges
 from agent.ports.logs import Transcripts
 from agent.ports.scheduler import ReplicaStatus, ReplicaWish, Resources, Scheduler, StartFailed
@@ -244,7 +245,7 @@ class SchedulerReconciler:
                 release=release,
                 config=config,
                 replica=row,
-                resources=self._defaults.resources,
+                resources=await resources(read, app=app.id, process=row.process, defaults=self._defaults.resources),
                 stop_seconds=float(stop_text) if stop_text else self._defaults.stop_seconds,
                 revision_variable=wishes.REVISION_VARIABLE if revision_variable is None else revision_variable,
                 fingerprint=self._fingerprint,

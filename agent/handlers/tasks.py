@@ -19,6 +19,7 @@ from agent.handlers.scheduler import RunDefaults
 from agent.handlers.task_output import INDENT, TaskOutput
 from agent.lifecycle import deploys, tasks, wishes
 from agent.lifecycle.replicas import ending_of
+from agent.lifecycle.resources import resources
 from agent.ports.logs import LogKeeper, LogReader, Transcripts
 from agent.ports.scheduler import Scheduler, StartFailed, TaskWish
 from agent.ports.world import Clock, Stop
@@ -291,7 +292,9 @@ class Tasks:
             release=job.release,
             config=await read.configs.get(job.app.id, release=job.release.version),
             task=job.task,
-            resources=self._defaults.resources,
+            resources=await resources(
+                read, app=job.app.id, process=job.task.process, defaults=self._defaults.resources
+            ),
             stop_seconds=job.stop_seconds,
             revision_variable=wishes.REVISION_VARIABLE if revision_variable is None else revision_variable,
         )

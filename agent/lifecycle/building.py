@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import msgspec
 
+from agent.lifecycle.properties import set_property
+from agent.lifecycle.resources import BUILD, Limits, limits_of
 from agent.ports.images import USUAL_BUILDER_IMAGE, BuildOptions
-from agent.state.database import Tables
+from agent.state.database import Tables, Transaction
 from proto.names import SERVER, AppId
 
 COLLECTSTATIC = "DISABLE_COLLECTSTATIC"
@@ -16,6 +18,19 @@ FOR_BUILDPACKS = "BP_"
 _BUILDER_IMAGE = "builder.builder-image"
 
 
+PURGED = "builder.cache-purged"
+"""Property that holds the newest deploy when the cache was purged: what was built up to it is not used any more."""
+
+_LOOKED_AT = 50
+"""Deploys to look through for one that was built since."""
+
+
+async def purge_cache(tx: Transaction, *, app: AppId) -> None:
+    """Have builds of `app` from now on use nothing that earlier ones left. Repeating is harmless."""
+    newest = await tx.deploys.newest(app)
+    await set_property(tx, app=app, name=PURGED, value=newest.id if newest else None)
+
+
 async def build_options(tables: Tables, *, app: AppId, name: str, timeout_seconds: float = 1800.0) -> BuildOptions:
     """Return the options of a build of `app`, whose name is `name`."""
 
@@ -24,13 +39,19 @@ async def build_options(tables: Tables, *, app: AppId, name: str, timeout_second
 
     build_args = await effective("builder-dockerfile.build-args")
     config = await tables.configs.merged(app)
+    limits = (await limits_of(tables, app)).get(BUILD, Limits())
+    own_seconds = await effective("builder.timeout-seconds")
     return BuildOptions(
         app_name=name,
         dockerfile_path=await effective("builder-dockerfile.dockerfile-path") or "Dockerfile",
         build_folder=await effective("builder.build-dir"),
         target=await effective("builder-dockerfile.target"),
         build_args=msgspec.json.decode(build_args, type=dict[str, str]) if build_args else {},
-        timeout_seconds=timeout_seconds,
+        timeout_seconds=float(own_seconds) if own_seconds else timeout_seconds,
+        memory_bytes=limits.memory,
+        cpus=limits.cpu,
+        no_cache=await _is_purged(tables, app),
+        cache_epoch=await effective(PURGED),
         selected=await effective("builder.selected"),
         base_image=await effective("builder.base-image"),
         apt_packages=tuple((await effective("builder.apt-packages")).split()),
@@ -42,3 +63,16 @@ async def build_options(tables: Tables, *, app: AppId, name: str, timeout_second
         buildpack_env={name: value for name, value in config.items() if name.startswith(FOR_BUILDPACKS)},
         has_collectstatic=config.get(COLLECTSTATIC, "") in ("", "0"),
     )
+
+
+async def _is_purged(tables: Tables, app: AppId) -> bool:
+    """Tell whether nothing was built since the cache was purged."""
+    purged = await tables.properties.get(app, PURGED)
+    if not purged:
+        return False
+    for deploy in await tables.deploys.of_app(app, limit=_LOOKED_AT):
+        if deploy.id == purged:
+            return True
+        if deploy.kind in ("push", "rebuild") and deploy.plan is not None:
+            return False
+    return False

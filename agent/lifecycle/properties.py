@@ -29,6 +29,9 @@ MAX_TASK_SECONDS = 86_400
 MAX_STOP_SECONDS = 3_600
 """An hour. Longer grace than this is a typing error, and holds up every deploy."""
 
+RESOURCE_LIMITS = "resource.limits"
+"""Property that holds the limits of processes and builds, see ``agent.lifecycle.resources``."""
+
 _UNCLEAN = "files.unclean"
 """Fact of the server: plain secrets were sealed, and what they were is still in freed pages, the log or the backup."""
 
@@ -126,6 +129,12 @@ def _packages(value: str) -> str:
     return " ".join(names)
 
 
+def _id(value: str) -> str:
+    if not re.fullmatch(r"[a-z0-9]{1,64}", value):
+        raise ValueError("the id of a deploy")
+    return value
+
+
 def _stage(value: str) -> str:
     if not _STAGE.fullmatch(value):
         raise ValueError("the name of a stage of the Dockerfile")
@@ -161,6 +170,14 @@ def _strategy(value: str) -> str:
     known = get_args(Strategy)
     if value not in known:
         raise ValueError(f"one of {', '.join(known)}")
+    return value
+
+
+def _object(value: str) -> str:
+    try:
+        msgspec.json.decode(value, type=dict[str, dict[str, float]])
+    except msgspec.DecodeError as error:
+        raise ValueError("an object of limits by process type, in JSON") from error
     return value
 
 
@@ -226,6 +243,12 @@ PROPERTIES: dict[str, Property] = {
             default="project.toml",
         ),
         Property(
+            name="builder.timeout-seconds",
+            help="How long a build may take before it is ended.",
+            check=_task_seconds,
+            default="1800",
+        ),
+        Property(
             name="builder-dockerfile.dockerfile-path",
             help="The Dockerfile, from the folder that is built.",
             check=_folder,
@@ -277,6 +300,18 @@ PROPERTIES: dict[str, Property] = {
             name="checks.disabled",
             help="The process types that are not checked, and end before their successors start.",
             check=_types,
+            is_hidden=True,
+        ),
+        Property(
+            name=RESOURCE_LIMITS,
+            help="The limits of processes and builds.",
+            check=_object,
+            is_hidden=True,
+        ),
+        Property(
+            name="builder.cache-purged",
+            help="The newest deploy when the build cache was purged.",
+            check=_id,
             is_hidden=True,
         ),
         Property(

@@ -22,7 +22,7 @@ from typing import Self, TypeVar
 import structlog
 
 from agent.errors import Unavailable
-from agent.logs.budget import tidy
+from agent.logs.budget import hold, tidy
 from agent.logs.matching import matcher
 from agent.logs.readers import LiveReader
 from agent.logs.search import pages
@@ -44,6 +44,9 @@ WRITERS = 4
 
 TIDY_SHARE = 64
 """The budgets are looked at whenever a segment was closed, or this fraction of the whole budget was written."""
+
+KEPT_SHARE = 10
+"""This fraction of the whole budget is kept even where the disk is full."""
 
 _APP_ID = re.compile(r"[a-z0-9]{1,64}")
 
@@ -116,6 +119,11 @@ class DiskLogStore:
         log = self._app(app)
         await _to_its_end(self._remove(log))
         self._apps.pop(app, None)
+
+    async def shrink(self, size: int) -> int:
+        """Forget the oldest lines of all apps, about `size` bytes; a tenth of the budget stays in any case."""
+        shelves = [app.shelf for app in self._apps.values()]
+        return await asyncio.get_running_loop().run_in_executor(self._upkeep, self._shrink, shelves, size)
 
     # LogReader
 
@@ -205,6 +213,12 @@ class DiskLogStore:
         except OSError:
             # Tried again when the next segment is closed; meanwhile lines are stored all the same.
             _log.exception("logs.upkeep-failed")
+
+    def _shrink(self, shelves: list[Shelf], size: int) -> int:
+        before = sum(shelf.size for shelf in shelves)
+        if shelves:
+            hold(shelves, budget=max(before - size, self._total_bytes // KEPT_SHARE))
+        return max(0, before - sum(shelf.size for shelf in shelves))
 
     async def _in_writer(self, work: Callable[..., T], *arguments: object) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._writers, work, *arguments)

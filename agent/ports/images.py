@@ -33,7 +33,13 @@ class BuildOptions(msgspec.Struct, frozen=True, kw_only=True):
     build_args: Mapping[str, str] = {}
     """``ARG`` values. Config is not among them."""
     timeout_seconds: float = 1800.0
+    memory_bytes: int = 0
+    """What all steps of the build may use together; 0: what the machine gives to builds."""
+    cpus: float = 0.0
+    """Cores, likewise."""
     no_cache: bool = False
+    cache_epoch: str = ""
+    """Another one has other folders that outlive builds."""
     selected: str = ""
     """Name of the builder to take; empty: look."""
     base_image: str = ""

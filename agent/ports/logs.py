@@ -99,6 +99,10 @@ class LogStore(Protocol):
         """Forget a destroyed app's lines; its readers come to their end. Repeating is harmless."""
         ...
 
+    async def shrink(self, size: int) -> int:
+        """Forget the oldest lines of all apps, about `size` bytes of them but never the last few; return how many."""
+        ...
+
 
 class LogQuery(msgspec.Struct, frozen=True, kw_only=True):
     """Which lines are asked for. All conditions must hold."""

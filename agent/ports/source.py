@@ -156,6 +156,14 @@ class SourceRepo(Protocol):
         """Remove what killed pushes left, and repack when it is worth it. Safe beside pushes; repeating is harmless."""
         ...
 
+    async def collect(self, app: AppId) -> None:
+        """Repack in any case. Waits for a push of the app, and has others wait meanwhile; repeating is harmless.
+
+        Raises:
+            Unavailable: ``git.…``, it took too long or failed, or ``disk.full``. The repository is as good as before.
+        """
+        ...
+
 
 class Downloads(Protocol):
     """What lies at URLs."""

@@ -25,10 +25,10 @@ from agent.git.command_list import CommandList, RefUpdate
 from agent.git.receive import PushLimits, receive
 from agent.git.repos import GitRepos
 from agent.lifecycle import apps, deploys, properties
+from agent.lifecycle.cleaning import Doorkeeper
 from agent.ports.session import Session, Terminal
 from agent.ports.world import Ids
 from agent.ssh.pusher import MAX_NAMED, Pusher
-from agent.ssh.turns import Turns
 from agent.state.apps import App
 from agent.state.database import Database, Tables
 from agent.state.deploys import Deploy
@@ -68,6 +68,7 @@ class Pushes:
         watcher: Watcher,
         *,
         ids: Ids,
+        door: Doorkeeper,
         limits: PushLimits | None = None,
         creates_apps: bool = True,
     ) -> None:
@@ -78,7 +79,8 @@ class Pushes:
         self._ids = ids
         self._limits = limits or PushLimits()
         self._creates_apps = creates_apps
-        self._turns = Turns()
+        self._door = door
+        self._turns = repos.turns
 
     async def serve(self, name: AppName, session: Session, request: Request) -> int:
         """Serve one ``git push`` and show the deploy it leads to; return the exit status for the pusher.
@@ -92,6 +94,7 @@ class Pushes:
         async with self._turn(name, pusher) as target:
             # Not before: the name may have gone to another app while this push waited for its turn.
             request.authorise(target.app)
+            await self._door.admit_push()
             with structlog.contextvars.bound_contextvars(app=target.id):
                 push = _Push(self._database, self._repos, target, session, pusher, self._ids, request)
                 deploy, status = await push.take(self._limits)

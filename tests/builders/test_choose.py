@@ -9,6 +9,7 @@ import pytest
 
 from agent.builders import Means, choose, every_builder
 from agent.builders.dockerfile import DockerfileBuilder, dockerfile_of, folder_of
+from agent.docker.build_limits import BuildLimits
 from agent.docker.engine import Engine
 from agent.docker.workshops import DockerWorkshops
 from agent.errors import UserError
@@ -24,7 +25,9 @@ async def chosen(tmp_path: Path, files: dict[str, Any], options: BuildOptions) -
     client = Client(tmp_path / "client.git")
     async with Engine.open(f"unix://{tmp_path}/none.sock", instance="t") as engine:
         tree = GitTree(client.folder, commit=client.commit(files))
-        return (await choose([DockerfileBuilder(engine, FakeImages())], tree, options)).builder
+        return (
+            await choose([DockerfileBuilder(engine, FakeImages(), BuildLimits(engine, memory_bytes=0))], tree, options)
+        ).builder
 
 
 @pytest.mark.parametrize(
@@ -67,7 +70,8 @@ async def test_what_was_looked_for_is_said_and_what_may_be_meant(
 async def every(tmp_path: Path, files: dict[str, str], options: BuildOptions) -> Choice:
     async with Engine.open(f"unix://{tmp_path}/none.sock", instance="t") as engine:
         workshops = DockerWorkshops(engine, bridges=Bridges())
-        builders = every_builder(Means(engine=engine, images=FakeImages(), workshops=workshops))
+        limits = BuildLimits(engine, memory_bytes=0)
+        builders = every_builder(Means(engine=engine, images=FakeImages(), limits=limits, workshops=workshops))
         assert tuple(builder.name for builder in builders) == BUILDER_NAMES
         tree = FakeTree("1" * 40, {name: text.encode() for name, text in files.items()})
         return await choose(builders, tree, options)

@@ -7,6 +7,7 @@ import os
 import re
 import resource
 import secrets
+import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ import pytest
 
 from agent.builders import choose
 from agent.builders.dockerfile import DockerfileBuilder
+from agent.docker.build_limits import BuildLimits
 from agent.docker.engine import Engine
 from agent.docker.images import DockerImages
 from agent.errors import UserError
@@ -40,7 +42,7 @@ class Yard:
         self.engine = engine
         self.client = client
         self.images = DockerImages(engine)
-        self.builder = DockerfileBuilder(engine, self.images)
+        self.builder = DockerfileBuilder(engine, self.images, BuildLimits(engine, memory_bytes=0))
         self.said: list[str] = []
 
     def request(self, files: dict[str, Any], **options: Any) -> BuildRequest:
@@ -339,3 +341,49 @@ async def test_detection_takes_a_regular_file_only(yard: Yard) -> None:
     assert await builder.detect(plain, BuildOptions())
     assert not await builder.detect(link, BuildOptions())
     assert not await builder.detect(plain, BuildOptions(dockerfile_path="Other"))
+
+
+def hog(*, unless_cached: str) -> str:
+    """Return a step that wants 200 MB at once, and that goes on for long when a process of it is killed for that."""
+    return f"RUN echo {unless_cached}; dd if=/dev/zero of=/dev/null bs=200M count=1; exec sleep 600"
+
+
+async def test_a_build_that_takes_too_much_memory_ends_and_says_how_to_give_it_more(yard: Yard) -> None:
+    told = await yard.fails({"Dockerfile": dockerfile(hog(unless_cached=unique()))}, memory_bytes=64 << 20)
+    assert "more than its limit of 64 MiB of memory" in told and "resource:limit --process-type build" in told
+
+
+async def test_all_steps_of_a_build_share_its_limits(yard: Yard) -> None:
+    step = f"RUN echo {unique()}; sleep 0.5; cat /proc/self/cgroup"
+    await yard.build({"Dockerfile": dockerfile(step)}, memory_bytes=64 << 20, cpus=0.5)
+    groups = {line.strip().rpartition(":")[2] for line in yard.said if ":memory:" in line or " 0::/" in line}
+    assert f"/pushboat-builds-{yard.engine.instance}/{APP}" in groups
+    assert not list(Path("/sys/fs/cgroup").glob(f"*/pushboat-builds-{yard.engine.instance}"))
+
+
+async def test_the_mark_of_a_limited_build_is_nothing_to_the_cache(yard: Yard) -> None:
+    files = {"Dockerfile": dockerfile(f"RUN echo {unique()}; cat /proc/self/environ")}
+    first = await yard.build(files)
+    assert ".build.invalid" in yard.text
+    yard.builder = DockerfileBuilder(yard.engine, yard.images, BuildLimits(yard.engine, memory_bytes=0))
+    assert (await yard.build(files)).id == first.id
+    assert yard.said[-1].endswith("CACHED")
+
+
+async def test_a_build_is_held_to_its_limits_through_the_program_that_has_the_rights(
+    yard: Yard, tmp_path: Path
+) -> None:
+    socket = tmp_path / "s"
+    program = await asyncio.create_subprocess_exec(sys.executable, "-m", "agent.docker.build_limits", str(socket))
+    try:
+        await until(lambda: asyncio.to_thread(socket.exists))
+        limits = BuildLimits(yard.engine, memory_bytes=0, socket=socket, is_root=False)
+        yard.builder = DockerfileBuilder(yard.engine, yard.images, limits)
+        told = await yard.fails({"Dockerfile": dockerfile(hog(unless_cached=unique()))}, memory_bytes=64 << 20)
+        assert "more than its limit of 64 MiB of memory" in told
+        await yard.build({"Dockerfile": dockerfile("RUN true")}, memory_bytes=64 << 20)
+    finally:
+        program.terminate()
+        await program.wait()
+    await yard.build({"Dockerfile": dockerfile("RUN true")}, memory_bytes=64 << 20)
+    assert "The limits of builds do not hold: pushboat-builds.service does not answer." in yard.text

@@ -3,7 +3,6 @@ from __future__ import annotations
 import pytest
 
 from agent.builders.failure import Failure, explain
-from agent.errors import Unavailable
 
 _NO_HOST = (
     'failed to do request: Head "https://registry-1.docker.io/v2/library/node/manifests/20": '
@@ -73,9 +72,15 @@ def test_a_parse_error_names_the_frontend_that_was_left_out() -> None:
     assert "without docker/dockerfile:1" in told(failure, lost="docker/dockerfile:1")
 
 
-def test_a_full_disk_is_the_machine_s_fault_not_the_app_s() -> None:
-    failure = Failure(message="x", step="[2/2] RUN x", reason="write /y: no space left on device")
-    assert isinstance(explain(failure, dockerfile="", ignored=frozenset(), lost_frontend=""), Unavailable)
+def test_a_full_disk_is_named_with_the_step_and_what_to_do() -> None:
+    said = told(Failure(message="x", step="[2/2] RUN x", reason="write /y: no space left on device"))
+    assert "ran out of disk space in the step [2/2] RUN x." in said and "disk:report" in said and "cleanup" in said
+
+
+def test_a_program_that_finds_the_disk_full_is_believed() -> None:
+    lines = ("cp: error writing '/big': No space left on device",)
+    said = told(Failure(message="x", step="[2/2] RUN x", reason="exit code: 1", last_lines=lines))
+    assert "ended with status 1: the disk is full" in said and "cleanup" in said and lines[0] in said
 
 
 def test_an_endless_reason_is_cut() -> None:

@@ -57,6 +57,8 @@ class Desk:
                 workshops=core.workshops,
                 choose=core.choose,
                 source=core.repos,
+                disks=core.disks,
+                cleaner=core.cleaner(),
                 downloads=core.downloads,
                 remotes=core.remotes,
                 transcripts=core.transcripts,

@@ -34,7 +34,7 @@ async def test_what_builds_have_kept_is_removed_and_counted(desk: Desk) -> None:
     assert app is not None
     desk.core.workshops.volumes[app.id] = {"cache", "image-d1"}
     said = await desk.give("repo:purge-cache blog")
-    assert (said.status, said.out) == (0, "=====> Purging the build cache of blog: 2 volumes removed\n")
+    assert said.status == 0 and "Volumes of buildpacks removed: 2\n" in said.out
     again = await desk.give("repo:purge-cache blog --format json")
     assert json.loads(again.out)["volumes"] == 0
     assert (await desk.give("repo:purge-cache nosuch")).status == 20

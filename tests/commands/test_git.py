@@ -7,7 +7,7 @@ import tarfile
 
 import pytest
 
-from agent.handlers.janitor import STRAY_SECONDS
+from agent.lifecycle.old_images import STRAY_SECONDS
 from agent.ports.images import ImageInfo
 from proto.names import AppId, DeployId
 from proto.wire import Exit

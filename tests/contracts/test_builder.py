@@ -15,6 +15,7 @@ import pytest
 from agent.builders.buildpacks import BuildpacksBuilder
 from agent.builders.dockerfile import DockerfileBuilder
 from agent.docker import labels
+from agent.docker.build_limits import BuildLimits
 from agent.docker.engine import Engine
 from agent.docker.images import DockerImages
 from agent.docker.workshops import DockerWorkshops
@@ -60,7 +61,7 @@ async def by_dockerfile() -> AsyncIterator[Stage]:
     async with Engine.open(instance=token("t")) as engine:
         await ensure_base_image(engine)
         images = DockerImages(engine)
-        yield Stage(DockerfileBuilder(engine, images), images)
+        yield Stage(DockerfileBuilder(engine, images, BuildLimits(engine, memory_bytes=0)), images)
         for image in await images.ours():
             await engine.json("DELETE", f"images/{image.id}", params={"force": True})
 

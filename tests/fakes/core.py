@@ -19,6 +19,8 @@ from agent.handlers.retirer import Retirer
 from agent.handlers.scheduler import RunDefaults, SchedulerReconciler
 from agent.handlers.tasks import Tasks
 from agent.lifecycle import apps, deploys, domains
+from agent.lifecycle.cleaning import Budget, Cleaner, Doorkeeper
+from agent.lifecycle.old_images import OldImages
 from agent.ports.addresses import Bridges
 from agent.ports.scheduler import Resources
 from agent.ports.world import Clock
@@ -28,6 +30,7 @@ from agent.state.deploys import Deploy, Kind
 from agent.state.sql import InlineSql, Opener
 from agent.vault import Vault
 from proto.names import AppId, AppName, DeployId
+from tests.fakes.disks import GB, FakeDisks
 from tests.fakes.images import FakeBuilder, FakeImages, FakeWorkshops, choose
 from tests.fakes.logs import FakeLogs, FakeTranscripts
 from tests.fakes.proxy import FakeProxy
@@ -54,6 +57,7 @@ class World:
         self.downloads = FakeDownloads()
         self.remotes = FakeRemotes(self.repos)
         self.images = FakeImages()
+        self.disks = FakeDisks()
         self.builder = FakeBuilder(self.images)
         self.workshops = FakeWorkshops()
         self.logs = FakeLogs()
@@ -84,6 +88,7 @@ class Core:
         self.ids = world.ids
         self.scheduler, self.prober, self.proxy = world.scheduler, world.prober, world.proxy
         self.downloads, self.remotes, self.workshops = world.downloads, world.remotes, world.workshops
+        self.disks = world.disks
         self.repos, self.images, self.builder = world.repos, world.images, world.builder
         self.choose = partial(choose, [self.builder])
         self.logs, self.transcripts = world.logs, world.transcripts
@@ -136,6 +141,18 @@ class Core:
         assert isinstance(self.clock, FakeClock)
         await self.bus.settle(advance=self.clock.advance, within=within)
 
+    def cleaner(self, *, free_share: float = 0.2, max_bytes: int = 0, prunes: bool = True, kept: int = 5) -> Cleaner:
+        """Return what keeps the disk within such a budget."""
+        return Cleaner(
+            self.database,
+            disks=self.disks,
+            old_images=OldImages(self.database, images=self.images, kept_releases=kept, clock=self.clock),
+            scheduler=self.scheduler,
+            repos=self.repos,
+            logs=self.logs,
+            budget=Budget(free_share=free_share, max_bytes=max_bytes, prunes_build_cache=prunes),
+        )
+
     def _handlers(self) -> list[object]:
         reach, clock, database, transcripts = self._reach, self.clock, self.database, self.transcripts
         scheduler, proxy, images = reach(self.scheduler), reach(self.proxy), reach(self.images)
@@ -146,6 +163,7 @@ class Core:
                 images=images,
                 choose=partial(choose, [reach(self.builder)]),
                 transcripts=transcripts,
+                door=Doorkeeper(self.disks, build_bytes=GB, push_bytes=GB // 10),
                 concurrency=2,
                 timeout_seconds=60.0,
                 clock=clock,

@@ -64,6 +64,11 @@ class FakeLogs:
     async def retain(self, app: AppId, replicas: Collection[ReplicaId]) -> None:
         return None
 
+    async def shrink(self, size: int) -> int:
+        before = sum(map(len, self.lines.values()))
+        self.lines.clear()
+        return before
+
     async def remove(self, app: AppId) -> None:
         self.lines.pop(app, None)
 

@@ -61,6 +61,7 @@ class FakeRepos:
         self.tips: dict[tuple[AppId, str], str] = {}
         self.heads: dict[AppId, str] = {}
         self.made: set[AppId] = set()
+        self.collected: list[AppId] = []
 
     def put(self, app: AppId, commit: str, files: Mapping[str, str], *, branch: str = "main") -> None:
         """Have a commit with these files, and the branch at it."""
@@ -105,6 +106,9 @@ class FakeRepos:
 
     async def sync(self, app: AppId) -> None:
         return None
+
+    async def collect(self, app: AppId) -> None:
+        self.collected.append(app)
 
     async def tidy(self, app: AppId) -> None:
         return None

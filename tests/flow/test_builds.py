@@ -67,7 +67,7 @@ async def test_a_newer_push_ends_the_build_that_it_overtakes_and_does_not_wait_f
     assert pushed.status == 0, pushed.err
     assert await sleeps_no_more(seconds)
     # One build at a time is allowed here, so it had its place at once.
-    assert "Waiting for another build to end" not in pushed.err
+    assert "Waiting for a free build slot" not in pushed.err
     older = await slow
     assert older.status == 1 and "newer" in older.err
     newest, superseded = json.loads(await boat.must("deploys", "overtaken", "--format", "json"))
@@ -141,6 +141,48 @@ async def test_what_is_unchanged_is_cached_and_steps_are_numbered(boat: Rig) -> 
     rebuilt = await boat.ssh("ps:rebuild", "cached")
     assert rebuilt.status == 0
     assert f"       [3/3] RUN echo working on {word}  CACHED" in rebuilt.out
+    await boat.must("repo:purge-cache", "cached")
+    rebuilt = await boat.ssh("ps:rebuild", "cached")
+    assert rebuilt.status == 0
+    assert f"       [3/3] RUN echo working on {word}\n         working on {word}" in rebuilt.out
+    # What each build said is kept with its deploy.
+    deploys = json.loads(await boat.must("deploys", "cached", "--format", "json"))
+    said = [await boat.must("deploys:output", "cached", deploy["id"]) for deploy in deploys]
+    assert [f"         working on {word}" in text for text in said] == [True, False, True]
+
+
+async def test_a_build_that_wants_all_the_memory_ends_and_takes_nothing_else_down(boat: Rig) -> None:
+    app = boat.checkout("hog", apps.page("one"))
+    assert (await boat.git_push(app)).status == 0
+    (before,) = await boat.replicas("hog")
+    await boat.must("resource:limit", "--process-type", "build", "--memory", "64m", "hog")
+    # The step does not mind that its program is killed: the build ends all the same.
+    greedy = f"RUN echo {token()}; dd if=/dev/zero of=/dev/null bs=200M count=1; sleep 600\n"
+    app.write(apps.page("two", more=greedy))
+    pushed = await boat.git_push(app)
+    assert pushed.status == 1
+    assert "it used more than its limit of 64 MiB of memory" in pushed.err
+    assert "resource:limit --process-type build --memory <size> hog" in pushed.err
+    assert [before] == await boat.replicas("hog")
+    app.write(apps.page("three"))
+    assert (await boat.git_push(app)).status == 0
+    assert (await boat.http("hog.localhost")).text == "version three\n"
+
+
+async def test_limits_of_processes_hold_from_the_next_restart_on(boat: Rig) -> None:
+    app = boat.checkout("limited", apps.page(token()))
+    assert (await boat.git_push(app)).status == 0
+    await boat.must("resource:limit", "--memory", "32m", "--cpu", "0.5", "limited")
+    assert (await boat.ssh("ps:restart", "limited")).status == 0
+    async with asyncio.timeout(60):
+        while len(running := await boat.replicas("limited")) != 1:
+            await asyncio.sleep(0.1)
+    (detail,) = json.loads((await boat.docker("inspect", running[0])).out)
+    assert (detail["HostConfig"]["Memory"], detail["HostConfig"]["NanoCpus"]) == (32 << 20, 500_000_000)
+    report = json.loads(await boat.must("disk:report", "limited", "--format", "json"))
+    assert report["apps"][0]["images"] > 0 and report["apps"][0]["repository"] > 0
+    await boat.must("repo:gc", "limited")
+    assert "Nothing was removed" not in await boat.must("cleanup")
 
 
 async def test_a_container_is_named_labelled_and_confined_as_the_docs_say(boat: Rig) -> None:
@@ -238,7 +280,7 @@ async def test_a_build_that_waits_for_its_turn_says_so_and_can_be_cancelled(boat
     waiting = await boat.spawn("git", "push", boat.boat.remote("second-in"), "main", folder=second.folder)
     assert waiting.stderr
     async with asyncio.timeout(20):
-        while b"Waiting for another build to end" not in await waiting.stderr.readline():
+        while b"Waiting for a free build slot: 1 build before yours" not in await waiting.stderr.readline():
             pass
     await boat.must("deploys:cancel", "second-in")
     rest = (await asyncio.wait_for(waiting.communicate(), 20))[1].decode()

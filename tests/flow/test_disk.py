@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -10,11 +11,14 @@ from pathlib import Path
 import pytest
 
 from tests.flow import apps
+from tests.support.docker import token
+from tests.support.private_engine import private_engine
 from tests.support.rig import Rig, rig
 
 pytestmark = pytest.mark.real
 
 DISK_BYTES = 64 << 20
+ENGINE_BYTES = 160 << 20
 READ = (
     ("apps:list",),
     ("apps:report", "blog"),
@@ -74,7 +78,8 @@ async def test_a_full_disk_refuses_clearly_serves_on_and_recovers(small_boat: Ri
     filler = await asyncio.to_thread(fill, small_boat)
     app.write({"index.html": "version two\n"})
     pushed = await small_boat.git_push(app)
-    assert pushed.status != 0 and "No space left on device" in pushed.err
+    assert pushed.status != 0
+    assert "too little room on the disk for a push" in pushed.err and "disk:report" in pushed.err
     refused = await small_boat.ssh("config:set", "blog", f"BIG={'x' * 100_000}")
     assert refused.status == 75 and "disk" in refused.err
     assert (await small_boat.http("blog.localhost")).text == "version one\n"
@@ -106,3 +111,54 @@ async def test_a_disk_that_fills_up_during_a_deploy_holds_it_until_there_is_spac
     assert (await small_boat.http("blog.localhost")).text == "version one\n"
     assert await small_boat.is_tidy("blog")
     assert "Traceback" not in small_boat.log
+
+
+@pytest.fixture
+async def small_engine(short_folder: Path, tmp_path: Path) -> AsyncIterator[Rig]:
+    """A Pushboat whose engine has a small disk, a third of which has to be free for a build."""
+    dock = tmp_path / "e"
+    dock.mkdir()
+    await root("mount", "-t", "tmpfs", "-o", f"size={ENGINE_BYTES}", "tmpfs", str(dock))
+    try:
+        async with (
+            private_engine(dock) as engine,
+            rig(short_folder, engine={"socket": engine.socket}, disk={"build_bytes": ENGINE_BYTES // 3}) as r,
+        ):
+            yield r
+    finally:
+        await root("umount", "--lazy", str(dock))
+
+
+async def test_an_engine_s_full_disk_loses_nothing_and_cleaning_up_frees_what_nothing_needs(
+    small_engine: Rig, tmp_path: Path
+) -> None:
+    boat = small_engine
+    app = boat.checkout("blog", apps.page("one"))
+    assert (await boat.git_push(app)).status == 0
+    # Too little is left for a build: told before it begins.
+    filler = tmp_path / "e" / "filler"
+    await asyncio.to_thread(filler.write_bytes, bytes(ENGINE_BYTES * 3 // 4))
+    app.write(apps.page("two"))
+    refused = await boat.git_push(app)
+    assert refused.status == 1 and "too little room on the disk for a build" in refused.err
+    await asyncio.to_thread(filler.unlink)
+    # A step that fills the disk ends its own build.
+    app.write(apps.page("three", more=f"RUN echo {token()}; dd if=/dev/zero of=/big bs=1M count=1000\n"))
+    failed = await boat.git_push(app)
+    assert failed.status == 1, failed.err
+    assert (await boat.http("blog.localhost")).text == "version one\n"
+    # So does one whose image finds no room.
+    app.write(apps.page("four", more=f"RUN echo {token()}; dd if=/dev/urandom of=/big bs=1M count=110\n"))
+    assert (await boat.git_push(app)).status == 0
+    left = json.loads(await boat.must("disk:report", "--format", "json"))
+    assert left["build_cache"]["steps"] > 0
+    app.write(apps.page("five"))
+    assert (await boat.git_push(app)).status == 1, "less than a third is free"
+    assert "image" not in await boat.must("cleanup", "--dry-run"), "both releases are kept"
+    cleaned = json.loads(await boat.must("cleanup", "--build-cache", "--format", "json"))
+    assert sum(one["bytes"] for one in cleaned["removed"] if one["kind"] == "build-cache") > 0
+    # All that a kept release needs is there.
+    back = await boat.ssh("releases:rollback", "blog", "v1")
+    assert back.status == 0, back.err
+    assert (await boat.http("blog.localhost")).text == "version one\n"
+    assert "Traceback" not in boat.log

@@ -241,3 +241,19 @@ def test_only_branches_and_tags_are_accepted_refs() -> None:
     assert not is_accepted_ref("HEAD")
     assert not is_accepted_ref("refs/notes/x")
     assert not is_accepted_ref("main")
+
+
+async def test_a_repository_is_repacked_only_when_no_push_is_under_way(
+    repos: GitRepos, app: AppId, client: Client
+) -> None:
+    git_dir = repos.path(app)
+    commit = client.commit({"a": "1"})
+    await asyncio.to_thread(client.git, "push", "--quiet", str(git_dir), f"{commit}:refs/heads/main")
+    async with repos.turns.of(app):
+        collecting = asyncio.ensure_future(repos.collect(app))
+        await asyncio.sleep(0)
+        assert not list(git_dir.glob("objects/pack/*.pack")) and not collecting.done()
+    await collecting
+    assert list(git_dir.glob("objects/pack/*.pack"))
+    assert await repos.tip(app, "main") == commit
+    await repos.collect(AppId("anobody"))

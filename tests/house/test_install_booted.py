@@ -17,7 +17,10 @@ from tests.support.rig import BASE
 
 pytestmark = [pytest.mark.real, pytest.mark.skipif(os.geteuid() != 0, reason="the network of containers needs root")]
 
-UNITS = ("pushboat.service", "pushboat-proxy.service", "pushboat-proxy.path", "pushboat-firewall.service")
+UNITS = (
+    *("pushboat.service", "pushboat-proxy.service", "pushboat-proxy.path", "pushboat-firewall.service"),
+    "pushboat-builds.service",
+)
 AGENT, PROXY = UNITS[:2]
 UNTIL_AGENT = "until pushboat version; do sleep 0.2; done"
 SETTINGS = """[ssh]

@@ -20,6 +20,7 @@ UNITS = Path(__file__).parent.parent.parent / "systemd"
         ("pushboat.service", 1.5),
         ("pushboat-proxy.service", 1.4),  # binding ports 80 and 443 is what it has more than the barest unit
         ("pushboat-firewall.service", 2.5),  # root, for iptables, and over in a second
+        ("pushboat-builds.service", 2.5),  # root without a capability, for the kernel's groups of processes
     ],
 )
 def test_a_unit_is_exposed_no_more_than_its_work_demands(unit: str, most: float) -> None:
@@ -35,6 +36,7 @@ def test_a_unit_is_exposed_no_more_than_its_work_demands(unit: str, most: float)
     [
         ("pushboat.service", {"Restart=always", "RestartPreventExitStatus=78", "WatchdogSec=30s"}),
         ("pushboat-proxy.service", {"Restart=always", "RestartSec=100ms", "StartLimitIntervalSec=0"}),
+        ("pushboat-builds.service", {"Restart=always"}),
     ],
 )
 def test_what_ends_is_brought_back(unit: str, lines: set[str]) -> None:

@@ -296,3 +296,20 @@ async def test_a_damaged_segment_costs_only_itself(tmp_path: Path, clock: FakeCl
 
 def disk_bytes(folder: Path) -> int:
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+
+
+async def test_shrinking_forgets_the_oldest_lines_and_never_the_last_tenth(tmp_path: Path, clock: FakeClock) -> None:
+    budget = 1_000_000
+    async with DiskLogStore(tmp_path, clock=clock, budget_total_bytes=budget, segment_bytes=10_000) as store:
+        noise = [line(os.urandom(400).hex(), at=number * OVERLAP_NS) for number in range(400)]
+        for one in noise:
+            clock.advance(1)
+            await store.append(APP, REPLICA, [one])
+        await asyncio.wrap_future(store._upkeep.submit(lambda: None))
+        before = disk_bytes(tmp_path)
+        freed = await store.shrink(50_000)
+        assert before - disk_bytes(tmp_path) == freed >= 50_000
+        kept = await stored(store)
+        assert kept == [one.text for one in noise[-len(kept) :]]
+        await store.shrink(10 * budget)
+        assert budget // 10 - 20_000 <= disk_bytes(tmp_path) <= budget // 10

@@ -20,6 +20,7 @@ from agent.git.receive import PushLimits
 from agent.git.repos import GitRepos
 from agent.git.tree import Caps
 from agent.lifecycle import deploys, keys
+from agent.lifecycle.cleaning import Doorkeeper
 from agent.ports.session import Session, Terminal
 from agent.settings import SshSettings
 from agent.ssh.fetch import Fetches
@@ -32,6 +33,7 @@ from agent.state.database import Database
 from agent.state.deploys import Deploy
 from agent.vault import Vault
 from proto.names import DeployId, Fingerprint
+from tests.fakes.disks import FakeDisks
 from tests.fakes.world import FakeClock, SeededIds
 
 SECONDS = 20.0
@@ -283,7 +285,8 @@ class Builder:
         ids = SeededIds()
         repos = GitRepos(self._folder / "repos", caps=caps)
         watcher = FakeWatcher(database)
-        pushes = Pushes(database, repos, watcher, ids=ids, limits=limits, creates_apps=creates_apps)
+        door = Doorkeeper(FakeDisks(), build_bytes=1, push_bytes=1)
+        pushes = Pushes(database, repos, watcher, ids=ids, door=door, limits=limits, creates_apps=creates_apps)
         dispatcher = FakeDispatcher(Services((pushes, Fetches(database, repos)), database=database))
         listener = await listen(
             SshSettings(host="127.0.0.1", port=0, **settings),  # type: ignore[arg-type]

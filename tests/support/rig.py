@@ -278,7 +278,9 @@ def _launched(folder: Path, tables: Mapping[str, Mapping[str, object]]) -> Boat:
     if not engine.has_image(BASE):
         engine.make_base(BASE)
     boat = Boat.moor(folder / "boat", python=sys.executable)
-    boat.settings = tables
+    # The engine's build cache is everybody's here, and the machine's disk as full as it is.
+    disk = {"free_percent": 0, "prunes_build_cache": False, **tables.get("disk", {})}
+    boat.settings = {**tables, "disk": disk}
     boat.engine = engine
     try:
         boat.start()

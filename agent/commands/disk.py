@@ -1,0 +1,145 @@
+"""``disk:report``, ``cleanup``: what takes how much of the disk, and making room."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Annotated
+
+from agent.commands.arguments import Argument, Flag
+from agent.commands.command import Command, Context
+from agent.commands.replies import HEADING, INDENT, STEP, Json, Reply
+from agent.lifecycle.cleaning import Removed, Usage, missing, told
+from agent.ports.disk import CacheUse, Room
+
+FOLDERS = ("repository", "logs", "transcripts")
+COLUMNS = ("app", "images", "shared", *FOLDERS, "in all")
+
+
+class DiskUse(Reply, frozen=True, kw_only=True):
+    """What ``disk:report`` answers."""
+
+    rooms: tuple[Room, ...]
+    free_share: float
+    usage: tuple[tuple[str, Usage], ...]
+    """With the app's name."""
+    cache: CacheUse | None = None
+    """These are the server's: `None` where one app was asked for."""
+    database: int = 0
+
+    def lines(self, *, quiet: bool) -> Iterable[str]:
+        """Yield the disks, and a row for each app."""
+        rows = [
+            (name, told(use.images), told(use.shared), *(told(use.folders[kind]) for kind in FOLDERS), told(use.total))
+            for name, use in self.usage
+        ]
+        if not quiet:
+            for room in self.rooms:
+                yield f"{HEADING}{room.path}: {told(room.free)} of {told(room.total)} free ({room.share:.0%})"
+                if (lacking := missing(room, self.free_share)) > 0:
+                    yield f"{INDENT}{told(lacking)} more should be: see cleanup"
+            rows = [COLUMNS, *rows]
+        widths = [max(len(row[index]) for row in rows) for index in range(len(COLUMNS))] if rows else []
+        for row in rows:
+            yield "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        if self.cache is not None and not quiet:
+            yield f"{HEADING}Of no app"
+            yield f"{INDENT}Build cache of Docker, steps:    {told(self.cache.steps)}"
+            yield f"{INDENT}Build cache of Docker, folders:  {told(self.cache.folders)}"
+            yield f"{INDENT}Database and its backup:         {told(self.database)}"
+
+    def json(self) -> Json:
+        """Return all of it in bytes."""
+        found: dict[str, Json] = {
+            "disks": [{"path": room.path, "total": room.total, "free": room.free} for room in self.rooms],
+            "apps": [
+                {"app": name, "images": use.images, "images_shared": use.shared, **use.folders, "total": use.total}
+                for name, use in self.usage
+            ],
+        }
+        if self.cache is not None:
+            found["build_cache"] = {"steps": self.cache.steps, "folders": self.cache.folders}
+            found["database"] = self.database
+        return found
+
+
+class DiskReport(Command, frozen=True, kw_only=True):
+    """Report what takes how much of the disk, by app and kind.
+
+    images are the layers that no other image has, shared is what an app's images have in common with others (mostly
+    the base image). The build cache is the whole engine's. It may take Docker a while to add all that up.
+    """
+
+    name = "disk:report"
+    permission = "read"
+    examples = ("disk:report", "disk:report blog", "disk:report --format json")
+
+    app: Annotated[str | None, Argument(help="The app; all of them if left out.", metavar="app", is_app=True)] = None
+
+    async def run(self, ctx: Context) -> Reply:
+        """Ask the file systems and the engine."""
+        apps = [ctx.maybe_app] if ctx.maybe_app else await ctx.database.read.apps.all()
+        usage = await ctx.cleaner.usage(*(app.id for app in apps))
+        return DiskUse(
+            rooms=tuple(await ctx.disks.rooms()),
+            free_share=ctx.cleaner.budget.free_share,
+            usage=tuple((app.name, use) for app, use in zip(apps, usage, strict=True)),
+            cache=None if ctx.maybe_app else await ctx.disks.cache(),
+            database=0 if ctx.maybe_app else await ctx.disks.database(),
+        )
+
+
+class Cleaned(Reply, frozen=True, kw_only=True):
+    """What ``cleanup`` answers."""
+
+    removed: tuple[Removed, ...]
+    is_dry: bool
+    excess: int
+    """Bytes that are still over the budget."""
+
+    def lines(self, *, quiet: bool) -> Iterable[str]:
+        """Yield each thing that went, or would."""
+        for one in self.removed:
+            yield f"{INDENT}{one.kind:<12}{told(one.size):>10}  {one.what}"
+        if quiet:
+            return
+        if not self.removed:
+            yield f"{INDENT}There is nothing to remove."
+        elif self.is_dry:
+            yield f"{INDENT}Nothing was removed yet."
+        if self.excess and not self.is_dry:
+            yield f"{INDENT}The disk is still {told(self.excess)} over its budget: see disk:report"
+
+    def json(self) -> Json:
+        """Return the same for scripts."""
+        return {
+            "removed": [{"kind": one.kind, "what": one.what, "bytes": one.size} for one in self.removed],
+            "dry_run": self.is_dry,
+            "over_budget_bytes": self.excess,
+        }
+
+
+class Cleanup(Command, frozen=True, kw_only=True):
+    """Remove what nothing needs, and more where too little of the disk is free.
+
+    In this order: images of releases that are no longer kept, layers of ours that nothing names, the build cache (what
+    was not used for longest first), what ended one-offs and pushes left, and the oldest log lines. The build cache and
+    the logs lose only as much as the budget of the settings ([disk]) demands. It runs by itself when that is passed.
+    """
+
+    name = "cleanup"
+    permission = "change"
+    examples = ("cleanup --dry-run", "cleanup", "cleanup --build-cache")
+
+    is_dry: Annotated[bool, Flag(names=("--dry-run",), help="Only say what would go.")] = False
+    all_cache: Annotated[
+        bool, Flag(names=("--build-cache",), help="The whole build cache of Docker too, whoever filled it.")
+    ] = False
+
+    async def run(self, ctx: Context) -> Reply:
+        """Have it done, and say what went."""
+        if self.is_dry:
+            removed = await ctx.cleaner.plan(all_cache=self.all_cache)
+        else:
+            await ctx.progress(f"{STEP}Cleaning up...")
+            removed = await ctx.cleaner.clean(all_cache=self.all_cache)
+        return Cleaned(removed=tuple(removed), is_dry=self.is_dry, excess=await ctx.cleaner.excess())

@@ -1,0 +1,58 @@
+from __future__ import annotations
+
+from agent.ports.disk import CacheUse, ImageUse
+from proto.wire import Exit
+from tests.commands.desk import Desk
+from tests.fakes.disks import GB
+
+
+async def test_the_report_tells_what_takes_how_much_by_app_and_kind(desk: Desk) -> None:
+    app, _ = await desk.deployed("blog")
+    await desk.give("apps:create other")
+    desk.core.disks.use = CacheUse(steps=GB, folders=2 * GB)
+    desk.core.disks.free = 15 * GB
+    desk.core.disks.unnamed = [ImageUse(id="sha256:1", app=app.id, own=5_000_000, shared=7_000_000)]
+    told = await desk.give("disk:report")
+    assert told.out.splitlines()[:4] == [
+        "=====> /data: 15.0 GB of 100.0 GB free (15%)",
+        "       5.0 GB more should be: see cleanup",
+        "app    images   shared   repository  logs    transcripts  in all",
+        "blog   5.0 MB   7.0 MB   3.0 kB      2.0 kB  1.0 kB       5.0 MB",
+    ]
+    assert "Build cache of Docker, steps:    1.0 GB" in told.out and "folders:  2.0 GB" in told.out
+    assert (await desk.give("disk:report blog --format json")).json() == {
+        "disks": [{"path": "/data", "total": 100 * GB, "free": 15 * GB}],
+        "apps": [
+            {
+                "app": "blog",
+                "images": 5_000_000,
+                "images_shared": 7_000_000,
+                "repository": 3_000,
+                "logs": 2_000,
+                "transcripts": 1_000,
+                "total": 5_006_000,
+            }
+        ],
+    }
+    assert (await desk.give("disk:report nobody")).status == Exit.NO_SUCH_APP
+
+
+async def test_a_dry_clean_up_says_what_a_real_one_does(desk: Desk) -> None:
+    assert "There is nothing to remove." in (await desk.give("cleanup")).out
+    desk.core.disks.unnamed = [ImageUse(id="sha256:left", app="", own=GB, shared=0)]
+    desk.core.disks.use = CacheUse(steps=GB)
+    dry = await desk.give("cleanup --dry-run")
+    assert "layers          1.0 GB  sha256:left" in dry.out and "Nothing was removed yet." in dry.out
+    assert desk.core.disks.unnamed
+    done = await desk.give("cleanup --format json")
+    layers = {"kind": "layers", "what": "sha256:left", "bytes": GB}
+    assert done.json() == {"removed": [layers], "dry_run": False, "over_budget_bytes": 0}
+    assert not desk.core.disks.unnamed and desk.core.disks.use.steps == GB
+    assert "build-cache" in (await desk.give("cleanup --build-cache")).out
+    assert desk.core.disks.use.steps == 0
+
+
+async def test_a_clean_up_that_does_not_suffice_says_so(desk: Desk) -> None:
+    desk.core.disks.free = GB
+    desk.core.disks.use = CacheUse(steps=GB)
+    assert "The disk is still 18.0 GB over its budget: see disk:report" in (await desk.give("cleanup")).out
