@@ -12,6 +12,7 @@ from agent.builders import BUILDERS, choose
 from agent.docker.engine import Engine
 from agent.docker.images import DockerImages
 from agent.docker.logs import DockerLogs
+from agent.docker.registries import DockerRegistries
 from agent.git.downloads import HttpDownloads
 from agent.git.repos import GitRepos
 from agent.logs.store import DiskLogStore
@@ -31,6 +32,7 @@ class Adapters(msgspec.Struct, frozen=True, kw_only=True):
     scheduler: DockerScheduler
     prober: DockerProber
     images: DockerImages
+    registries: DockerRegistries
     engine: Engine
     log_source: DockerLogs
     logs: DiskLogStore
@@ -76,6 +78,7 @@ async def open_adapters(
         scheduler=DockerScheduler(engine, bridges=bridges, build_bridge=settings.network.build_bridge),
         prober=DockerProber(engine),
         images=images,
+        registries=DockerRegistries(engine),
         engine=engine,
         log_source=DockerLogs(engine),
         logs=logs,

@@ -44,6 +44,7 @@ def make_shell(
         prober=adapters.prober,
         proxy=adapters.proxy,
         images=adapters.images,
+        registries=adapters.registries,
         choose=adapters.choose,
         source=adapters.repos,
         downloads=adapters.downloads,

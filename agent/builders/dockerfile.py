@@ -21,6 +21,7 @@ from agent.builders.exposed import in_order
 from agent.builders.failure import explain
 from agent.builders.frontend import Frontend, find_frontend
 from agent.builders.progress import Progress, duration
+from agent.builders.session import BuildSession, open_session
 from agent.docker import labels
 from agent.docker.engine import Engine
 from agent.errors import Unavailable, UserError
@@ -100,22 +101,34 @@ class DockerfileBuilder:
 
     async def _attempt(self, request: BuildRequest, source: Prepared, say: Say, *, lost_frontend: str = "") -> str:
         progress = Progress(say, monotonic=asyncio.get_running_loop().time)
+        options = request.options
+        session = BuildSession(app_name=options.app_name, secrets=options.secrets, logins=options.logins, say=say)
         solve = Solve(
             tag=request.tag,
             dockerfile=source.dockerfile,
-            target=request.options.target,
-            build_args=request.options.build_args,
+            target=options.target,
+            build_args=options.build_args,
             labels={**request.labels, labels.INSTANCE: self._engine.instance},
-            no_cache=request.options.no_cache,
+            no_cache=options.no_cache,
+            session=session.id,
         )
         try:
-            return await build(self._engine, solve, body=context(request.source, source.plan), progress=progress)
+            async with open_session(self._engine, session):
+                body = context(request.source, source.plan)
+                return await session.unless_refused(build(self._engine, solve, body=body, progress=progress))
         except SolveFailed as error:
             if error.failure.is_of_frontend and not lost_frontend:
                 raise
             path = posixpath.join(source.plan.folder, source.dockerfile)
             ignored = frozenset(posixpath.join(source.plan.inner, name) for name in source.plan.ignored)
-            raise explain(error.failure, dockerfile=path, ignored=ignored, lost_frontend=lost_frontend) from error
+            raise explain(
+                error.failure,
+                dockerfile=path,
+                ignored=ignored,
+                lost_frontend=lost_frontend,
+                app_name=options.app_name,
+                missing_secrets=session.missing,
+            ) from error
 
 
 def folder_of(options: BuildOptions) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from agent.commands import (
     apps,
+    build_secrets,
     builder,
     checks,
     config,
@@ -17,6 +18,7 @@ from agent.commands import (
     one_off,
     ps,
     ps_report,
+    registries,
     releases,
     server,
     settings,
@@ -27,6 +29,7 @@ from agent.commands.registry import Registry
 MODULES = (
     apps,
     builder,
+    build_secrets,
     checks,
     config,
     deploys,
@@ -39,6 +42,7 @@ MODULES = (
     one_off,
     ps,
     ps_report,
+    registries,
     releases,
     server,
     settings,

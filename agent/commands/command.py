@@ -32,6 +32,7 @@ from agent.errors import UserError
 from agent.ports.images import Choose, Images
 from agent.ports.logs import LogReader, Transcripts
 from agent.ports.proxy import Proxy
+from agent.ports.registries import Registries
 from agent.ports.scheduler import Prober, Scheduler
 from agent.ports.session import Session, User
 from agent.ports.source import Downloads, SourceRepo
@@ -94,6 +95,7 @@ class World(msgspec.Struct, frozen=True, kw_only=True):
     prober: Prober
     proxy: Proxy
     images: Images
+    registries: Registries
     choose: Choose
     source: SourceRepo
     downloads: Downloads
@@ -126,6 +128,7 @@ class Context:
         self.prober = world.prober
         self.proxy = world.proxy
         self.images = world.images
+        self.registries = world.registries
         self.choose = world.choose
         self.source = world.source
         self.downloads = world.downloads

@@ -14,13 +14,14 @@ import structlog
 from agent import sanitise
 from agent.bus.subscriptions import on
 from agent.errors import Retry, Stopped, Unavailable, UserError
-from agent.lifecycle import app_env, deploys
+from agent.lifecycle import app_env, deploys, registries
 from agent.lifecycle.building import build_options
 from agent.manifests.app_json import AppJson, parse_app_json
 from agent.manifests.app_scripts import Scripts
 from agent.manifests.procfile import Procfile, parse_procfile
 from agent.ports.images import BuildFailed, BuildOptions, BuildRequest, Choose, ImageInfo, Images
 from agent.ports.logs import Transcripts
+from agent.ports.registries import login_for
 from agent.ports.source import SourceRepo, SourceTree
 from agent.ports.world import Clock, Say, Stop
 from agent.state.apps import App
@@ -116,7 +117,8 @@ class Builder:
         found = await self._images.find(deploy.image)
         if found:
             say("       It is on this machine already")
-        info = found or await self._images.pull(deploy.image, say)
+        login = login_for(deploy.image, await registries.logins(self._database.read, deploy.app))
+        info = found or await self._images.pull(deploy.image, say, login=login)
         tag = self._images.tag_for(deploy.app, deploy.id)
         await self._images.keep(info.id, tag=tag, instead_of="" if found else deploy.image)
         return info, plan_of(info, procfile=None, app_json=AppJson())
@@ -146,8 +148,9 @@ class Builder:
             source=tree,
             options=options,
         )
-        # The engine puts the values of ARGs into the names of steps.
-        masked = sanitise.without([value for key, value in options.build_args.items() if _SECRET.search(key)])
+        # The engine puts the values of ARGs into the names of steps. And a step may print what it was given.
+        arguments = [value for key, value in options.build_args.items() if _SECRET.search(key)]
+        masked = sanitise.without([*arguments, *options.secrets.values()])
         try:
             info = await choice.builder.build(request, lambda line: say(masked(line)))
         except BuildFailed as error:

@@ -33,6 +33,7 @@ from proto.events import (
     DeployFailed,
     DeployLive,
     DeploySuperseded,
+    ImagePushed,
     ReleaseCreated,
     ReplicaLost,
     ReplicaReady,
@@ -92,6 +93,7 @@ class SchedulerReconciler:
 
     @reconciles(
         ReleaseCreated,
+        ImagePushed,
         TaskEnded,
         DeployLive,
         DeployFailed,

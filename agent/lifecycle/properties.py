@@ -15,6 +15,7 @@ import structlog
 from agent import sanitise
 from agent.errors import Unavailable, UserError
 from agent.ports.images import BUILDER_NAMES
+from agent.ports.registries import canonical
 from agent.state.database import Database, Transaction
 from proto.events import PropertyChanged
 from proto.names import AppId, is_config_key, process_type
@@ -26,6 +27,12 @@ MAX_TASK_SECONDS = 86_400
 
 MAX_STOP_SECONDS = 3_600
 """An hour. Longer grace than this is a typing error, and holds up every deploy."""
+
+BUILD_SECRETS = "builder.secrets"
+"""An object of strings, in JSON. Moved by ``agent.lifecycle.build_secrets``."""
+
+REGISTRY_LOGINS = "registry.logins"
+"""A list of ``Login``, in JSON. Moved by ``agent.lifecycle.registries``."""
 
 _UNCLEAN = "files.unclean"
 """Fact of the server: plain secrets were sealed, and what they were is still in freed pages, the log or the backup."""
@@ -45,6 +52,14 @@ MAX_PACKAGES = 100
 _PACKAGE = re.compile(r"[a-z0-9][a-z0-9+.-]{1,99}")
 """Debian Policy 5.6.1."""
 
+_HOST = re.compile(r"(?=.{1,253}\Z)[a-z0-9]+(?:[.-]+[a-z0-9]+)*(?::[0-9]{1,5})?")
+_REPOSITORY = re.compile(
+    r"(?=.{1,200}\Z)[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*(?:/[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*)*"
+)
+_APP_NAME = re.compile(r"\{\{ *\.AppName *\}\}")
+_TAG = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,127}")
+"""Of distribution/reference, but for those that begin with a digit: numbers are releases."""
+
 _STAGE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}")
 
 Check = Callable[[str], str]
@@ -62,6 +77,8 @@ class Property(msgspec.Struct, frozen=True, kw_only=True):
     """What holds when nobody sets it, for reports; the truth is with those who act on it."""
     may_be_empty: bool = False
     """Whether an empty value is one, rather than unsetting."""
+    is_of_apps: bool = False
+    """Whether it can be set for an app alone, and not for the server."""
     is_hidden: bool = False
     """Whether commands of its own set it."""
     is_secret: bool = False
@@ -122,6 +139,39 @@ def _stage(value: str) -> str:
     return value
 
 
+def _server(value: str) -> str:
+    host = canonical(value)
+    if not _HOST.fullmatch(host) or not ("." in host or ":" in host or host == "localhost"):
+        raise ValueError("a registry's name, such as registry.example.com or ghcr.io")
+    return host
+
+
+def _repository(value: str) -> str:
+    if not _REPOSITORY.fullmatch(value):
+        raise ValueError("a repository's name without registry and tag, such as shop/blog")
+    return value
+
+
+def _template(value: str) -> str:
+    name = _APP_NAME.search(value)
+    if name is None or not _REPOSITORY.fullmatch(_APP_NAME.sub("app", value)):
+        raise ValueError("a repository's name with the app's in it, such as shop/{{ .AppName }}")
+    return _APP_NAME.sub("{{ .AppName }}", value)
+
+
+def _tags(value: str) -> str:
+    tags = [tag.strip() for tag in value.split(",")]
+    if not all(_TAG.fullmatch(tag) for tag in tags):
+        raise ValueError("tags with commas between that begin with a letter, such as latest,stable")
+    return ",".join(dict.fromkeys(tags))
+
+
+def _truth(value: str) -> str:
+    if value not in ("true", "false"):
+        raise ValueError("true or false")
+    return value
+
+
 def _seconds(value: str) -> str:
     if not (value.isascii() and value.isdigit() and 1 <= int(value[:6]) <= MAX_STOP_SECONDS and len(value) <= 6):
         raise ValueError(f"a number of seconds from 1 to {MAX_STOP_SECONDS}")
@@ -149,7 +199,7 @@ def _balance(value: str) -> str:
 
 def _build_args(value: str) -> str:
     try:
-        return msgspec.json.encode(msgspec.json.decode(value, type=dict[str, str])).decode()
+        return msgspec.json.encode(msgspec.json.decode(value, type=dict[str, str | None])).decode()
     except msgspec.DecodeError as error:
         raise ValueError("an object of strings, in JSON") from error
 
@@ -203,6 +253,48 @@ PROPERTIES: dict[str, Property] = {
             name="builder-dockerfile.build-args",
             help="The values of the Dockerfile's ARGs.",
             check=_build_args,
+            is_hidden=True,
+            is_secret=True,
+        ),
+        Property(
+            name=BUILD_SECRETS,
+            help="What RUN --mount=type=secret gets.",
+            check=str,
+            is_hidden=True,
+            is_secret=True,
+        ),
+        Property(
+            name="registry.server",
+            help="The registry that releases are pushed to, such as ghcr.io; Docker Hub is docker.io.",
+            check=_server,
+        ),
+        Property(
+            name="registry.image-repo",
+            help="What the app's images are called there, such as shop/blog.",
+            check=_repository,
+            is_of_apps=True,
+        ),
+        Property(
+            name="registry.image-repo-template",
+            help="What images are called there, where an app has no image-repo of its own.",
+            check=_template,
+            default="pushboat/{{ .AppName }}",
+        ),
+        Property(
+            name="registry.push-on-release",
+            help="Whether each release is pushed before it serves: true or false.",
+            check=_truth,
+            default="false",
+        ),
+        Property(
+            name="registry.push-extra-tags",
+            help="Tags with commas between that each release gets besides its number, such as latest; none.",
+            check=_tags,
+        ),
+        Property(
+            name=REGISTRY_LOGINS,
+            help="Who Pushboat is to registries.",
+            check=str,
             is_hidden=True,
             is_secret=True,
         ),

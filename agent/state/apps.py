@@ -85,7 +85,17 @@ class Apps:
 
     async def erase(self, app: AppId) -> None:
         """Delete every row of a destroyed app but its events. The order is that of the references."""
-        for table in ("replicas", "tasks", "releases", "deploys", "domains", "scales", "configs", "properties"):
+        for table in (
+            "replicas",
+            "tasks",
+            "pushes",
+            "releases",
+            "deploys",
+            "domains",
+            "scales",
+            "configs",
+            "properties",
+        ):
             await self._sql.run(f"DELETE FROM {table} WHERE app = ?", (app,))
         await self._sql.run("DELETE FROM apps WHERE id = ?", (app,))
 

@@ -13,6 +13,7 @@ from agent.state.domains import Domains
 from agent.state.keys import Invocations, Keys
 from agent.state.outbox import Outbox
 from agent.state.properties import Properties
+from agent.state.pushes import Pushes
 from agent.state.releases import Releases
 from agent.state.replicas import Replicas
 from agent.state.sql import Sql
@@ -32,6 +33,7 @@ class Tables:
         self.keys = Keys(sql)
         self.outbox = Outbox(sql)
         self.properties = Properties(sql, vault)
+        self.pushes = Pushes(sql)
         self.releases = Releases(sql)
         self.replicas = Replicas(sql)
         self.scales = Scales(sql)

@@ -54,6 +54,7 @@ class Desk:
                 prober=core.prober,
                 proxy=core.proxy,
                 images=core.images,
+                registries=core.registries,
                 choose=core.choose,
                 source=core.repos,
                 downloads=core.downloads,

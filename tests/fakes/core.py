@@ -15,6 +15,7 @@ from agent.handlers.checks import Checks
 from agent.handlers.deploys import Releaser, Undertaker
 from agent.handlers.janitor import Janitor
 from agent.handlers.proxy import ProxyReconciler
+from agent.handlers.registry import ImagePusher
 from agent.handlers.retirer import Retirer
 from agent.handlers.scheduler import RunDefaults, SchedulerReconciler
 from agent.handlers.tasks import Tasks
@@ -31,6 +32,7 @@ from proto.names import AppId, AppName, DeployId
 from tests.fakes.images import FakeBuilder, FakeImages, choose
 from tests.fakes.logs import FakeLogs, FakeTranscripts
 from tests.fakes.proxy import FakeProxy
+from tests.fakes.registries import FakeRegistries
 from tests.fakes.scheduler import FakeProber, FakeScheduler
 from tests.fakes.source import FakeDownloads, FakeRepos
 from tests.fakes.world import FakeClock, SeededIds
@@ -38,7 +40,18 @@ from tests.fakes.world import FakeClock, SeededIds
 Reach = Callable[[Any], Any]
 """Stands between the core and one of its ports."""
 
-HANDLERS = (Builder, Releaser, Undertaker, Tasks, SchedulerReconciler, Checks, ProxyReconciler, Retirer, Janitor)
+HANDLERS = (
+    Builder,
+    Releaser,
+    Undertaker,
+    ImagePusher,
+    Tasks,
+    SchedulerReconciler,
+    Checks,
+    ProxyReconciler,
+    Retirer,
+    Janitor,
+)
 
 
 class World:
@@ -51,6 +64,7 @@ class World:
         self.repos = FakeRepos()
         self.downloads = FakeDownloads()
         self.images = FakeImages()
+        self.registries = FakeRegistries()
         self.builder = FakeBuilder(self.images)
         self.logs = FakeLogs()
         self.transcripts = FakeTranscripts()
@@ -80,6 +94,7 @@ class Core:
         self.ids = world.ids
         self.scheduler, self.prober, self.proxy = world.scheduler, world.prober, world.proxy
         self.downloads = world.downloads
+        self.registries = world.registries
         self.repos, self.images, self.builder = world.repos, world.images, world.builder
         self.choose = partial(choose, [self.builder])
         self.logs, self.transcripts = world.logs, world.transcripts
@@ -148,6 +163,7 @@ class Core:
             ),
             Releaser(database, transcripts=transcripts, ids=self.ids),
             Undertaker(database),
+            ImagePusher(database, registries=reach(self.registries), transcripts=transcripts, clock=clock),
             Tasks(
                 database,
                 scheduler=scheduler,

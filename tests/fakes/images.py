@@ -10,6 +10,7 @@ import msgspec
 
 from agent.errors import Unavailable, UserError
 from agent.ports.images import BuildFailed, BuildOptions, BuildRequest, Choice, ImageInfo
+from agent.ports.registries import Login
 from agent.ports.source import SourceTree
 from agent.ports.world import Say
 from proto.names import AppId, DeployId
@@ -30,7 +31,7 @@ class FakeImages:
     async def find(self, reference: str) -> ImageInfo | None:
         return self.by_id.get(self.tags.get(reference, reference))
 
-    async def pull(self, reference: str, say: Say) -> ImageInfo:
+    async def pull(self, reference: str, say: Say, *, login: Login | None = None) -> ImageInfo:
         raise UserError("image.not-found", f"There is no image {reference}.", "Look at its name again.")
 
     async def load(self, upload: AsyncIterator[bytes], *, name: str, tag: str) -> ImageInfo:
