@@ -60,7 +60,7 @@ def explain(
     dockerfile: str,
     ignored: frozenset[str],
     lost_frontend: str,
-    app_name: str,
+    app_name: str = "<app>",
     missing_secrets: Collection[str] = (),
 ) -> BuildFailed | Unavailable:
     """Return the error that tells the user what to do.
@@ -100,17 +100,17 @@ def _base_image(image: str, reason: str, *, app_name: str) -> str:
     registry = _REGISTRY.search(reason)
     host = next(filter(None, registry.groups())) if registry else ""
     where = f"its registry {host}" if host else "its registry"
+    hint = ""
     if UNREACHABLE.search(reason):
         cause = f"{where} cannot be reached from this machine"
     elif _REFUSED.search(reason):
-        cause = f"{where} has no such image, or wants another login"
-        server = registry_of(image)
-        reason += f"; log in with: registry:login {app_name} {server} <user> --password-stdin"
+        cause = f"{where} has no such image, or wants to know who asks"
+        hint = f" To log in: registry:login {app_name} {registry_of(image)} <user> --password-stdin"
     elif _ABSENT.search(reason):
         cause = f"{where} has no such image"
     else:
         cause = "the engine says"
-    return f"The base image {image} could not be had: {cause} ({reason})."
+    return f"The base image {image} could not be had: {cause} ({reason}).{hint}"
 
 
 def _secret_missing(failure: Failure, name: str, *, app_name: str) -> str:

@@ -5,9 +5,9 @@ whoever started the build, by gRPC over a connection of their own (``POST /sessi
 what is asked for goes from the agent's memory to the engine's, into a file system in memory that only that step sees:
 into no layer, no cache, no argument list and no label.
 
-Asked and answered: secrets, logins (BuildKit fetches the tokens that a registry wants by itself; so the other
-questions of ``moby.filesync.v1.Auth`` are left "unimplemented", which it takes for just that), and whether we live.
-An ssh agent is never forwarded: a build that asks for one is ended, as it would fail in some odd way later.
+Asked and answered: secrets, logins, and whether we live. BuildKit can fetch the tokens that a registry wants by itself,
+given a login, and does if it is told that we do not. An ssh agent is never forwarded: a build that asks for one is
+ended, as it would fail in some odd way later.
 """
 
 from __future__ import annotations
@@ -37,6 +37,12 @@ GET_SECRET: Final = "/moby.buildkit.secrets.v1.Secrets/GetSecret"
 CREDENTIALS: Final = "/moby.filesync.v1.Auth/Credentials"
 CHECK_AGENT: Final = "/moby.sshforward.v1.SSH/CheckAgent"
 HEALTH: Final = "/grpc.health.v1.Health/Check"
+
+TOKENS: Final = tuple(
+    f"/moby.filesync.v1.Auth/{name}" for name in ("FetchToken", "GetTokenAuthority", "VerifyTokenAuthority")
+)
+"""Asked by every BuildKit since 20.10, and left to it. To what grpclib does not know at all it gives an answer without
+a content type, which the engine takes for a broken connection: so each is told in so many words."""
 
 _SERVING: Final = 1
 """``HealthCheckResponse.ServingStatus``."""
@@ -68,6 +74,7 @@ class BuildSession:
             CREDENTIALS: _unary(self._credentials),
             CHECK_AGENT: _unary(self._agent),
             HEALTH: _unary(self._health),
+            **dict.fromkeys(TOKENS, _unary(_unimplemented)),
         }
 
     async def unless_refused(self, building: Coroutine[Any, Any, T]) -> T:
@@ -113,6 +120,10 @@ class BuildSession:
         return protobuf.field(1, _SERVING)
 
 
+def _unimplemented(request: dict[int, int | bytes]) -> bytes:
+    raise GRPCError(Status.UNIMPLEMENTED, "fetch the token yourself")
+
+
 @asynccontextmanager
 async def open_session(engine: Engine, session: BuildSession) -> AsyncIterator[None]:
     """Have `session` answer the engine during the block.
@@ -123,12 +134,12 @@ async def open_session(engine: Engine, session: BuildSession) -> AsyncIterator[N
     # grpclib opens its protocol on sockets that it listens at alone; this one was connected by us.
     protocol = Server([session], codec=_Bytes())._protocol_factory()
     assert isinstance(protocol.handler, Calls)
-    methods = [("X-Docker-Expose-Session-Grpc-Method", method) for method in session.__mapping__()]
+    offered = [method for method in session.__mapping__() if method not in TOKENS]
     headers = [
         ("X-Docker-Expose-Session-Uuid", session.id),
         ("X-Docker-Expose-Session-Name", "pushboat"),
         ("X-Docker-Expose-Session-Sharedkey", ""),
-        *methods,
+        *(("X-Docker-Expose-Session-Grpc-Method", method) for method in offered),
     ]
     try:
         async with upgraded(engine, protocol, headers=headers):

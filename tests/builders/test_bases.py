@@ -13,6 +13,7 @@ from agent.builders.python_manifests import PYTHON
 from agent.builders.versions import parse_range
 from agent.errors import UserError
 from agent.ports.images import BuildOptions, ImageInfo
+from agent.ports.registries import Login
 from agent.ports.world import Say
 from tests.builders.sketching import dockerfile, store
 from tests.fakes.images import FakeImages
@@ -28,11 +29,13 @@ class Registry(FakeImages):
         super().__init__()
         self._answer = answer
         self.asked: list[str] = []
+        self.logins: list[Login | None] = []
         for image in images:
             self.have(ImageInfo(id=image), image)
 
-    async def pull(self, reference: str, say: Say) -> ImageInfo:
+    async def pull(self, reference: str, say: Say, *, login: Login | None = None) -> ImageInfo:
         self.asked.append(reference)
+        self.logins.append(login)
         if self._answer:
             raise UserError("image.not-found", self._answer)
         self.have(ImageInfo(id=reference), reference)

@@ -12,7 +12,16 @@ _NO_HOST = (
 
 
 def told(failure: Failure, *, ignored: frozenset[str] = frozenset(), lost: str = "") -> str:
-    return str(explain(failure, dockerfile="Dockerfile", ignored=ignored, lost_frontend=lost))
+    return str(
+        explain(
+            failure,
+            dockerfile="Dockerfile",
+            ignored=ignored,
+            lost_frontend=lost,
+            app_name="blog",
+            missing_secrets={"KEY"},
+        )
+    )
 
 
 @pytest.mark.parametrize(
@@ -43,7 +52,16 @@ def told(failure: Failure, *, ignored: frozenset[str] = frozenset(), lost: str =
             "that was killed, mostly for lack of memory.",
         ),
         (Failure(message="x", step="[2/3] RUN x", reason="[x]: exit code: 127"), "no such program in the image"),
-        (Failure(message="no active sessions"), "type=secret"),
+        (
+            Failure(message="x", step="[internal] load metadata for registry.example.com/a/b:1",
+                    reason="failed to authorize: authorization failed: no basic auth credentials"),
+            "To log in: registry:login blog registry.example.com <user> --password-stdin",
+        ),
+        (
+            Failure(message="x", step="[2/2] RUN --mount=type=secret,id=KEY make", reason="secret KEY: not found"),
+            "asks for the build secret KEY, which is not set. Set it, and deploy again: builder:secrets:set blog KEY=",
+        ),
+        (Failure(message="x", step="[2/2] RUN x", reason="secret OTHER: not found"), "The build failed: secret OTHER"),
         (
             Failure(message="failed to solve with frontend dockerfile.v0: failed to create LLB definition: "
                     "dockerfile parse error line 2: unknown instruction: FOO"),
@@ -75,6 +93,11 @@ def test_a_parse_error_names_the_frontend_that_was_left_out() -> None:
 
 def test_a_full_disk_is_the_machine_s_fault_not_the_app_s() -> None:
     failure = Failure(message="x", step="[2/2] RUN x", reason="write /y: no space left on device")
+    assert isinstance(explain(failure, dockerfile="", ignored=frozenset(), lost_frontend=""), Unavailable)
+
+
+def test_a_session_that_is_lost_is_not_the_app_s_fault() -> None:
+    failure = Failure(message="x", step="[2/2] RUN x", reason="no active sessions")
     assert isinstance(explain(failure, dockerfile="", ignored=frozenset(), lost_frontend=""), Unavailable)
 
 
