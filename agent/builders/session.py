@@ -132,7 +132,7 @@ async def open_session(engine: Engine, session: BuildSession) -> AsyncIterator[N
         Unavailable: the engine does not answer.
     """
     # grpclib opens its protocol on sockets that it listens at alone; this one was connected by us.
-    protocol = Server([session], codec=_Bytes())._protocol_factory()
+    protocol = Server([session], codec=Bytes())._protocol_factory()
     assert isinstance(protocol.handler, Calls)
     offered = [method for method in session.__mapping__() if method not in TOKENS]
     headers = [
@@ -149,15 +149,17 @@ async def open_session(engine: Engine, session: BuildSession) -> AsyncIterator[N
         await protocol.handler.wait_closed()
 
 
-class _Bytes(CodecBase):
+class Bytes(CodecBase):
     """Leaves messages as they are: `agent.builders.protobuf` reads and writes them."""
 
     __content_subtype__ = "proto"
 
     def encode(self, message: bytes, message_type: object) -> bytes:
+        """Return `message`."""
         return message
 
     def decode(self, data: bytes, message_type: object) -> bytes:
+        """Return `data`."""
         return data
 
 
