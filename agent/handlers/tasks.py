@@ -99,8 +99,10 @@ class Tasks:
     )
     async def before(self, event: ReleaseCreated, stop: Stop) -> None:
         """Run what has to succeed before the release's replicas start, and after its image is in its registry."""
+        read = self._database.read
+        has_any = any(task.kind in tasks.BEFORE for task in await read.tasks.of_deploy(event.deploy))
         # A push that fails ends the deploy: nothing should have been migrated for it by then.
-        if not stop.is_set and await pushes.is_awaited(self._database.read, event.deploy):
+        if has_any and not stop.is_set and await pushes.is_awaited(read, event.deploy):
             raise Retry("the image is being pushed", after=TURN_SECONDS)
         await self._run_all(event.deploy, tasks.BEFORE, stop)
 

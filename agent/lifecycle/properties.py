@@ -14,8 +14,8 @@ import structlog
 
 from agent import sanitise
 from agent.errors import Unavailable, UserError
+from agent.lifecycle import registry_checks
 from agent.ports.images import BUILDER_NAMES
-from agent.ports.registries import canonical
 from agent.state.database import Database, Transaction
 from proto.events import PropertyChanged
 from proto.names import AppId, is_config_key, process_type
@@ -51,14 +51,6 @@ MAX_PACKAGES = 100
 
 _PACKAGE = re.compile(r"[a-z0-9][a-z0-9+.-]{1,99}")
 """Debian Policy 5.6.1."""
-
-_HOST = re.compile(r"(?=.{1,253}\Z)[a-z0-9]+(?:[.-]+[a-z0-9]+)*(?::[0-9]{1,5})?")
-_REPOSITORY = re.compile(
-    r"(?=.{1,200}\Z)[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*(?:/[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*)*"
-)
-_APP_NAME = re.compile(r"\{\{ *\.AppName *\}\}")
-_TAG = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,127}")
-"""Of distribution/reference, but for those that begin with a digit: numbers are releases."""
 
 _STAGE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}")
 
@@ -137,33 +129,6 @@ def _stage(value: str) -> str:
     if not _STAGE.fullmatch(value):
         raise ValueError("the name of a stage of the Dockerfile")
     return value
-
-
-def _server(value: str) -> str:
-    host = canonical(value)
-    if not _HOST.fullmatch(host) or not ("." in host or ":" in host or host == "localhost"):
-        raise ValueError("a registry's name, such as registry.example.com or ghcr.io")
-    return host
-
-
-def _repository(value: str) -> str:
-    if not _REPOSITORY.fullmatch(value):
-        raise ValueError("a repository's name without registry and tag, such as shop/blog")
-    return value
-
-
-def _template(value: str) -> str:
-    name = _APP_NAME.search(value)
-    if name is None or not _REPOSITORY.fullmatch(_APP_NAME.sub("app", value)):
-        raise ValueError("a repository's name with the app's in it, such as shop/{{ .AppName }}")
-    return _APP_NAME.sub("{{ .AppName }}", value)
-
-
-def _tags(value: str) -> str:
-    tags = [tag.strip() for tag in value.split(",")]
-    if not all(_TAG.fullmatch(tag) for tag in tags):
-        raise ValueError("tags with commas between that begin with a letter, such as latest,stable")
-    return ",".join(dict.fromkeys(tags))
 
 
 def _truth(value: str) -> str:
@@ -266,18 +231,18 @@ PROPERTIES: dict[str, Property] = {
         Property(
             name="registry.server",
             help="The registry that releases are pushed to, such as ghcr.io; Docker Hub is docker.io.",
-            check=_server,
+            check=registry_checks.server,
         ),
         Property(
             name="registry.image-repo",
             help="What the app's images are called there, such as shop/blog.",
-            check=_repository,
+            check=registry_checks.repository,
             is_of_apps=True,
         ),
         Property(
             name="registry.image-repo-template",
             help="What images are called there, where an app has no image-repo of its own.",
-            check=_template,
+            check=registry_checks.template,
             default="pushboat/{{ .AppName }}",
         ),
         Property(
@@ -289,7 +254,7 @@ PROPERTIES: dict[str, Property] = {
         Property(
             name="registry.push-extra-tags",
             help="Tags with commas between that each release gets besides its number, such as latest; none.",
-            check=_tags,
+            check=registry_checks.tags,
         ),
         Property(
             name=REGISTRY_LOGINS,

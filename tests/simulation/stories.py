@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from agent.lifecycle import apps, checks, config
+from agent.lifecycle.properties import set_property
 from agent.state.apps import App
 from proto.names import AppId, ProcessType
 from tests.commands.desk import Desk
@@ -232,6 +233,29 @@ async def _not_migrated(c: Core, app: App) -> None:
     assert newest and (newest.status, newest.stage) == ("failed", "release") and row and row.live_release == 2
 
 
+async def _to_registry(c: Core, app: App) -> None:
+    async with c.database.transaction() as tx:
+        await set_property(tx, app=app.id, name="registry.server", value="registry.example.com")
+        await set_property(tx, app=app.id, name="registry.push-on-release", value="true")
+    await _migrate(c, app)
+
+
+async def _in_registry(c: Core, app: App) -> None:
+    await _migrated(c, app)
+    newest = await c.database.read.deploys.newest(app.id)
+    assert newest and c.registries.pushed == {f"registry.example.com/pushboat/{app.name}:3": newest.image}
+
+
+async def _to_no_registry(c: Core, app: App) -> None:
+    c.registries.is_refusing = True
+    await _to_registry(c, app)
+
+
+async def _in_no_registry(c: Core, app: App) -> None:
+    await _not_migrated(c, app)
+    assert c.scheduler.task_starts == {} and c.registries.pushed == {}
+
+
 async def _roll_back(c: Core, app: App) -> None:
     await c.accept(app, kind="rollback", from_release=1)
 
@@ -297,6 +321,8 @@ STORIES = {
     "release task": Story(_migrate, _migrated, True),
     "failing release task": Story(_break_migration, _not_migrated, True),
     "tasks of app.json": Story(_tell, _migrated, True),
+    "push to a registry": Story(_to_registry, _in_registry, True),
+    "push to a registry that refuses": Story(_to_no_registry, _in_no_registry, True),
     "rollback": Story(_roll_back, _rolled_back, True),
     "scale": Story(_scale, _scaled, True),
     "config": Story(_configure, _configured, True, _is_whole),
