@@ -70,6 +70,15 @@ async def test_else_it_is_fetched_in_the_wanted_version() -> None:
     assert registry.asked == ["python:3.11-slim-bookworm", "python:3.12.4-slim-bookworm"]
 
 
+async def test_it_is_fetched_as_whom_its_registry_knows() -> None:
+    registry = Registry("")
+    login = Login(server="registry.example.com", user="ada", password="x")
+    need, logins = python(), {login.server: login}
+    for chosen in ("registry.example.com/house/debian:bookworm", "other.example.com/house/debian:bookworm", ""):
+        await Bases(registry).find(need, chosen=chosen, app="blog", say=print, logins=logins)
+    assert registry.logins == [login, None, None]
+
+
 async def test_without_a_registry_debians_own_packages_do_and_it_is_said_once_a_build() -> None:
     registry, said = Registry(UNREACHABLE, "debian:bookworm-slim"), list[str]()
     bases = Bases(registry)

@@ -9,6 +9,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from agent.docker import transfers
 from agent.docker.registries import DockerRegistries, auth_header
 from agent.errors import UserError
 from agent.ports.registries import Login, canonical, registry_of
@@ -107,3 +108,15 @@ async def test_a_push_that_is_refused_says_why_and_leaves_no_name(tmp_path: Path
             await DockerRegistries(engine).push("sha256:1", ("ghcr.io/a/b:1", "ghcr.io/a/b:x"), login=None, say=print)
     assert caught.value.code == "registry.push-failed" and "denied: not yours" in caught.value.message
     assert seen[-1].startswith("DELETE /v1.41/images/ghcr.io/a/b:1 ")
+
+
+async def test_a_push_under_way_tells_how_far_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(transfers, "REPORT_SECONDS", 0.0)
+    steps = (
+        b'{"status": "Pushing", "id": "1", "progressDetail": {"current": 1000000, "total": 4000000}}\r\n'
+        b'{"status": "Pushing", "id": "2", "progressDetail": {"current": 9000000, "total": 8000000}}\r\n'
+    )
+    said: list[str] = []
+    async with scripted(tmp_path, engine_that(http(200, steps))) as (engine, _):
+        await DockerRegistries(engine).push("sha256:1", ("ghcr.io/a/b:1",), login=None, say=said.append)
+    assert said[-1] == "       Pushing ghcr.io/a/b:1: 9 of 12 MB"
