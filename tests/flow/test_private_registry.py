@@ -149,7 +149,8 @@ async def test_a_registry_that_wants_tokens_is_given_the_password_for_them(boat:
         await boat.must("apps:create", "tokened")
         for key, value in (("server", gate.address), ("push-on-release", "true")):
             await boat.must("registry:set", "tokened", key, value)
-        pushed = await boat.git_push(boat.checkout("tokened", apps.page(token())))
+        app = boat.checkout("tokened", apps.page(token()))
+        pushed = await boat.git_push(app)
         assert pushed.status == 0, pushed.err
         # The image that was pushed is built on by another app.
         given = gate.given
@@ -157,6 +158,12 @@ async def test_a_registry_that_wants_tokens_is_given_the_password_for_them(boat:
         built = await boat.git_push(boat.checkout("upon", files))
         assert built.status == 0, built.err
         assert gate.given > given
+        # One that lets everybody in is pushed to as nobody.
+        await boat.must("registry:set", "tokened", "server", behind.address)
+        app.write({"index.html": token()})
+        open_to_all = await boat.git_push(app)
+        assert open_to_all.status == 0, open_to_all.err
+        assert f"Pushed {behind.address}/pushboat/tokened:2" in open_to_all.err
         for name in ("tokened", "upon"):
             await boat.must("apps:destroy", name, "--force")
         await boat.must("registry:logout", "--global", gate.address)
