@@ -13,7 +13,8 @@ embeddings, overrides and isolates ("Trojan Source", CVE-2021-42574), and lone s
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping, Sequence
+from functools import partial
 
 MASK = "*******"
 """Shown in place of what is secret. Says nothing of its length."""
@@ -74,12 +75,11 @@ def plain(text: str) -> str:
 def without(secrets: Collection[str]) -> Callable[[str], str]:
     """Return what puts `MASK` in place of each of `secrets` in a text. Each line of a longer one is a secret too."""
     parts = {line.strip() for secret in secrets for line in secret.splitlines()}
-    # The longest first, where one is part of another. Very short ones would blot out words that say nothing of them.
-    longest = sorted((part for part in parts if len(part) >= MIN_SECRET), key=len, reverse=True)
-    if not longest:
-        return str
-    pattern = re.compile("|".join(map(re.escape, longest)))
-    return lambda text: pattern.sub(MASK, text)
+    # Very short ones would blot out words that say nothing of them.
+    by_start: dict[str, list[str]] = {}
+    for part in sorted((part for part in parts if len(part) >= MIN_SECRET), key=len, reverse=True):
+        by_start.setdefault(part[:MIN_SECRET], []).append(part)
+    return partial(_masked, by_start) if by_start else str
 
 
 def in_json(text: str) -> str:
@@ -119,3 +119,22 @@ def _conceals(parameters: str) -> bool:
         arguments = _COLOUR_ARGUMENTS.get(code, {}).get(kind)
         index += 1 if arguments is None else 2 + arguments
     return False
+
+
+def _masked(by_start: Mapping[str, Sequence[str]], text: str) -> str:
+    """Return `text` with `MASK` for each secret, the longest where one is part of another.
+
+    A key file is thousands of secrets, one a line. An expression of them all takes seconds to make and a tenth of one
+    for each line; looking each place's first characters up takes microseconds.
+    """
+    kept: list[str] = []
+    shown = place = 0
+    while place <= len(text) - MIN_SECRET:
+        for secret in by_start.get(text[place : place + MIN_SECRET], ()):
+            if text.startswith(secret, place):
+                kept += (text[shown:place], MASK)
+                shown = place = place + len(secret)
+                break
+        else:
+            place += 1
+    return "".join((*kept, text[shown:])) if kept else text

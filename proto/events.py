@@ -114,6 +114,23 @@ class ReleaseCreated(Event, frozen=True, kw_only=True, tag="release.created"):
     release: int
 
 
+class ImagePushed(Event, frozen=True, kw_only=True, tag="image.pushed"):
+    """A release's image is in its registry. Source: ``agent.lifecycle.pushes``."""
+
+    deploy: DeployId
+    release: int
+    names: tuple[str, ...]
+    """What it is called there."""
+
+
+class ImagePushFailed(Event, frozen=True, kw_only=True, tag="image.push-failed"):
+    """A release's image did not get into its registry. Source: ``agent.lifecycle.pushes``."""
+
+    deploy: DeployId
+    release: int
+    reason: str
+
+
 class TaskStarted(Event, frozen=True, kw_only=True, tag="task.started"):
     """A task of a deploy is being started, which happens once; from here on it may have run.
 

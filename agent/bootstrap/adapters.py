@@ -14,6 +14,7 @@ from agent.docker.disks import MachineDisks
 from agent.docker.engine import Engine
 from agent.docker.images import DockerImages
 from agent.docker.logs import DockerLogs
+from agent.docker.registries import DockerRegistries
 from agent.docker.workshops import DockerWorkshops
 from agent.git.downloads import HttpDownloads
 from agent.git.pack import LARGEST_FOLDER, LARGEST_OBJECT, PackLimits
@@ -37,6 +38,7 @@ class Adapters(msgspec.Struct, frozen=True, kw_only=True):
     prober: DockerProber
     images: DockerImages
     workshops: DockerWorkshops
+    registries: DockerRegistries
     engine: Engine
     log_source: DockerLogs
     logs: DiskLogStore
@@ -105,6 +107,7 @@ async def open_adapters(
         prober=DockerProber(engine),
         images=images,
         workshops=workshops,
+        registries=DockerRegistries(engine),
         engine=engine,
         log_source=DockerLogs(engine),
         logs=logs,

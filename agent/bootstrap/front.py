@@ -55,6 +55,7 @@ def make_shell(
         proxy=adapters.proxy,
         images=adapters.images,
         workshops=adapters.workshops,
+        registries=adapters.registries,
         choose=adapters.choose,
         source=adapters.repos,
         disks=adapters.disks,

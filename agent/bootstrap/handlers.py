@@ -13,6 +13,7 @@ from agent.handlers.deploys import Releaser, Undertaker
 from agent.handlers.janitor import Janitor
 from agent.handlers.logs import LogStreamer
 from agent.handlers.proxy import ProxyReconciler
+from agent.handlers.registry import ImagePusher
 from agent.handlers.retirer import Retirer
 from agent.handlers.scheduler import RunDefaults, SchedulerReconciler
 from agent.handlers.tasks import Tasks
@@ -27,6 +28,7 @@ HANDLERS = (
     Builder,
     Releaser,
     Undertaker,
+    ImagePusher,
     Tasks,
     SchedulerReconciler,
     Checks,
@@ -59,6 +61,9 @@ def make_handlers(on: Ground) -> Sequence[object]:
         _builder(on),
         Releaser(on.database, transcripts=on.adapters.transcripts, ids=on.ids),
         Undertaker(on.database),
+        ImagePusher(
+            on.database, registries=on.adapters.registries, transcripts=on.adapters.transcripts, clock=on.clock
+        ),
         _tasks(on),
         _scheduler(on),
         _checks(on),

@@ -18,6 +18,7 @@ from agent.builders.failure import UNREACHABLE
 from agent.builders.versions import Range, numbers
 from agent.errors import UserError
 from agent.ports.images import ImageInfo, Images
+from agent.ports.registries import NO_LOGINS, Logins, login_for
 from agent.ports.world import Say
 
 REGISTRY_RETRY_SECONDS: Final = 600.0
@@ -101,17 +102,17 @@ class Bases:
         self._lost: dict[str, float] = {}
         """When an image may be asked for again, by the loop's clock."""
 
-    async def find(self, need: Need, *, chosen: str, app: str, say: Say) -> Base:
-        """Return what to build `need` on. `chosen`: the image that was set for it, if any.
+    async def find(self, need: Need, *, chosen: str, app: str, say: Say, logins: Logins = NO_LOGINS) -> Base:
+        """Return what to build `need` on. `chosen`: the image that was set for it, if any. `logins`: to registries.
 
         Raises:
             UserError: ``base.none``, there is nothing that has the wanted version; the text says what is there.
             Unavailable: the engine does not answer.
         """
         if chosen:
-            return await self._chosen(need, chosen, app=app, say=say)
+            return await self._chosen(need, chosen, app=app, say=say, logins=logins)
         official = need.runtime.official.format(self._version(need, app=app))
-        if await self._official(official, need, app=app, say=say):
+        if await self._official(official, need, app=app, say=say, logins=logins):
             return Base(image=official, why=f"{official} has {need.runtime.title}", version=need.wanted.text)
         for name in DEBIANS:
             if await self._images.find(name) is None:
@@ -131,7 +132,7 @@ class Bases:
             raise _none(need, app=app, there=f"known are {', '.join(need.runtime.offered)}")
         return best
 
-    async def _official(self, image: str, need: Need, *, app: str, say: Say) -> bool:
+    async def _official(self, image: str, need: Need, *, app: str, say: Say, logins: Logins) -> bool:
         """Tell whether the official image is there, now at the latest."""
         if await self._images.find(image):
             return True
@@ -139,7 +140,7 @@ class Bases:
         if self._lost.get(need.runtime.official, 0.0) > now:
             return False
         try:
-            await self._images.pull(image, lambda line: say(f"       {line}"))
+            await self._images.pull(image, lambda line: say(f"       {line}"), login=login_for(image, logins))
         except UserError as error:
             if error.code != "image.not-found":
                 raise
@@ -149,10 +150,10 @@ class Bases:
             return False
         return True
 
-    async def _chosen(self, need: Need, image: str, *, app: str, say: Say) -> Base:
+    async def _chosen(self, need: Need, image: str, *, app: str, say: Say, logins: Logins) -> Base:
         info = await self._images.find(image)
         if info is None:
-            info = await self._images.pull(image, lambda line: say(f"       {line}"))
+            info = await self._images.pull(image, lambda line: say(f"       {line}"), login=login_for(image, logins))
         runtime, version = need.runtime, _version_in(info, need.runtime)
         if not runtime.variable:
             return Base(image=image, why=f"{image}, as it is set", version="")

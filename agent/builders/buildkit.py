@@ -1,7 +1,8 @@
 """One build by BuildKit, through the Engine API: ``POST /build?version=2`` with the context as a streamed tar.
 
-No docker and no buildx binary, and no session: the one connection carries the context up and the trace down. Closing
-it is how a build is cancelled. A build that fails still answers 200; what went wrong is in the stream.
+No docker and no buildx binary: the one connection carries the context up and the trace down. Closing it is how a build
+is cancelled. What the build asks for meanwhile goes over another (`agent.builders.session`). A build that fails still
+answers 200; what went wrong is in the stream.
 """
 
 from __future__ import annotations
@@ -45,6 +46,8 @@ class Solve(msgspec.Struct, frozen=True, kw_only=True):
     build_args: Mapping[str, str] = {}
     labels: Mapping[str, str] = {}
     no_cache: bool = False
+    session: str = ""
+    """Id of the session in which the build may ask for secrets and logins."""
 
 
 class SolveFailed(Exception):
@@ -84,6 +87,8 @@ def parameters(solve: Solve) -> dict[str, str]:
         query["target"] = solve.target
     if solve.no_cache:
         query["nocache"] = "1"
+    if solve.session:
+        query["session"] = solve.session
     return query
 
 

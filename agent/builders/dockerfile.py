@@ -21,6 +21,7 @@ from agent.builders.exposed import in_order
 from agent.builders.failure import explain
 from agent.builders.frontend import Frontend, find_frontend
 from agent.builders.progress import Progress, duration
+from agent.builders.session import BuildSession, open_session
 from agent.docker import labels
 from agent.docker.build_cgroups import Bounds
 from agent.docker.build_limits import BuildLimits, Held, OverLimit
@@ -112,25 +113,37 @@ class DockerfileBuilder:
         self, request: BuildRequest, source: Prepared, say: Say, *, held: Held, lost_frontend: str = ""
     ) -> str:
         progress = Progress(say, monotonic=asyncio.get_running_loop().time)
+        options = request.options
+        session = BuildSession(app_name=options.app_name, secrets=options.secrets, logins=options.logins, say=say)
         solve = Solve(
             tag=request.tag,
             dockerfile=source.dockerfile,
-            target=request.options.target,
-            build_args=held.marked(request.options.build_args, dockerfile=source.content),
+            target=options.target,
+            build_args=held.marked(options.build_args, dockerfile=source.content),
             labels={**request.labels, labels.INSTANCE: self._engine.instance},
-            no_cache=request.options.no_cache,
+            no_cache=options.no_cache,
+            session=session.id,
         )
         # Below the root the files of the folder would be no work tree of it.
-        has_git_dir = request.options.keeps_git_dir and not source.plan.folder
+        has_git_dir = options.keeps_git_dir and not source.plan.folder
         plan = msgspec.structs.replace(source.plan, has_git_dir=has_git_dir)
         try:
-            return await build(self._engine, solve, body=context(request.source, plan), progress=progress)
+            async with open_session(self._engine, session):
+                body = context(request.source, plan)
+                return await session.unless_refused(build(self._engine, solve, body=body, progress=progress))
         except SolveFailed as error:
             if error.failure.is_of_frontend and not lost_frontend:
                 raise
             path = posixpath.join(source.plan.folder, source.dockerfile)
             ignored = frozenset(posixpath.join(source.plan.inner, name) for name in source.plan.ignored)
-            raise explain(error.failure, dockerfile=path, ignored=ignored, lost_frontend=lost_frontend) from error
+            raise explain(
+                error.failure,
+                dockerfile=path,
+                ignored=ignored,
+                lost_frontend=lost_frontend,
+                app_name=options.app_name,
+                missing_secrets=session.missing,
+            ) from error
 
 
 def _out_of_memory(request: BuildRequest) -> str:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Final
 
 import msgspec
 
+from agent.errors import Unavailable
 from agent.ports.images import BuildFailed
+from agent.ports.registries import registry_of
 
 MAX_REASON: Final = 2_000
 """Characters of the engine's own words that are passed on."""
@@ -28,6 +30,7 @@ _MISSING_PATHS = (
     re.compile(r'"/?([^"]+)":? not found'),
     re.compile(r"(?:lstat|stat|open) (?:\S*/buildkit-mount\d+/)?(\S+): no such file"),
 )
+_SECRET = re.compile(r"secret (\S{1,200}?):? not found")
 _PARSE = re.compile(r"parse error (?:on )?line (\d+)")
 
 FRONTEND_STEP: Final = "resolve image config for "
@@ -51,11 +54,19 @@ class Failure(msgspec.Struct, frozen=True, kw_only=True):
         return self.step.startswith(FRONTEND_STEP)
 
 
-def explain(failure: Failure, *, dockerfile: str, ignored: frozenset[str], lost_frontend: str) -> BuildFailed:
+def explain(
+    failure: Failure,
+    *,
+    dockerfile: str,
+    ignored: frozenset[str],
+    lost_frontend: str,
+    app_name: str = "<app>",
+    missing_secrets: Collection[str] = (),
+) -> BuildFailed | Unavailable:
     """Return the error that tells the user what to do.
 
     `dockerfile`: its path. `ignored`: files that ``.dockerignore`` keeps out. `lost_frontend`: the frontend that was
-    asked for and left out, if any.
+    asked for and left out, if any. `app_name`: for hints. `missing_secrets`: that were asked for and are not set.
     """
     reason = _reason(failure)
     if "no space left on device" in reason:
@@ -65,9 +76,11 @@ def explain(failure: Failure, *, dockerfile: str, ignored: frozenset[str], lost_
             f"The build ran out of disk space{where}. See what takes it with disk:report, and make room with cleanup."
         )
     if failure.step.startswith(_BASE_STEP) or " FROM " in failure.step.partition("]")[2][:6]:
-        return BuildFailed(_base_image(failure.step.rpartition(" ")[2], reason))
-    if "no active sessions" in reason:
-        return BuildFailed("RUN --mount=type=secret and type=ssh do not work here yet: there is nothing to mount.")
+        return BuildFailed(_base_image(failure.step.rpartition(" ")[2], reason, app_name=app_name))
+    if "no active session" in reason:
+        return Unavailable("docker.unavailable", "Docker lost the connection over which a build asks for secrets.")
+    if (asked := _SECRET.search(reason)) and asked[1] in missing_secrets:
+        return BuildFailed(_secret_missing(failure, asked[1], app_name=app_name))
     if failure.step and (status := _EXIT.search(reason)):
         return BuildFailed(_step_failed(failure, status=int(status[1])))
     if missing := next(filter(None, (pattern.search(reason) for pattern in _MISSING_PATHS)), None):
@@ -87,19 +100,29 @@ def _reason(failure: Failure) -> str:
     return plain[:MAX_REASON]
 
 
-def _base_image(image: str, reason: str) -> str:
+def _base_image(image: str, reason: str, *, app_name: str) -> str:
     registry = _REGISTRY.search(reason)
     host = next(filter(None, registry.groups())) if registry else ""
     where = f"its registry {host}" if host else "its registry"
+    hint = ""
     if UNREACHABLE.search(reason):
         cause = f"{where} cannot be reached from this machine"
     elif _REFUSED.search(reason):
         cause = f"{where} has no such image, or wants to know who asks"
+        hint = f" To log in: registry:login {app_name} {registry_of(image)} <user> --password-stdin"
     elif _ABSENT.search(reason):
         cause = f"{where} has no such image"
     else:
         cause = "the engine says"
-    return f"The base image {image} could not be had: {cause} ({reason})."
+    return f"The base image {image} could not be had: {cause} ({reason}).{hint}"
+
+
+def _secret_missing(failure: Failure, name: str, *, app_name: str) -> str:
+    step = " ".join(failure.step.split())[:300]
+    return (
+        f"The step {step} asks for the build secret {name}, which is not set. "
+        f"Set it, and deploy again: builder:secrets:set {app_name} {name}=…"
+    )
 
 
 def _step_failed(failure: Failure, *, status: int) -> str:

@@ -102,7 +102,9 @@ class LanguageBuilder:
         for note in sketch.notes:
             say(f" !     {note}")
         bases = [
-            await self._bases.find(need, chosen=options.base_image, app=options.app_name, say=say)
+            await self._bases.find(
+                need, chosen=options.base_image, app=options.app_name, say=say, logins=options.logins
+            )
             for need in sketch.needs
         ]
         return sketch.plan(tuple(base.with_packages(options.apt_packages) for base in bases))

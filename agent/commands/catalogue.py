@@ -6,6 +6,7 @@ from functools import cache
 
 from agent.commands import (
     apps,
+    build_secrets,
     builder,
     buildpacks,
     checks,
@@ -23,6 +24,7 @@ from agent.commands import (
     one_off,
     ps,
     ps_report,
+    registries,
     releases,
     repo,
     resource,
@@ -35,6 +37,7 @@ from agent.commands.registry import Registry
 MODULES = (
     apps,
     builder,
+    build_secrets,
     buildpacks,
     checks,
     config,
@@ -51,6 +54,7 @@ MODULES = (
     one_off,
     ps,
     ps_report,
+    registries,
     releases,
     repo,
     resource,

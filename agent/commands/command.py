@@ -34,6 +34,7 @@ from agent.ports.disk import Disks
 from agent.ports.images import Choose, Images, Workshops
 from agent.ports.logs import LogReader, Transcripts
 from agent.ports.proxy import Proxy
+from agent.ports.registries import Registries
 from agent.ports.remotes import Remotes
 from agent.ports.scheduler import Prober, Resources, Scheduler
 from agent.ports.session import Session, User
@@ -102,6 +103,7 @@ class World(msgspec.Struct, frozen=True, kw_only=True):
     proxy: Proxy
     images: Images
     workshops: Workshops
+    registries: Registries
     choose: Choose
     source: SourceRepo
     disks: Disks
@@ -138,6 +140,7 @@ class Context:
         self.proxy = world.proxy
         self.images = world.images
         self.workshops = world.workshops
+        self.registries = world.registries
         self.choose = world.choose
         self.source = world.source
         self.disks = world.disks

@@ -33,13 +33,18 @@ Words = Annotated[
 class OptionsAdd(Command, frozen=True, kw_only=True):
     """Add a build argument: a value for an ARG of the Dockerfile.
 
-    Build arguments are part of the image's history: give no secrets. In what a build says, the values of arguments
-    called TOKEN, PASSWORD or the like are masked. Other options of docker are not known.
+    Without a value (--build-arg KEY) it gets that of the config of the same name; no other config is passed to builds.
+    Build arguments are part of the image's history: give no secrets, for which there is builder:secrets:set. In what a
+    build says, the values of arguments called TOKEN, PASSWORD or the like are masked. Other options of docker are not
+    known.
     """
 
     name = "docker-options:add"
     permission = "change"
-    examples = ("docker-options:add blog build '--build-arg NODE_VERSION=22'",)
+    examples = (
+        "docker-options:add blog build '--build-arg NODE_VERSION=22'",
+        "docker-options:add blog build '--build-arg PUBLIC_URL'",
+    )
 
     app: App
     phase: Phase
@@ -48,8 +53,6 @@ class OptionsAdd(Command, frozen=True, kw_only=True):
     async def run(self, ctx: Context) -> Reply:
         """Store it; the next build has it."""
         key, value = _option(self.words)
-        if value is None:
-            raise UserError("option.no-value", f"--build-arg {key} has no value.", f"Write it as: --build-arg {key}=…")
         async with ctx.database.transaction() as tx:
             arguments = {**await build_args(tx, ctx.app.id), key: value}
             await set_property(tx, app=ctx.app.id, name=BUILD_ARGS, value=msgspec.json.encode(arguments).decode())
@@ -99,13 +102,14 @@ class OptionsList(Command, frozen=True, kw_only=True):
     async def run(self, ctx: Context) -> Reply:
         """Answer from the database alone."""
         found = await build_args(ctx.database.read, ctx.app.id)
-        return Raw(text="".join(f"--build-arg {key}={value}\n" for key, value in found.items()), data=found)
+        words = [key if value is None else f"{key}={value}" for key, value in found.items()]
+        return Raw(text="".join(f"--build-arg {word}\n" for word in words), data=found)
 
 
-async def build_args(tables: Tables, app: AppId) -> Mapping[str, str]:
-    """Return an app's build arguments."""
+async def build_args(tables: Tables, app: AppId) -> Mapping[str, str | None]:
+    """Return an app's build arguments; `None` for those that have the value of the config of their name."""
     stored = await tables.properties.get(app, BUILD_ARGS)
-    return msgspec.json.decode(stored, type=dict[str, str]) if stored else {}
+    return msgspec.json.decode(stored, type=dict[str, str | None]) if stored else {}
 
 
 def _option(words: tuple[str, ...]) -> tuple[str, str | None]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Annotated, ClassVar
 
-from agent.commands.arguments import AppOrGlobal, Argument, quoted
+from agent.commands.arguments import GLOBAL, AppOrGlobal, Argument, quoted
 from agent.commands.command import Command, Context
 from agent.commands.replies import HEADING, Done, Reply
 from agent.commands.reports import AppOrEvery, Row, Rows, report
@@ -44,6 +44,12 @@ class SetCommand(Command, frozen=True, kw_only=True):
     async def run(self, ctx: Context) -> Reply:
         """Store the value. What reads it acts by itself."""
         found = property_of(self.noun, self.key)
+        if found.is_of_apps and self.app == GLOBAL:
+            raise UserError(
+                "property.not-global",
+                f"{found.key} cannot be set for the whole server.",
+                f"Name an app: {self.noun}:set <app> {found.key} …",
+            )
         value = self.value if self.value or (self.value is not None and found.may_be_empty) else None
         stored = None if value is None else checked(found.name, value)
         async with ctx.database.transaction() as tx:
@@ -98,7 +104,8 @@ async def property_rows(ctx: Context, app: AppRow | None, *, noun: str) -> dict[
     own = await ctx.database.read.properties.of_app(app.id) if app else {}
     rows = {}
     for property in _set_or_known(noun, server, own):
-        rows[f"{noun}-global-{property.key}"] = server.get(property.name, "")
+        if not property.is_of_apps:
+            rows[f"{noun}-global-{property.key}"] = server.get(property.name, "")
         if app:
             rows[f"{noun}-{property.key}"] = own.get(property.name, "")
             rows[f"{noun}-computed-{property.key}"] = own.get(

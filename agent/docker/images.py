@@ -5,10 +5,9 @@ Only tags of our own are ever removed, and the one that a pull of ours has made.
 
 from __future__ import annotations
 
-import asyncio
 import re
 import tempfile
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import aclosing
 from functools import partial
 from pathlib import Path
@@ -20,10 +19,13 @@ from agent.archives.caps import Caps
 from agent.archives.incoming import HEAD_BYTES, in_pieces, raise_if_full, store
 from agent.archives.members import kind_of, members
 from agent.docker.engine import Engine, Faulted, Refused
+from agent.docker.registries import auth_header
 from agent.docker.saved import renamed
 from agent.docker.stamps import unix_seconds
+from agent.docker.transfers import follow, patient
 from agent.errors import Unavailable, UserError
 from agent.ports.images import ImageInfo
+from agent.ports.registries import Login, registry_of
 from agent.ports.world import Say
 from proto.names import AppId, DeployId
 
@@ -32,11 +34,6 @@ MAX_LOAD_BYTES: Final = 10 << 30
 MAX_LOAD_FILES: Final = 20_000
 """An image has three files for each layer, and at most 127 layers."""
 _TAR: Final = {"Content-Type": "application/x-tar"}
-
-PULL_SILENCE_SECONDS: Final = 120.0
-"""A pull that says nothing for so long has lost its registry."""
-PULL_REPORT_SECONDS: Final = 5.0
-"""Between two lines about a pull under way."""
 
 _REFERENCE = re.compile(
     r"(?=.{1,400}\Z)"
@@ -84,18 +81,6 @@ class _Row(msgspec.Struct, frozen=True, rename="pascal"):
     labels: dict[str, str] | None = None
 
 
-class _Amount(msgspec.Struct, frozen=True):
-    current: int = 0
-    total: int = 0
-
-
-class _Progress(msgspec.Struct, frozen=True):
-    status: str = ""
-    id: str = ""
-    error: str = ""
-    amount: _Amount | None = msgspec.field(name="progressDetail", default=None)
-
-
 class DockerImages:
     """Fulfils ``agent.ports.images.Images``."""
 
@@ -113,7 +98,7 @@ class DockerImages:
         found = await self._engine.get(f"images/{reference}/json", into=_Image)
         return _info(found) if found else None
 
-    async def pull(self, reference: str, say: Say) -> ImageInfo:
+    async def pull(self, reference: str, say: Say, *, login: Login | None = None) -> ImageInfo:
         """See ``Images``."""
         parts = _REFERENCE.fullmatch(reference)
         if not parts:
@@ -125,8 +110,11 @@ class DockerImages:
         # Without a tag the engine would fetch every tag there is.
         params = {"fromImage": reference if parts["tag"] or parts["digest"] else f"{reference}:latest"}
         try:
-            async with self._engine.stream("POST", "images/create", params=params, answer_within=None) as chunks:
-                await _report(_patient(chunks), say=say, failed=partial(_not_found, reference), reference=reference)
+            async with self._engine.stream(
+                "POST", "images/create", params=params, headers=auth_header(login), answer_within=None
+            ) as chunks:
+                failed = partial(_not_found, reference)
+                await follow(patient(chunks), failed=failed, say=say, what=f"Pulling {reference}")
         except Refused as refusal:
             raise _not_found(reference, refusal.message) from refusal
         except Faulted as fault:
@@ -151,7 +139,7 @@ class DockerImages:
                         "POST", "images/load", params={"quiet": 1}, body=body, headers=_TAR, answer_within=None
                     ) as chunks,
                 ):
-                    await _report(chunks, say=lambda line: None, failed=_not_loaded)
+                    await follow(chunks, failed=_not_loaded)
         except Refused as refusal:
             raise _not_loaded(refusal.message) from refusal
         except OSError as error:
@@ -251,44 +239,12 @@ def exposed_ports(exposed: dict[str, Any]) -> tuple[int, ...]:
     return tuple(sorted(int(port) for port, _, kind in ports if port.isdecimal() and kind in ("", "tcp")))
 
 
-async def _patient(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    while True:
-        try:
-            async with asyncio.timeout(PULL_SILENCE_SECONDS):
-                chunk = await anext(chunks)
-        except StopAsyncIteration:
-            return
-        except TimeoutError as error:
-            raise Faulted(504, "the registry does not answer") from error
-        yield chunk
-
-
-async def _report(
-    chunks: AsyncIterator[bytes], *, say: Say, failed: Callable[[str], UserError], reference: str = ""
-) -> None:
-    """Read a pull or load to its end; now and then say how far it is."""
-    loop = asyncio.get_running_loop()
-    layers: dict[str, tuple[int, int]] = {}
-    rest, next_report = b"", loop.time() + PULL_REPORT_SECONDS
-    async for chunk in chunks:
-        *lines, rest = (rest + chunk).split(b"\n")
-        for line in filter(bytes.strip, lines):
-            step = msgspec.json.decode(line, type=_Progress)
-            if step.error:
-                raise failed(step.error)
-            if step.amount and step.amount.total and step.status == "Downloading":
-                layers[step.id] = (step.amount.current, step.amount.total)
-        if layers and loop.time() >= next_report:
-            next_report = loop.time() + PULL_REPORT_SECONDS
-            done, total = (sum(column) / 1e6 for column in zip(*layers.values(), strict=True))
-            say(f"Pulling {reference}: {done:.0f} of {total:.0f} MB")
-
-
 def _not_found(reference: str, reason: str) -> UserError:
     return UserError(
         "image.not-found",
         f"The image {reference} could not be fetched: {reason.strip()}",
-        "Check its name and tag, and that its registry can be reached from this machine without a login.",
+        "Check its name and tag, whether its registry can be reached from this machine, and whether it wants a login"
+        f" (registry:login --global {registry_of(reference)} <user> --password-stdin).",
     )
 
 

@@ -14,7 +14,7 @@ from agent import sanitise
 from agent.bus.subscriptions import on
 from agent.errors import Retry, Stopped, Unavailable, UserError
 from agent.handlers.slots import Slots
-from agent.lifecycle import app_env, deploys
+from agent.lifecycle import app_env, deploys, registries
 from agent.lifecycle.building import build_options
 from agent.lifecycle.cleaning import Doorkeeper
 from agent.manifests.app_json import AppJson, parse_app_json
@@ -23,6 +23,7 @@ from agent.manifests.buildpack_image import processes_of
 from agent.manifests.procfile import Procfile, parse_procfile
 from agent.ports.images import BuildFailed, BuildOptions, BuildRequest, Choose, ImageInfo, Images
 from agent.ports.logs import Transcripts
+from agent.ports.registries import login_for
 from agent.ports.source import SourceRepo, SourceTree
 from agent.ports.world import Clock, Say, Stop
 from agent.state.apps import App
@@ -142,7 +143,8 @@ class Builder:
         async with self._database.transaction() as tx:
             await tx.pulls.add(deploy.id, app=deploy.app, reference=reference)
         try:
-            return await self._images.pull(reference, say)
+            login = login_for(reference, await registries.logins(self._database.read, deploy.app))
+            return await self._images.pull(reference, say, login=login)
         except UserError:
             async with self._database.transaction() as tx:
                 await tx.pulls.forget(deploy.id)
@@ -173,9 +175,10 @@ class Builder:
             source=tree,
             options=options,
         )
-        # The engine puts the values of ARGs into the names of steps.
+        # The engine puts the values of ARGs into the names of steps. And a step may print what it was given.
         told = {**options.build_args, **options.buildpack_env}
-        masked = sanitise.without([value for key, value in told.items() if _SECRET.search(key)])
+        arguments = [value for key, value in told.items() if _SECRET.search(key)]
+        masked = sanitise.without([*arguments, *options.secrets.values()])
         try:
             info = await choice.builder.build(request, lambda line: say(masked(line)))
         except BuildFailed as error:

@@ -34,6 +34,7 @@ from proto.events import (
     DeployFailed,
     DeployLive,
     DeploySuperseded,
+    ImagePushed,
     ProcessRestarted,
     ReleaseCreated,
     ReplicaLost,
@@ -94,6 +95,7 @@ class SchedulerReconciler:
 
     @reconciles(
         ReleaseCreated,
+        ImagePushed,
         TaskEnded,
         DeployLive,
         DeployFailed,

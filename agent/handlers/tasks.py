@@ -17,7 +17,7 @@ from agent.bus.subscriptions import on
 from agent.errors import Retry, Stopped, Unavailable
 from agent.handlers.scheduler import RunDefaults
 from agent.handlers.task_output import INDENT, TaskOutput
-from agent.lifecycle import deploys, tasks, wishes
+from agent.lifecycle import deploys, pushes, tasks, wishes
 from agent.lifecycle.replicas import ending_of
 from agent.lifecycle.resources import resources
 from agent.ports.logs import LogKeeper, LogReader, Transcripts
@@ -99,7 +99,12 @@ class Tasks:
         stop_on=(DeployCancelled, DeploySuperseded, AppDestroyed),
     )
     async def before(self, event: ReleaseCreated, stop: Stop) -> None:
-        """Run what has to succeed before the release's replicas start."""
+        """Run what has to succeed before the release's replicas start, and after its image is in its registry."""
+        read = self._database.read
+        has_any = any(task.kind in tasks.BEFORE for task in await read.tasks.of_deploy(event.deploy))
+        # A push that fails ends the deploy: nothing should have been migrated for it by then.
+        if has_any and not stop.is_set and await pushes.is_awaited(read, event.deploy):
+            raise Retry("the image is being pushed", after=TURN_SECONDS)
         await self._run_all(event.deploy, tasks.BEFORE, stop)
 
     @on(DeployLive, name="tasks.after", limit=100, tries=10, stop_on=(AppDestroyed,))

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import msgspec
 
+from agent.lifecycle import build_secrets, registries
 from agent.lifecycle.properties import set_property
 from agent.lifecycle.resources import BUILD, Limits, limits_of
 from agent.ports.images import USUAL_BUILDER_IMAGE, BuildOptions
@@ -46,7 +49,9 @@ async def build_options(tables: Tables, *, app: AppId, name: str, timeout_second
         dockerfile_path=await effective("builder-dockerfile.dockerfile-path") or "Dockerfile",
         build_folder=await effective("builder.build-dir"),
         target=await effective("builder-dockerfile.target"),
-        build_args=msgspec.json.decode(build_args, type=dict[str, str]) if build_args else {},
+        build_args=_arguments(build_args, config=config),
+        secrets=await build_secrets.merged(tables, app),
+        logins=await registries.logins(tables, app),
         timeout_seconds=float(own_seconds) if own_seconds else timeout_seconds,
         memory_bytes=limits.memory,
         cpus=limits.cpu,
@@ -76,3 +81,10 @@ async def _is_purged(tables: Tables, app: AppId) -> bool:
         if deploy.kind in ("push", "rebuild") and deploy.plan is not None:
             return False
     return False
+
+
+def _arguments(stored: str, *, config: Mapping[str, str]) -> dict[str, str]:
+    """Return the build arguments. One without a value has that of the config of its name; where there is none, none."""
+    known = msgspec.json.decode(stored, type=dict[str, str | None]) if stored else {}
+    values = {key: config.get(key) if value is None else value for key, value in known.items()}
+    return {key: value for key, value in values.items() if value is not None}

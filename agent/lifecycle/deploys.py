@@ -4,7 +4,7 @@
         \\__________\\_________\\__________\\___________\\-> cancelled, superseded
          \\__________\\_________\\__________\\___________\\___________\\-> failed
 
-A deploy without tasks before its replicas is never ``releasing``.
+A deploy without tasks before its replicas, whose image goes to no registry first, is never ``releasing``.
 Each move is one guarded UPDATE and emits once; a second attempt at the same move changes nothing and says so.
 """
 
@@ -13,11 +13,12 @@ from __future__ import annotations
 from typing import Literal
 
 from agent.errors import UserError
-from agent.lifecycle import replicas, strategies, tasks
+from agent.lifecycle import pushes, replicas, strategies, tasks
 from agent.state.apps import App
 from agent.state.database import Tables, Transaction
 from agent.state.deploys import BEFORE_SWITCH, Deploy, Kind
 from agent.state.plans import Plan
+from agent.state.pushes import Push
 from agent.state.releases import Release
 from agent.state.tasks import Task
 from proto.events import (
@@ -104,7 +105,7 @@ async def built(tx: Transaction, *, app: AppId, deploy: DeployId, image: str, pl
 
 
 async def create_release(tx: Transaction, *, deploy: DeployId, new_id: tasks.NewId) -> Release | None:
-    """Fix image, config and process table as the app's next release, and plan its tasks.
+    """Fix image, config and process table as the app's next release; plan its push and its tasks.
 
     Return `None` unless the deploy was just built.
     """
@@ -135,8 +136,9 @@ async def create_release(tx: Transaction, *, deploy: DeployId, new_id: tasks.New
     await tx.deploys.set_release(deploy, release=release.version)
     await _set_scale(tx, release)
     due = await tasks.due(tx, deploy=row, release=release.version, plan=release.plan)
-    if not await tasks.plan(tx, deploy=row, release=release.version, tasks=due, new_id=new_id):
-        await tx.deploys.move(deploy, old=("releasing",), new="starting")
+    await tasks.plan(tx, deploy=row, release=release.version, tasks=due, new_id=new_id)
+    await pushes.plan(tx, deploy=row, release=release)
+    await _start_if_due(tx, deploy)
     await tx.emit(ReleaseCreated(app=row.app, deploy=deploy, release=release.version))
     return release
 
@@ -153,8 +155,22 @@ async def task_ended(tx: Transaction, *, task: Task, exit_code: int | None = Non
         return True
     if reason is not None:
         await fail(tx, deploy=await _get(tx, task.deploy), stage="release", reason=reason)
-    elif all(other.ended_at for other in await tx.tasks.of_deploy(task.deploy) if other.kind in tasks.BEFORE):
-        await tx.deploys.move(task.deploy, old=("releasing",), new="starting")
+    else:
+        await _start_if_due(tx, task.deploy)
+    return True
+
+
+async def push_ended(tx: Transaction, *, push: Push, reason: str | None = None) -> bool:
+    """Note how the push of its image ended, and what follows for a deploy; `reason` is `None` if it succeeded.
+
+    Return false if its end was noted before.
+    """
+    if not await pushes.ended(tx, push=push, reason=reason):
+        return False
+    if push.is_awaited and reason is not None:
+        await fail(tx, deploy=await _get(tx, push.deploy), stage="release", reason=reason)
+    elif push.is_awaited:
+        await _start_if_due(tx, push.deploy)
     return True
 
 
@@ -279,7 +295,8 @@ async def _supersede(tx: Transaction, *, older: Deploy, newer: DeployId) -> None
 
 
 async def _drop_candidate(tx: Transaction, deploy: Deploy) -> None:
-    """Want no task and no replica of the deploy any more, but for those that took the place of what is wanted again."""
+    """Want nothing of the deploy any more, but replicas that took the place of what is wanted again."""
+    await pushes.drop(tx, deploy=deploy)
     await tasks.drop(tx, deploy=deploy)
     release = await tx.releases.get(deploy.app, deploy.release) if deploy.release is not None else None
     if release is None:
@@ -291,6 +308,13 @@ async def _drop_candidate(tx: Transaction, deploy: Deploy) -> None:
     patience = SWITCHED_DRAIN_SECONDS if deploy.status == "switching" or is_rolling else 0.0
     surplus = [row for row in rows if row.id not in stay]
     await replicas.drain(tx, app=deploy.app, surplus=surplus, until=tx.now + patience)
+
+
+async def _start_if_due(tx: Transaction, deploy: DeployId) -> None:
+    """Let the replicas of a release start, unless its image has to be in a registry or a task has to end first."""
+    before = [task for task in await tx.tasks.of_deploy(deploy) if task.kind in tasks.BEFORE]
+    if all(task.ended_at for task in before) and not await pushes.is_awaited(tx, deploy):
+        await tx.deploys.move(deploy, old=("releasing",), new="starting")
 
 
 async def _set_scale(tx: Transaction, release: Release) -> None:

@@ -15,6 +15,7 @@ import structlog
 
 from agent import sanitise
 from agent.errors import Unavailable, UserError
+from agent.lifecycle import registry_checks
 from agent.ports.images import BUILDER_NAMES, USUAL_BUILDER_IMAGE
 from agent.state.database import Database, Transaction
 from agent.state.plans import Strategy
@@ -31,6 +32,12 @@ MAX_STOP_SECONDS = 3_600
 
 RESOURCE_LIMITS = "resource.limits"
 """Property that holds the limits of processes and builds, see ``agent.lifecycle.resources``."""
+
+BUILD_SECRETS = "builder.secrets"
+"""An object of strings, in JSON. Moved by ``agent.lifecycle.build_secrets``."""
+
+REGISTRY_LOGINS = "registry.logins"
+"""A list of ``Login``, in JSON. Moved by ``agent.lifecycle.registries``."""
 
 _UNCLEAN = "files.unclean"
 """Fact of the server: plain secrets were sealed, and what they were is still in freed pages, the log or the backup."""
@@ -67,6 +74,8 @@ class Property(msgspec.Struct, frozen=True, kw_only=True):
     """What holds when nobody sets it, for reports; the truth is with those who act on it."""
     may_be_empty: bool = False
     """Whether an empty value is one, rather than unsetting."""
+    is_of_apps: bool = False
+    """Whether it can be set for an app alone, and not for the server."""
     is_hidden: bool = False
     """Whether commands of its own set it."""
     is_secret: bool = False
@@ -183,7 +192,7 @@ def _object(value: str) -> str:
 
 def _build_args(value: str) -> str:
     try:
-        return msgspec.json.encode(msgspec.json.decode(value, type=dict[str, str])).decode()
+        return msgspec.json.encode(msgspec.json.decode(value, type=dict[str, str | None])).decode()
     except msgspec.DecodeError as error:
         raise ValueError("an object of strings, in JSON") from error
 
@@ -261,6 +270,48 @@ PROPERTIES: dict[str, Property] = {
             name="builder-dockerfile.build-args",
             help="The values of the Dockerfile's ARGs.",
             check=_build_args,
+            is_hidden=True,
+            is_secret=True,
+        ),
+        Property(
+            name=BUILD_SECRETS,
+            help="What RUN --mount=type=secret gets.",
+            check=str,
+            is_hidden=True,
+            is_secret=True,
+        ),
+        Property(
+            name="registry.server",
+            help="The registry that releases are pushed to, such as ghcr.io; Docker Hub is docker.io.",
+            check=registry_checks.server,
+        ),
+        Property(
+            name="registry.image-repo",
+            help="What the app's images are called there, such as shop/blog.",
+            check=registry_checks.repository,
+            is_of_apps=True,
+        ),
+        Property(
+            name="registry.image-repo-template",
+            help="What images are called there, where an app has no image-repo of its own.",
+            check=registry_checks.template,
+            default="pushboat/{{ .AppName }}",
+        ),
+        Property(
+            name="registry.push-on-release",
+            help="Whether each release is pushed before it serves: true or false.",
+            check=_truth,
+            default="false",
+        ),
+        Property(
+            name="registry.push-extra-tags",
+            help="Tags with commas between that each release gets besides its number, such as latest; none.",
+            check=registry_checks.tags,
+        ),
+        Property(
+            name=REGISTRY_LOGINS,
+            help="Who Pushboat is to registries.",
+            check=str,
             is_hidden=True,
             is_secret=True,
         ),

@@ -34,10 +34,8 @@ async def due(tx: Transaction, *, deploy: Deploy, release: int, plan: Plan) -> l
     return [task for task in plan.tasks if is_first or task.kind != "setup"]
 
 
-async def plan(
-    tx: Transaction, *, deploy: Deploy, release: int, tasks: Sequence[TaskPlan], new_id: NewId
-) -> list[TaskPlan]:
-    """Intend to run these tasks; return those that come before the replicas."""
+async def plan(tx: Transaction, *, deploy: Deploy, release: int, tasks: Sequence[TaskPlan], new_id: NewId) -> None:
+    """Intend to run these tasks."""
     for task in tasks:
         await tx.tasks.add(
             TaskId(ReplicaId(new_id("t"))),
@@ -48,7 +46,6 @@ async def plan(
             command=task.command,
             at=tx.now,
         )
-    return [task for task in tasks if task.kind in BEFORE]
 
 
 async def _owed(tx: Transaction, *, app: AppId, release: int) -> list[TaskPlan]:

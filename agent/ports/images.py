@@ -7,6 +7,7 @@ from typing import Protocol
 
 import msgspec
 
+from agent.ports.registries import NO_LOGINS, Login, Logins
 from agent.ports.source import SourceTree
 from agent.ports.world import Say
 from proto.names import AppId, DeployId
@@ -31,7 +32,11 @@ class BuildOptions(msgspec.Struct, frozen=True, kw_only=True):
     target: str = ""
     """Stage to stop at; empty is the last."""
     build_args: Mapping[str, str] = {}
-    """``ARG`` values. Config is not among them."""
+    """``ARG`` values. Of config, what was asked for by name is among them, and nothing else."""
+    secrets: Mapping[str, str] = {}
+    """What ``RUN --mount=type=secret,id=…`` gets, by id."""
+    logins: Logins = NO_LOGINS
+    """Who to be to the registries that base images come from."""
     timeout_seconds: float = 1800.0
     memory_bytes: int = 0
     """What all steps of the build may use together; 0: what the machine gives to builds."""
@@ -191,11 +196,11 @@ class Images(Protocol):
         """Return the image of that id or tag, or `None`. Never pulls."""
         ...
 
-    async def pull(self, reference: str, say: Say) -> ImageInfo:
-        """Get the image from its registry.
+    async def pull(self, reference: str, say: Say, *, login: Login | None = None) -> ImageInfo:
+        """Get the image from its registry, as a user of it or as nobody.
 
         Raises:
-            UserError: ``image.not-found``; the registry has no such image or does not answer.
+            UserError: ``image.not-found``; the registry has no such image, refuses, or does not answer.
             Unavailable: the engine does not answer.
         """
         ...

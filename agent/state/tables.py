@@ -14,6 +14,7 @@ from agent.state.keys import Invocations, Keys
 from agent.state.outbox import Outbox
 from agent.state.properties import Properties
 from agent.state.pulls import Pulls
+from agent.state.pushes import Pushes
 from agent.state.releases import Releases
 from agent.state.remotes import DeployKeys, HostKeys, Logins
 from agent.state.replicas import Replicas
@@ -38,6 +39,7 @@ class Tables:
         self.outbox = Outbox(sql)
         self.properties = Properties(sql, vault)
         self.pulls = Pulls(sql)
+        self.pushes = Pushes(sql)
         self.releases = Releases(sql)
         self.replicas = Replicas(sql)
         self.scales = Scales(sql)

@@ -13,6 +13,7 @@ from agent.builders.python_manifests import PYTHON
 from agent.builders.versions import parse_range
 from agent.errors import UserError
 from agent.ports.images import BuildOptions, ImageInfo
+from agent.ports.registries import Login
 from agent.ports.world import Say
 from tests.builders.sketching import dockerfile, store
 from tests.fakes.images import FakeImages
@@ -28,11 +29,13 @@ class Registry(FakeImages):
         super().__init__()
         self._answer = answer
         self.asked: list[str] = []
+        self.logins: list[Login | None] = []
         for image in images:
             self.have(ImageInfo(id=image), image)
 
-    async def pull(self, reference: str, say: Say) -> ImageInfo:
+    async def pull(self, reference: str, say: Say, *, login: Login | None = None) -> ImageInfo:
         self.asked.append(reference)
+        self.logins.append(login)
         if self._answer:
             raise UserError("image.not-found", self._answer)
         self.have(ImageInfo(id=reference), reference)
@@ -65,6 +68,15 @@ async def test_else_it_is_fetched_in_the_wanted_version() -> None:
     assert (await found(registry, ">=3.9,<3.12")).image == "python:3.11-slim-bookworm"
     assert (await found(registry, "3.12.4")).image == "python:3.12.4-slim-bookworm"
     assert registry.asked == ["python:3.11-slim-bookworm", "python:3.12.4-slim-bookworm"]
+
+
+async def test_it_is_fetched_as_whom_its_registry_knows() -> None:
+    registry = Registry("")
+    login = Login(server="registry.example.com", user="ada", password="x")
+    need, logins = python(), {login.server: login}
+    for chosen in ("registry.example.com/house/debian:bookworm", "other.example.com/house/debian:bookworm", ""):
+        await Bases(registry).find(need, chosen=chosen, app="blog", say=print, logins=logins)
+    assert registry.logins == [login, None, None]
 
 
 async def test_without_a_registry_debians_own_packages_do_and_it_is_said_once_a_build() -> None:

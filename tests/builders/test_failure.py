@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 
 from agent.builders.failure import Failure, explain
+from agent.errors import Unavailable
 
 _NO_HOST = (
     'failed to do request: Head "https://registry-1.docker.io/v2/library/node/manifests/20": '
@@ -11,7 +12,16 @@ _NO_HOST = (
 
 
 def told(failure: Failure, *, ignored: frozenset[str] = frozenset(), lost: str = "") -> str:
-    return str(explain(failure, dockerfile="Dockerfile", ignored=ignored, lost_frontend=lost))
+    return str(
+        explain(
+            failure,
+            dockerfile="Dockerfile",
+            ignored=ignored,
+            lost_frontend=lost,
+            app_name="blog",
+            missing_secrets={"KEY"},
+        )
+    )
 
 
 @pytest.mark.parametrize(
@@ -42,7 +52,16 @@ def told(failure: Failure, *, ignored: frozenset[str] = frozenset(), lost: str =
             "that was killed, mostly for lack of memory.",
         ),
         (Failure(message="x", step="[2/3] RUN x", reason="[x]: exit code: 127"), "no such program in the image"),
-        (Failure(message="no active sessions"), "type=secret"),
+        (
+            Failure(message="x", step="[internal] load metadata for registry.example.com/a/b:1",
+                    reason="failed to authorize: authorization failed: no basic auth credentials"),
+            "To log in: registry:login blog registry.example.com <user> --password-stdin",
+        ),
+        (
+            Failure(message="x", step="[2/2] RUN --mount=type=secret,id=KEY make", reason="secret KEY: not found"),
+            "asks for the build secret KEY, which is not set. Set it, and deploy again: builder:secrets:set blog KEY=",
+        ),
+        (Failure(message="x", step="[2/2] RUN x", reason="secret OTHER: not found"), "The build failed: secret OTHER"),
         (
             Failure(message="failed to solve with frontend dockerfile.v0: failed to create LLB definition: "
                     "dockerfile parse error line 2: unknown instruction: FOO"),
@@ -81,6 +100,11 @@ def test_a_program_that_finds_the_disk_full_is_believed() -> None:
     lines = ("cp: error writing '/big': No space left on device",)
     said = told(Failure(message="x", step="[2/2] RUN x", reason="exit code: 1", last_lines=lines))
     assert "ended with status 1: the disk is full" in said and "cleanup" in said and lines[0] in said
+
+
+def test_a_session_that_is_lost_is_not_the_app_s_fault() -> None:
+    failure = Failure(message="x", step="[2/2] RUN x", reason="no active sessions")
+    assert isinstance(explain(failure, dockerfile="", ignored=frozenset(), lost_frontend=""), Unavailable)
 
 
 def test_an_endless_reason_is_cut() -> None:

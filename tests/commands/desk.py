@@ -55,6 +55,7 @@ class Desk:
                 proxy=core.proxy,
                 images=core.images,
                 workshops=core.workshops,
+                registries=core.registries,
                 choose=core.choose,
                 source=core.repos,
                 disks=core.disks,

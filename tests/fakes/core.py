@@ -15,6 +15,7 @@ from agent.handlers.checks import Checks
 from agent.handlers.deploys import Releaser, Undertaker
 from agent.handlers.janitor import Janitor
 from agent.handlers.proxy import ProxyReconciler
+from agent.handlers.registry import ImagePusher
 from agent.handlers.retirer import Retirer
 from agent.handlers.scheduler import RunDefaults, SchedulerReconciler
 from agent.handlers.tasks import Tasks
@@ -34,6 +35,7 @@ from tests.fakes.disks import GB, FakeDisks
 from tests.fakes.images import FakeBuilder, FakeImages, FakeWorkshops, choose
 from tests.fakes.logs import FakeLogs, FakeTranscripts
 from tests.fakes.proxy import FakeProxy
+from tests.fakes.registries import FakeRegistries
 from tests.fakes.remotes import FakeRemotes
 from tests.fakes.scheduler import FakeProber, FakeScheduler
 from tests.fakes.source import FakeDownloads, FakeRepos
@@ -43,7 +45,18 @@ from tests.support.blank import lay
 Reach = Callable[[Any], Any]
 """Stands between the core and one of its ports."""
 
-HANDLERS = (Builder, Releaser, Undertaker, Tasks, SchedulerReconciler, Checks, ProxyReconciler, Retirer, Janitor)
+HANDLERS = (
+    Builder,
+    Releaser,
+    Undertaker,
+    ImagePusher,
+    Tasks,
+    SchedulerReconciler,
+    Checks,
+    ProxyReconciler,
+    Retirer,
+    Janitor,
+)
 
 
 class World:
@@ -58,6 +71,7 @@ class World:
         self.remotes = FakeRemotes(self.repos)
         self.images = FakeImages()
         self.disks = FakeDisks()
+        self.registries = FakeRegistries()
         self.builder = FakeBuilder(self.images)
         self.workshops = FakeWorkshops()
         self.logs = FakeLogs()
@@ -89,6 +103,7 @@ class Core:
         self.scheduler, self.prober, self.proxy = world.scheduler, world.prober, world.proxy
         self.downloads, self.remotes, self.workshops = world.downloads, world.remotes, world.workshops
         self.disks = world.disks
+        self.registries = world.registries
         self.repos, self.images, self.builder = world.repos, world.images, world.builder
         self.choose = partial(choose, [self.builder])
         self.logs, self.transcripts = world.logs, world.transcripts
@@ -170,6 +185,7 @@ class Core:
             ),
             Releaser(database, transcripts=transcripts, ids=self.ids),
             Undertaker(database),
+            ImagePusher(database, registries=reach(self.registries), transcripts=transcripts, clock=clock),
             Tasks(
                 database,
                 scheduler=scheduler,

@@ -10,6 +10,7 @@ import msgspec
 
 from agent.errors import Unavailable, UserError
 from agent.ports.images import BuildFailed, BuildOptions, BuildRequest, Choice, ImageInfo
+from agent.ports.registries import Login
 from agent.ports.source import SourceTree
 from agent.ports.world import Say
 from proto.names import AppId, DeployId
@@ -33,7 +34,7 @@ class FakeImages:
         found = self.by_id.get(self.tags.get(reference, reference))
         return self._named(found) if found else None
 
-    async def pull(self, reference: str, say: Say) -> ImageInfo:
+    async def pull(self, reference: str, say: Say, *, login: Login | None = None) -> ImageInfo:
         if reference not in self.registry:
             raise UserError("image.not-found", f"There is no image {reference}.", "Look at its name again.")
         self.have(self.registry[reference], reference)

@@ -9,9 +9,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gzip
+import io
 import json
 import os
 import sqlite3
+import tarfile
 import zlib
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from pathlib import Path
@@ -19,20 +21,30 @@ from pathlib import Path
 import pytest
 
 from tests.flow import apps
+from tests.support.docker import token
+from tests.support.registry import Registry, known_users, registry
 from tests.support.rig import BASE, Done, Rig, rig
 
 pytestmark = pytest.mark.real
 
-SET, IMPORTED, JSON, GLOBAL, ARGUMENT, MISTAKEN, FAILED, ONE_OFF = (
+SET, IMPORTED, JSON, GLOBAL, ARGUMENT, MISTAKEN, FAILED, ONE_OFF, BUILDS, TYPED, LOGIN = (
     f"canary-{name}-5d0c7e"
-    for name in ("set", "imported", "json", "global", "argument", "mistaken", "failed", "oneoff")
+    for name in (
+        *("set", "imported", "json", "global", "argument", "mistaken", "failed", "oneoff"),
+        *("builds", "typed", "login"),
+    )
 )
-CANARIES = (SET, IMPORTED, JSON, GLOBAL, ARGUMENT, MISTAKEN, FAILED, ONE_OFF)
+CANARIES = (SET, IMPORTED, JSON, GLOBAL, ARGUMENT, MISTAKEN, FAILED, ONE_OFF, BUILDS, TYPED, LOGIN)
 
 TAKES_ARGUMENT = (
     f'FROM {BASE}\nARG API_TOKEN\nRUN test -n "$API_TOKEN"\nCOPY . /www\nEXPOSE 5000\n'
     "CMD exec httpd -f -p $PORT -h /www\n"
 )
+TAKES_SECRETS = (
+    f"FROM {BASE}\nRUN --mount=type=secret,id=FILE,required=true --mount=type=secret,id=TYPED,required=true"
+    f" echo {token()} && grep -q canary-builds /run/secrets/FILE && grep -q canary-typed /run/secrets/TYPED\n"
+)
+"""A step that reads both, never out of the cache."""
 FAILS_WITH_ARGUMENT = f'FROM {BASE}\nARG API_TOKEN\nRUN echo "with $API_TOKEN" && echo "$API_TOKEN" >&2 && exit 3\n'
 NEEDS_CONFIG = 'test -z "$FAILS" || exit 7; exec httpd -f -p $PORT -h /www'
 
@@ -135,33 +147,50 @@ async def tell_all_secrets(ears: Ears) -> None:
     await ears.ssh("config:import", "blog", "--format", "json", stdin=json.dumps({"JSON": JSON}).encode())
     await ears.ssh("config:set", "--global", f"GLOBAL={GLOBAL}")
     await ears.ssh("docker-options:add", "blog", "build", f"'--build-arg API_TOKEN={ARGUMENT}'")
+    await ears.ssh("builder:secrets:set", "blog", "FILE", stdin=f"first\n{BUILDS}\n".encode())
+    await ears.ssh("builder:secrets:set", "blog", f"TYPED={TYPED}")
     for words in (
         ("config:set", f"TOKEN={MISTAKEN}"),
         ("config:set", "blog", "TOKEN", MISTAKEN),
         ("config:set", "blog", f"MY-TOKEN={MISTAKEN}"),
         ("config:sett", "blog", f"TOKEN={MISTAKEN}"),
         ("docker-options:add", "blog", "build", "--build-arg", "TOKEN", MISTAKEN),
+        ("builder:secrets:set", "blog", MISTAKEN, f"TOKEN={MISTAKEN}"),
+        ("builder:secrets:set", "blog", f"/TOKEN/={MISTAKEN}"),
+        ("registry:login", "--global", "127.0.0.1:9", "ada", MISTAKEN),
+        ("registry:login", "--global", "127.0.0.1:9", "ada", "two", MISTAKEN),
     ):
         assert (await ears.ssh(*words, status=None)).status != 0
     too_long = f"TOKEN={MISTAKEN}{'x' * 200_000}".encode()
     assert (await ears.ssh("config:import", "blog", stdin=too_long, status=None)).status == 1
 
 
-async def test_a_secret_is_where_it_belongs_and_nowhere_else(short_folder: Path) -> None:
-    async with rig(short_folder, logs={"level": "debug"}) as talkative:
-        await look_everywhere(talkative)
+async def test_a_secret_is_where_it_belongs_and_nowhere_else(short_folder: Path, tmp_path: Path) -> None:
+    async with (
+        registry(tmp_path, auth=known_users(tmp_path, {"ada": LOGIN})) as private,
+        rig(short_folder, logs={"level": "debug"}) as talkative,
+    ):
+        await look_everywhere(talkative, private)
 
 
-async def look_everywhere(r: Rig) -> None:
+async def push_to(ears: Ears, private: Registry) -> None:
+    """Have releases pushed to a registry that wants to know who asks."""
+    await ears.ssh("registry:login", "blog", private.address, "ada", stdin=LOGIN.encode())
+    await ears.ssh("registry:set", "blog", "server", private.address)
+    await ears.ssh("registry:set", "blog", "push-on-release", "true")
+
+
+async def look_everywhere(r: Rig, private: Registry) -> None:
     """Tell secrets, build, deploy and fail with them, and look for them in all that comes of it."""
     ears = Ears(r)
     await tell_all_secrets(ears)
+    await push_to(ears, private)
     app = r.checkout("blog", {"Dockerfile": FAILS_WITH_ARGUMENT, "index.html": "version one\n"})
 
     async with watching_processes() as processes:
         failed_build = await r.git_push(app)
         assert failed_build.status == 1 and "exit 3" in failed_build.err, failed_build.err
-        app.write({"Dockerfile": TAKES_ARGUMENT})
+        app.write({"Dockerfile": TAKES_SECRETS + TAKES_ARGUMENT.partition("\n")[2]})
         pushed = await r.git_push(app)
         assert pushed.status == 0, pushed.err
         app.write({"Dockerfile": apps.shell(NEEDS_CONFIG)["Dockerfile"], "www/index.html": ""})
@@ -191,6 +220,9 @@ async def look_everywhere(r: Rig) -> None:
         ("events",),
         ("logs", "blog", "-n", "1000"),
         ("doctor",),
+        ("builder:secrets:report", "blog"),
+        ("builder:secrets:list", "blog"),
+        ("registry:report", "blog"),
     ):
         await ears.ssh(*words, status=None)
 
@@ -210,6 +242,36 @@ async def look_everywhere(r: Rig) -> None:
     assert found_in(without_environment(containers)) == []
     assert found_in(images) == []
     assert found_in(history) == []
+
+
+async def layers(r: Rig, reference: str) -> dict[str, bytes]:
+    """Return every file of an image as ``docker save`` has it, and every file of each of its layers."""
+    saved = await r.docker("save", reference)
+    found: dict[str, bytes] = {}
+    with tarfile.open(fileobj=io.BytesIO(saved.raw)) as image:
+        for member in image.getmembers():
+            if (file := image.extractfile(member)) is None:
+                continue
+            found[member.name] = file.read()
+            with contextlib.suppress(tarfile.TarError), tarfile.open(fileobj=io.BytesIO(found[member.name])) as layer:
+                for inner in layer.getmembers():
+                    if content := layer.extractfile(inner):
+                        found[f"{member.name}: {inner.name}"] = content.read()
+    return found
+
+
+async def test_what_a_build_read_by_a_secret_mount_is_in_no_layer_of_its_image(lone_boat: Rig) -> None:
+    ears = Ears(lone_boat)
+    await ears.ssh("apps:create", "blog")
+    await ears.ssh("builder:secrets:set", "blog", f"FILE={BUILDS}", f"TYPED={TYPED}")
+    dockerfile = TAKES_SECRETS + apps.page("one")["Dockerfile"].partition("\n")[2]
+    pushed = await lone_boat.git_push(lone_boat.checkout("blog", {"Dockerfile": dockerfile, "index.html": "one\n"}))
+    assert pushed.status == 0, pushed.err
+    _, images, history = await told_by_docker(lone_boat)
+    (image,) = images
+    files_of_image = await layers(lone_boat, image)
+    assert any(name.endswith("www/index.html") for name in files_of_image)
+    assert found_in({"pushed": pushed.out + pushed.err, **images, **history, **files_of_image}) == []
 
 
 async def test_a_build_argument_stands_in_the_history_of_the_image_and_the_docs_say_so(lone_boat: Rig) -> None:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agent.sanitise import RESET, clean, in_json, plain, without
+from agent.sanitise import MASK, MIN_SECRET, RESET, clean, in_json, plain, without
 
 _SGR = re.compile(r"\x1b\[[0-9;]*m")
 _ACTS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
@@ -101,3 +101,15 @@ def test_secrets_are_masked_whole_and_line_by_line() -> None:
     masked = without(["hunter2", "hunter2-and-more", "first line\n second line ", "ab", ""])
     assert masked("a hunter2-and-more hunter2 first line / second line ab") == "a ******* ******* ******* / ******* ab"
     assert without([])("nothing") == "nothing"
+
+
+def test_each_of_ten_thousand_lines_of_a_secret_is_masked() -> None:
+    lines = [f"{number * 7919:08d}" for number in range(10_000)]
+    masked = without(["\n".join(lines)])
+    assert [masked(f"<{line}> {line}x") for line in lines[::99]] == [f"<{MASK}> {MASK}x"] * len(lines[::99])
+
+
+@given(st.lists(st.text("abc", min_size=MIN_SECRET, max_size=8), min_size=1, max_size=8), st.text("abc ", max_size=60))
+def test_what_is_masked_is_what_an_expression_of_all_secrets_finds(secrets: list[str], text: str) -> None:
+    longest = sorted(secrets, key=len, reverse=True)
+    assert without(secrets)(text) == re.sub("|".join(map(re.escape, longest)), MASK, text)

@@ -137,6 +137,7 @@ class Client:
             (2, self._rename),
             (1, self._destroy),
             (3, self._change_domain),
+            (2, self._change_registry),
             (1, self._cancel),
             (3, self._read),
         ]
@@ -283,6 +284,10 @@ class Client:
         ledger.exists.asked(False)
         self._give_up(app.id)
         await self._give(door, f"apps:destroy {app.name} --force", "", lambda: ledger.exists.acknowledged(False))
+
+    async def _change_registry(self, door: Door, app: App, ledger: AppLedger) -> None:
+        await self._give(door, f"registry:set {app.name} server registry.example.com")
+        await self._give(door, f"registry:set {app.name} push-on-release {self._dice.choice(('true', 'false'))}")
 
     async def _change_domain(self, door: Door, app: App, ledger: AppLedger) -> None:
         domain = f"d{self._dice.randrange(3)}.{self._number}.example.org"

@@ -26,11 +26,19 @@ WAYS: tuple[How, ...] = ("before", "after", "hang", "late", "twice", "belated", 
 RATES = (0.0, 0.0, 0.01, 0.05, 0.2)
 """How often a way of failing is taken in a walk, drawn for each."""
 
-DEADLINES = {"scheduler": 120.0, "images": 30.0, "builder": 60.0, "prober": 5.0, "proxy": 10.0, "logs": 10.0}
+DEADLINES = {
+    "scheduler": 120.0,
+    "images": 30.0,
+    "registries": 120.0,
+    "builder": 60.0,
+    "prober": 5.0,
+    "proxy": 10.0,
+    "logs": 10.0,
+}
 """Seconds after which an adapter gives up a call that hangs."""
 SHORTEST_DEADLINE = 5.0
 
-ENGINE = ("scheduler", "images", "builder", "prober")
+ENGINE = ("scheduler", "images", "registries", "builder", "prober")
 BELATED = ("converge", "stop", "remove")
 """What the engine may still do after its caller gave up."""
 

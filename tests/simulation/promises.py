@@ -33,6 +33,7 @@ async def check(core: Core, *, may_have_died: bool = False) -> None:
         there = [(row.release, row.process, row.number) for row in rows if row.app == app.id and row.state in WANTED]
         assert sorted(there) == sorted(wanted), "what runs is not what should run"
     await _check_tasks(core)
+    await _check_pushes(core)
     await _check_routes(core)
     await _check_images(core)
 
@@ -49,6 +50,21 @@ async def _check_tasks(core: Core) -> None:
                 assert task.reason is not None or starts[task.id] == 1, "a task counts as done that never ran"
                 if deploy.status == "live" and task.kind in BEFORE:
                     assert task.reason is None, "a release went live although a task before it did not succeed"
+
+
+async def _check_pushes(core: Core) -> None:
+    """Assert that no push is half done, and that what went live with a new image is in its registry."""
+    read = core.database.read
+    for app in await read.apps.all():
+        for deploy in await read.deploys.of_app(app.id, limit=1000):
+            push = await read.pushes.get(deploy.id)
+            if push is None:
+                continue
+            assert push.status != "due", "a push without an end"
+            if push.status == "pushed":
+                assert core.registries.pushed.items() >= dict.fromkeys(push.names, push.image).items()
+            if deploy.status == "live" and push.is_awaited:
+                assert push.status == "pushed", "a release went live that is not in its registry"
 
 
 async def _check_wishes(core: Core, rows: list[Replica]) -> None:

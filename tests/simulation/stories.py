@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from agent.lifecycle import apps, checks, config
+from agent.lifecycle.properties import set_property
 from agent.ports.images import ImageInfo
 from agent.state.apps import App
 from proto.names import AppId, ProcessType
@@ -266,6 +267,29 @@ async def _gone_back(c: Core, app: App) -> None:
     assert newest and (newest.status, newest.stage) == ("failed", "checks") and row and row.live_release == 2
 
 
+async def _to_registry(c: Core, app: App) -> None:
+    async with c.database.transaction() as tx:
+        await set_property(tx, app=app.id, name="registry.server", value="registry.example.com")
+        await set_property(tx, app=app.id, name="registry.push-on-release", value="true")
+    await _migrate(c, app)
+
+
+async def _in_registry(c: Core, app: App) -> None:
+    await _migrated(c, app)
+    newest = await c.database.read.deploys.newest(app.id)
+    assert newest and c.registries.pushed == {f"registry.example.com/pushboat/{app.name}:3": newest.image}
+
+
+async def _to_no_registry(c: Core, app: App) -> None:
+    c.registries.is_refusing = True
+    await _to_registry(c, app)
+
+
+async def _in_no_registry(c: Core, app: App) -> None:
+    await _not_migrated(c, app)
+    assert c.scheduler.task_starts == {} and c.registries.pushed == {}
+
+
 async def _roll_back(c: Core, app: App) -> None:
     await c.accept(app, kind="rollback", from_release=1)
 
@@ -373,6 +397,8 @@ STORIES = {
     "failing release task": Story(_break_migration, _not_migrated, True),
     "tasks of app.json": Story(_tell, _migrated, True),
     "image of a registry": Story(_get_image, _got_image, True, _has_no_foreign_name),
+    "push to a registry": Story(_to_registry, _in_registry, True),
+    "push to a registry that refuses": Story(_to_no_registry, _in_no_registry, True),
     "rollback": Story(_roll_back, _rolled_back, True),
     "sync": Story(_sync, _synced, True),
     "scale": Story(_scale, _scaled, True),

@@ -146,8 +146,10 @@ async def test_a_program_that_reads_the_file_delays_the_cleaning_to_the_next_sta
     assert files_with(path.parent, CANARY) == []
 
 
-def test_build_arguments_are_secret() -> None:
-    assert [name for name, known in properties.PROPERTIES.items() if known.is_secret] == [BUILD_ARGS]
+def test_build_arguments_build_secrets_and_logins_are_secret() -> None:
+    secret = {name for name, known in properties.PROPERTIES.items() if known.is_secret}
+    assert secret == {BUILD_ARGS, properties.BUILD_SECRETS, properties.REGISTRY_LOGINS}
+    assert all(properties.PROPERTIES[name].is_hidden for name in secret)
 
 
 async def test_process_types_that_are_to_be_stopped_first_stay_so(

@@ -2,24 +2,8 @@
 
 from __future__ import annotations
 
+from agent.builders.protobuf import field
 from agent.builders.trace import Trace
-
-
-def varint(value: int) -> bytes:
-    """Return a variable-length number."""
-    out = bytearray()
-    while value > 0x7F:
-        out.append(value & 0x7F | 0x80)
-        value >>= 7
-    return bytes([*out, value])
-
-
-def field(number: int, value: bytes | str | int) -> bytes:
-    """Return one field; a number as a varint, all else with its length."""
-    if isinstance(value, int):
-        return varint(number << 3) + varint(value)
-    data = value.encode() if isinstance(value, str) else value
-    return varint(number << 3 | 2) + varint(len(data)) + data
 
 
 def message(*fields: bytes) -> bytes:

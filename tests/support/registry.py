@@ -18,6 +18,7 @@ from contextlib import asynccontextmanager
 from io import BytesIO
 from pathlib import Path
 
+import bcrypt
 import msgspec
 
 from scripts.house import processes
@@ -118,6 +119,18 @@ async def registry(folder: Path, *, auth: Mapping[str, object] | None = None) ->
             yield Registry(f"{LOOPBACK}:{server.sockets[0].getsockname()[1]}", tap)
     finally:
         await asyncio.to_thread(processes.end, process)
+
+
+def known_users(folder: Path, users: Mapping[str, str]) -> Mapping[str, object]:
+    """Return the ``auth`` of a registry that lets in these users alone, by their passwords."""
+    file = folder / "users"
+    file.write_text(
+        "".join(
+            f"{user}:{bcrypt.hashpw(password.encode(), bcrypt.gensalt(4)).decode()}\n"
+            for user, password in users.items()
+        )
+    )
+    return {"htpasswd": {"realm": "tests", "path": str(file)}}
 
 
 def _answers(port: int) -> bool:

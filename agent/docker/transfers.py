@@ -1,0 +1,80 @@
+"""Images on their way from or to a registry: what the engine says meanwhile, line by line."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from typing import Final
+
+import msgspec
+
+from agent.docker.engine import Faulted
+from agent.errors import UserError
+from agent.ports.world import Say
+
+SILENCE_SECONDS: Final = 120.0
+"""A transfer that says nothing for so long has lost its registry. The engine tries again by itself meanwhile."""
+REPORT_SECONDS: Final = 5.0
+"""Between two lines about a transfer under way."""
+
+
+class _Amount(msgspec.Struct, frozen=True):
+    current: int = 0
+    total: int = 0
+
+
+class _Progress(msgspec.Struct, frozen=True):
+    status: str = ""
+    id: str = ""
+    error: str = ""
+    amount: _Amount | None = msgspec.field(name="progressDetail", default=None)
+
+
+async def patient(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """Yield `chunks` until they end.
+
+    Raises:
+        Faulted: none came for `SILENCE_SECONDS`.
+    """
+    while True:
+        try:
+            async with asyncio.timeout(SILENCE_SECONDS):
+                chunk = await anext(chunks)
+        except StopAsyncIteration:
+            return
+        except TimeoutError as error:
+            raise Faulted(504, "the registry does not answer") from error
+        yield chunk
+
+
+async def follow(
+    chunks: AsyncIterator[bytes],
+    *,
+    failed: Callable[[str], UserError],
+    say: Say = lambda line: None,
+    what: str = "",
+    moving: str = "Downloading",
+) -> None:
+    """Read what the engine says to its end; now and then say how far it is.
+
+    `what`: how a line about that begins. `moving`: the engine's word for a layer that is under way.
+
+    Raises:
+        UserError: what `failed` makes of the engine's reason.
+    """
+    loop = asyncio.get_running_loop()
+    layers: dict[str, tuple[int, int]] = {}
+    rest, next_report = b"", loop.time() + REPORT_SECONDS
+    async for chunk in chunks:
+        *lines, rest = (rest + chunk).split(b"\n")
+        for line in filter(bytes.strip, lines):
+            step = msgspec.json.decode(line, type=_Progress)
+            if step.error:
+                raise failed(step.error)
+            if step.amount and step.amount.total and step.status == moving:
+                # A layer that is compressed on its way is counted past its size.
+                layers[step.id] = (min(step.amount.current, step.amount.total), step.amount.total)
+        if layers and loop.time() >= next_report:
+            next_report = loop.time() + REPORT_SECONDS
+            done, total = (sum(column) / 1e6 for column in zip(*layers.values(), strict=True))
+            say(f"{what}: {done:.0f} of {total:.0f} MB")

@@ -1,0 +1,50 @@
+"""Registries that keep names in a dictionary, know some people, and can be out of reach."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+from agent.errors import Unavailable, UserError
+from agent.ports.registries import Login, registry_of
+from agent.ports.world import Say
+
+
+class FakeRegistries:
+    """Fulfils ``Registries``."""
+
+    def __init__(self) -> None:
+        self.known: set[tuple[str, str, str]] = set()
+        """Server, user and password of everybody who is let in. A server without any lets everybody in."""
+        self.pushed: dict[str, str] = {}
+        """Images by their names in registries."""
+        self.pushes = 0
+        self.forgotten: list[str] = []
+        self.is_refusing = False
+        self.is_down = False
+        """While true the engine does not answer."""
+        self.gate = asyncio.Event()
+        self.gate.set()
+
+    async def check(self, login: Login) -> None:
+        if self.is_down:
+            raise Unavailable("docker.unavailable", "Docker does not answer.")
+        if (login.server, login.user, login.password) not in self.known:
+            raise UserError("registry.refused", f"The registry {login.server} does not let {login.user} in.", "Look.")
+
+    async def push(self, image: str, references: Sequence[str], *, login: Login | None, say: Say) -> None:
+        self.pushes += 1
+        if self.is_down:
+            raise Unavailable("docker.unavailable", "Docker does not answer.")
+        await self.gate.wait()
+        for reference in references:
+            private = {known for known in self.known if known[0] == registry_of(reference)}
+            is_let_in = login is not None and (login.server, login.user, login.password) in private
+            if self.is_refusing or (private and not is_let_in):
+                raise UserError(
+                    "registry.push-failed", f"The image could not be pushed as {reference}: denied", "Look."
+                )
+            self.pushed[reference] = image
+
+    async def forget(self, references: Sequence[str]) -> None:
+        self.forgotten += references
