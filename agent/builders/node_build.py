@@ -99,6 +99,31 @@ def manager_steps(manifest: Manifest) -> tuple[Step, ...]:
     return (Run((f"npm install --global {manager.package}{version}",), (Cache("npm", "/root/.npm"),)),)
 
 
+def install_steps(manifest: Manifest, *, folder: str = "") -> tuple[Step, ...]:
+    """Return the steps that install all packages, in the build of an app of another language.
+
+    `folder`: of that app, where package.json is.
+    """
+    manager = _MANAGERS[manifest.manager]
+    command = (manager.locked if manifest.lock else manager.unlocked) + manager.both
+    names = [f"{folder}/{name}" if folder else name for name in manifest.files]
+    return (
+        *manager_steps(manifest),
+        *((Env(manager.env),) if manager.env else ()),
+        *each_in_its_folder(names),
+        Run((*_into(folder), command), (manager.cache,)),
+    )
+
+
+def run_step(manifest: Manifest, script: str, *, folder: str = "") -> Run:
+    """Return the step that runs a script of package.json."""
+    return Run((*_into(folder), f"{_MANAGERS[manifest.manager].run} {script}"))
+
+
+def _into(folder: str) -> tuple[str, ...]:
+    return (f"cd {folder}",) if folder else ()
+
+
 def build_steps(base: Base, manifest: Manifest, *, keeps_dev: bool = False) -> tuple[Step, ...]:
     """Return the steps from nothing to a built app. `keeps_dev`: what only the build needs need not be removed."""
     manager = _MANAGERS[manifest.manager]

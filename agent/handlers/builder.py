@@ -15,7 +15,7 @@ from agent import sanitise
 from agent.bus.subscriptions import on
 from agent.errors import Retry, Stopped, Unavailable, UserError
 from agent.lifecycle import app_env, deploys
-from agent.lifecycle.building import build_options
+from agent.lifecycle.building import SELECTED, build_options, refuse
 from agent.manifests.app_json import AppJson, parse_app_json
 from agent.manifests.app_scripts import Scripts
 from agent.manifests.procfile import Procfile, parse_procfile
@@ -102,6 +102,8 @@ class Builder:
                 await deploys.built(tx, app=app.id, deploy=deploy.id, image=image.id, plan=plan)
 
     async def _image_and_plan(self, app: App, deploy: Deploy, say: Say) -> tuple[ImageInfo, Plan]:
+        selected = await self._database.read.properties.effective(app.id, SELECTED) or ""
+        refuse(selected, app=app.name, is_image=deploy.kind == "image")
         if self._slots.locked():
             say("       Waiting for another build to end")
         async with self._slots:

@@ -14,7 +14,7 @@ import structlog
 
 from agent import sanitise
 from agent.errors import Unavailable, UserError
-from agent.ports.images import BUILDER_NAMES
+from agent.ports.images import BUILDER_NAMES, NO_BUILDERS
 from agent.state.database import Database, Transaction
 from proto.events import PropertyChanged
 from proto.names import AppId, is_config_key, process_type
@@ -98,8 +98,8 @@ def _folder(value: str) -> str:
 
 
 def _builder(value: str) -> str:
-    if value not in BUILDER_NAMES:
-        raise ValueError(f"one of {', '.join(BUILDER_NAMES)}")
+    if value not in (*BUILDER_NAMES, *NO_BUILDERS):
+        raise ValueError(f"one of {', '.join((*BUILDER_NAMES, *NO_BUILDERS))}")
     return value
 
 
@@ -171,7 +171,9 @@ PROPERTIES: dict[str, Property] = {
         ),
         Property(
             name="builder.selected",
-            help="The builder to take, whatever else there is: " + ", ".join(BUILDER_NAMES) + ".",
+            help="The builder to take, whatever else there is: "
+            + ", ".join(BUILDER_NAMES)
+            + "; image: images alone are deployed, no pushes; null: nothing is.",
             check=_builder,
         ),
         Property(name="builder.build-dir", help="The folder of the repository that is built.", check=_folder),
@@ -187,7 +189,7 @@ PROPERTIES: dict[str, Property] = {
         ),
         Property(
             name="builder.static-folder",
-            help="Where the static builder finds the pages, or the build puts them; unset, it looks.",
+            help="What is served: pages as they are, where a build puts them, or by PHP; unset, it looks.",
             check=_folder,
         ),
         Property(
