@@ -184,10 +184,11 @@ async def _wanted(files: Files) -> Need:
     for name, version in (
         ("elixir_buildpack.config", pack[1] if pack else ""),
         (tools, _OTP.sub("", in_tools)),
-        ("mix.exs", said[1].replace("~>", "~=").replace(" and ", " ").replace(" or ", " || ") if said else ""),
+        ("mix.exs", said[1] if said else ""),
     ):
         if version:
-            return asked(files, ELIXIR, file=name, text=version)
+            meaning = version.replace(" and ", " ").replace(" or ", " || ")
+            return asked(files, ELIXIR, file=name, text=version, meaning=meaning)
     return Need(runtime=ELIXIR)
 
 

@@ -16,7 +16,6 @@ from agent.builders.java_manifests import JRE, Manifest, read_manifest, wanted_j
 from agent.builders.language import Sketch
 from agent.builders.plan import BuildPlan, BuildStage, Cache, Copy, CopyFrom, Run, Step, Workdir
 from agent.builders.stages import APP, foundation, running, shown
-from agent.manifests.procfile import argv
 from agent.ports.images import BuildOptions
 
 JAR: Final = ".pushboat-jar"
@@ -26,6 +25,9 @@ _MEMORY: Final = "-XX:MaxRAMPercentage=70.0 -XX:+ExitOnOutOfMemoryError"
 """The heap is a share of what the container may have, and an app without memory ends and is started anew."""
 
 _CACHES: Final = {"maven": Cache("maven", "/root/.m2"), "gradle": Cache("gradle", "/root/.gradle")}
+_MANUALS: Final = (Run(("mkdir -p /usr/share/man/man1",)),)
+"""Slim images have no folder for manuals, and Debian's Java does not install without one (Debian bug 863199)."""
+
 _JARS: Final = (
     r"find . \( -path '*/target/*.jar' ! -path '*/target/*/*' -o -path '*/build/libs/*.jar' "
     r"-o -path '*/quarkus-app/quarkus-run.jar' \) "
@@ -75,8 +77,8 @@ class Java:
 
 def _plan(bases: tuple[Base, ...], manifest: Manifest, *, why: tuple[str, ...], words: tuple[str, ...]) -> BuildPlan:
     jdk, jre = bases
-    builders, start = foundation(jdk, name="jdk")
-    runners, runs_on = foundation(jre, name="jre")
+    builders, start = foundation(jdk, name="jdk", before=_MANUALS if jdk.packages else ())
+    runners, runs_on = foundation(jre, name="jre", before=_MANUALS if jre.packages else ())
     commands = [_build(manifest)]
     if words:
         commands += _FIND_JAR
@@ -94,7 +96,7 @@ def _plan(bases: tuple[Base, ...], manifest: Manifest, *, why: tuple[str, ...], 
 def _build(manifest: Manifest) -> str:
     if manifest.tool == "maven":
         program = "sh ./mvnw" if manifest.has_wrapper else "mvn"
-        return f"{program} --batch-mode --no-transfer-progress -DskipTests package"
+        return f"{program} --batch-mode --no-transfer-progress -Dstyle.color=never -DskipTests package"
     program = "sh ./gradlew" if manifest.has_wrapper else "gradle"
     task = "bootJar" if manifest.framework == "Spring Boot" else "assemble"
     return f"{program} --no-daemon --console=plain {task}"
@@ -102,4 +104,4 @@ def _build(manifest: Manifest) -> str:
 
 def _web(manifest: Manifest) -> tuple[str, ...]:
     port = f'-D{manifest.port_property}="${{PORT:-5000}}" ' if manifest.port_property else ""
-    return argv(f'java {port}$JAVA_OPTS -jar "$(cat {JAR})"', environment={})
+    return ("/bin/sh", "-c", f'exec java {port}$JAVA_OPTS -jar "$(cat {JAR})"')

@@ -35,7 +35,6 @@ COMPOSER: Final = Runtime(
 _DATABASES: Final = frozenset(("mysqli", "pdo_mysql", "pdo_pgsql"))
 """What is always there: apps seldom ask for the extension of the database that is set for them later."""
 
-_OR = re.compile(r"\s*\|\|?\s*")
 _EXTENSION = re.compile(r"ext-([a-z][a-z0-9_]{0,30})")
 
 
@@ -104,13 +103,13 @@ async def wanted_php(files: Files) -> Need:
         ("composer.json", string(mapping(manifest.get("require")).get("php"))),
     ):
         if text:
-            return asked(files, PHP, file=name, text=_as_npm(text))
+            return asked(files, PHP, file=name, text=text, meaning=_meaning(text))
     return Need(runtime=PHP)
 
 
-def _as_npm(text: str) -> str:
-    """Return Composer's ``~8.1`` as what other tools take it for: it goes up to the next major version."""
-    return _OR.sub(" || ", re.sub(r"~\s*(?=\d)", "~=", text))
+def _meaning(text: str) -> str:
+    """Return Composer's ``~8.1`` in the words of others: for it, that goes up to the next major version."""
+    return re.sub(r"~\s*(?=\d)", "~>", text)
 
 
 def _extensions(required: Iterable[Mapping[str, Any]]) -> set[str]:

@@ -104,7 +104,7 @@ async def wanted_ruby(files: Files) -> Need:
     ):
         plain = _PATCH.fullmatch(text)
         if plain and plain[1]:
-            return asked(files, RUBY, file=name, text=plain[1].replace("~>", "~="))
+            return asked(files, RUBY, file=name, text=plain[1])
     return Need(runtime=RUBY)
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from typing import Final
 
+import msgspec
+
 from agent.builders.bases import Need, Runtime
 from agent.builders.files import Files
 from agent.builders.versions import Range, parse_range
@@ -42,19 +44,18 @@ async def first_line(files: Files, name: str) -> str:
     return next((line for line in lines if line and not line.startswith("#")), "")
 
 
-def asked(files: Files, runtime: Runtime, *, file: str, text: str) -> Need:
+def asked(files: Files, runtime: Runtime, *, file: str, text: str, meaning: str = "") -> Need:
     """Return the need that `file` states by `text`, which is hostile.
+
+    `meaning`: the same as `parse_range` reads it, where the language has a way of its own.
 
     Raises:
         UserError: ``manifest.invalid``, it is no version.
     """
     try:
-        return Need(runtime=runtime, wanted=_range(text), said_in=file)
+        found = parse_range(meaning or text)
+        wanted = msgspec.structs.replace(found, text=text.strip()) if found.alternatives else Range()
+        return Need(runtime=runtime, wanted=wanted, said_in=file)
     except ValueError as error:
         problem = f"asks for {runtime.title} {text[:60]!r}, which is not {error}"
         raise files.invalid(file, problem=problem) from error
-
-
-def _range(text: str) -> Range:
-    found = parse_range(text)
-    return found if found.alternatives else Range()
