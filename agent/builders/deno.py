@@ -25,9 +25,9 @@ from agent.ports.images import BuildOptions
 
 DENO: Final = Runtime(
     title="Deno",
-    official="denoland/deno:debian-{}",
+    official="denoland/deno:{}",
     variable="DENO_VERSION",
-    offered=("2.5.6", "2.4.5", "2.3.7", "2.2.12", "2.1.14", "2.0.6", "1.46.3"),
+    offered=("2.9.3", "2.6.9", "2.4.0", "2.3.6", "2.2.12", "2.1.4", "2.0.6", "1.46.3"),
     debian={},
 )
 """Its images go by whole versions only."""
@@ -88,24 +88,21 @@ def _plan(
     stages, start = foundation(base)
     frozen = " --frozen" if "deno.lock" in seen else ""
     env = {"DENO_DIR": STORE, "DENO_NO_UPDATE_CHECK": "1", "DENO_NO_PROMPT": "1"}
-    steps: list[Step] = [*build_packages(base), Env(env), Workdir(APP), *each_in_its_folder(seen)]
-    if _is_major(base, 1):
-        steps.append(Copy())
-    else:
-        steps += [Run((f"mkdir -p {STORE}", f"deno install{frozen}")), Copy()]
+    steps: list[Step] = [*build_packages(base), Env({**env, "NO_COLOR": "1"}), Workdir(APP), *each_in_its_folder(seen)]
+    # Before 2, packages are known from the app's files alone.
+    install = () if _is_first(base) else (f"deno install{frozen}",)
+    steps += [Run((f"mkdir -p {STORE}", *install)), Copy()]
     if entry:
         steps.append(Run((f"deno cache{frozen} {entry}",)))
     if builds:
         steps.append(Run(("deno task build",)))
-    steps.append(Run((f"mkdir -p {STORE}",)))
     copies = [CopyFrom("build", STORE, is_apps=True), CopyFrom("build", APP, is_apps=True)]
     last = running(start, copies=copies, env=env, command=words)
     return BuildPlan(why=why, stages=(*stages, BuildStage(base=start, name="build", steps=tuple(steps)), last))
 
 
-def _is_major(base: Base, major: int) -> bool:
-    tag = base.version or base.image.rpartition(":")[2].removeprefix("debian-")
-    return tag.startswith(f"{major}.")
+def _is_first(base: Base) -> bool:
+    return (base.version or base.image.rpartition(":")[2]).startswith("1.")
 
 
 async def _manifest(files: Files, name: str) -> Mapping[str, Any]:

@@ -30,7 +30,7 @@ ELIXIR: Final = Runtime(
     title="Elixir",
     official="elixir:{}-slim",
     variable="ELIXIR_VERSION",
-    offered=("1.18", "1.17", "1.16", "1.15", "1.14"),
+    offered=("1.18", "1.19", "1.17", "1.16", "1.15", "1.14"),
     debian={
         "bookworm": Packages(version="1.14.0", run=_RUNS, build=_BUILDS),
         "trixie": Packages(version="1.18.3", run=_RUNS, build=_BUILDS),

@@ -96,7 +96,9 @@ def manager_steps(manifest: Manifest) -> tuple[Step, ...]:
     if not manager.package:
         return ()
     version = f"@{manifest.version}" if manifest.version else ""
-    return (Run((f"npm install --global {manager.package}{version}",), (Cache("npm", "/root/.npm"),)),)
+    # Node's official images have a yarn that npm knows nothing of (https://github.com/yarnpkg/yarn/issues/7773).
+    force = "--force " if manifest.title == "yarn" else ""
+    return (Run((f"npm install --global {force}{manager.package}{version}",), (Cache("npm", "/root/.npm"),)),)
 
 
 def install_steps(manifest: Manifest, *, folder: str = "") -> tuple[Step, ...]:

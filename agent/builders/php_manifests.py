@@ -18,7 +18,7 @@ PHP: Final = Runtime(
     title="PHP",
     official="php:{}-apache-bookworm",
     variable="PHP_VERSION",
-    offered=("8.4", "8.3", "8.2", "8.1"),
+    offered=("8.4", "8.3", "8.5", "8.2", "8.1"),
     debian={"bookworm": Packages(version="8.2.29", run=_SERVER), "trixie": Packages(version="8.4.11", run=_SERVER)},
 )
 COMPOSER: Final = Runtime(

@@ -19,7 +19,7 @@ RUBY: Final = Runtime(
     title="Ruby",
     official="ruby:{}-slim-bookworm",
     variable="RUBY_VERSION",
-    offered=("3.4", "3.3", "3.2", "3.1"),
+    offered=("3.4", "3.3", "4.0", "3.2", "3.1"),
     debian={
         "bookworm": Packages(version="3.1.2", run=("ruby", "ruby-bundler"), build=("ruby-dev",)),
         "trixie": Packages(version="3.3.8", run=("ruby", "ruby-bundler"), build=("ruby-dev",)),
