@@ -90,14 +90,12 @@ def _left_alone(
     if asked or not chosen.markers:
         return ""
     known = {*chosen.markers, *(name for builder in builders for name in builder.markers if name in why)}
-    left = [
-        f"{marker} ({builder.name})"
-        for builder in builders
-        if builder is not chosen
-        for marker in [name for name in builder.markers if name in names][:1]
-        if marker not in known
-    ]
-    return f"; left alone: {', '.join(left)}" if left else ""
+    left = dict[str, str]()
+    for builder in builders:
+        there = [name for name in builder.markers if name in names]
+        if there and not known.intersection(there):
+            left.setdefault(there[0], f"{there[0]} ({builder.name})")
+    return f"; left alone: {', '.join(left.values())}" if left else ""
 
 
 def _hint(entries: Sequence[TreeEntry], *, folder: str, wanted: str) -> str:

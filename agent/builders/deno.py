@@ -41,8 +41,10 @@ _ENDINGS: Final = ("ts", "js", "tsx", "mjs")
 _CALL = re.compile(r"deno task ([\w:.-]+)")
 _DEFAULT_EXPORT = re.compile(r"^export default\s*(?:\{|satisfies)", re.MULTILINE)
 _FETCH = re.compile(r"^\s*(?:async\s+)?fetch\s*[(:]", re.MULTILINE)
-_PATTERN = re.compile(r'"(?:[^"\\]|\\.)*"|//[^\n]*|/\*.*?\*/|,(?=\s*[}\]])', re.DOTALL)
-"""Texts, which stay; comments and commas before a closing bracket, which do not."""
+_TEXT = r'"(?:[^"\\]|\\.)*"'
+_COMMENT = re.compile(rf"{_TEXT}|//[^\n]*|/\*.*?\*/", re.DOTALL)
+_COMMA = re.compile(rf"{_TEXT}|,(?=\s*[}}\]])", re.DOTALL)
+"""What plain JSON has not, or a text, which stays as it is."""
 
 
 class Deno:
@@ -108,9 +110,10 @@ def _is_first(base: Base) -> bool:
 async def _manifest(files: Files, name: str) -> Mapping[str, Any]:
     """Return what deno.json says: JSON with comments, and commas at the ends of lists."""
     text = await files.text(name)
-    plain = _PATTERN.sub(lambda match: match[0] if match[0].startswith('"') else "", text)
+    for pattern in (_COMMENT, _COMMA):
+        text = pattern.sub(lambda match: match[0] if match[0].startswith('"') else "", text)
     try:
-        found = json.loads(plain)
+        found = json.loads(text)
     except json.JSONDecodeError as error:
         raise files.invalid(name, line=error.lineno, problem=f"cannot be read: {error.msg}") from error
     except (RecursionError, ValueError) as error:

@@ -91,7 +91,11 @@ def _plan(
     if assets:
         steps += assets.node_steps(bases[1], on=base)
         stages = (*stages, *assets.stages(bases[1], on=base))
-    steps += [Env({**env, "BUNDLE_SILENCE_ROOT_WARNING": "1"}), Workdir(APP), *([Copy()] if manifest.needs_source else _seen(manifest))]
+    steps += [
+        Env({**env, "BUNDLE_SILENCE_ROOT_WARNING": "1"}),
+        Workdir(APP),
+        *([Copy()] if manifest.needs_source else _seen(manifest)),
+    ]
     steps.append(Run((f"mkdir -p {BUNDLE}", "bundle install", f"rm -rf {BUNDLE}/ruby/*/cache"), (_CACHE,)))
     if assets:
         steps += assets.before_source()
