@@ -30,7 +30,13 @@ FUNCTION_LINES = 70
 
 ALLOWED = {("cli/ssh.py", "os.execvpe"): "the client becomes ssh, with a vector of words"}
 """What the ban on shells would forbid, and why it may be there."""
-FOR_CONTAINERS = {"agent/commands/one_off.py", "agent/docker/execs.py", "agent/manifests/procfile.py"}
+FOR_CONTAINERS = {
+    "agent/builders/java.py",
+    "agent/builders/php.py",
+    "agent/commands/one_off.py",
+    "agent/docker/execs.py",
+    "agent/manifests/procfile.py",
+}
 """Where the words of a shell stand that runs inside an app's own container."""
 COMPLETES_SHELLS = {"cli/completion.py"}
 """Where shells are named because the client completes words in them."""

@@ -6,18 +6,24 @@ A new builder is a file here and a line in `BUILDERS`.
 from __future__ import annotations
 
 import posixpath
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from functools import partial
 from typing import Final
 
 import msgspec
 
 from agent.builders.buildpacks import BuildpacksBuilder
+from agent.builders.deno import Deno
 from agent.builders.dockerfile import DockerfileBuilder, dockerfile_of, folder_of
+from agent.builders.elixir import Elixir
 from agent.builders.go import Go
+from agent.builders.java import Java
 from agent.builders.language import Language, LanguageBuilder
 from agent.builders.node import Node
+from agent.builders.php import Php
 from agent.builders.python import Python
+from agent.builders.ruby import Ruby
+from agent.builders.rust import Rust
 from agent.builders.static import Static
 from agent.docker.build_limits import BuildLimits
 from agent.docker.engine import Engine
@@ -25,6 +31,20 @@ from agent.docker.workshops import DockerWorkshops
 from agent.errors import UserError
 from agent.ports.images import BuildOptions, Choice, ImageBuilder, Images
 from agent.ports.source import SourceTree, TreeEntry
+
+LANGUAGES: Final[tuple[Language, ...]] = (
+    Go(),
+    Rust(),
+    Ruby(),
+    Elixir(),
+    Php(),
+    Java(),
+    Python(),
+    Deno(),
+    Node(),
+    Static(),
+)
+"""Those with a front end beside them come before what builds front ends."""
 
 
 def _of_language(means: Means, *, language: Language) -> ImageBuilder:
@@ -45,7 +65,7 @@ class Means(msgspec.Struct, frozen=True, kw_only=True):
 BUILDERS: Final[tuple[Callable[[Means], ImageBuilder], ...]] = (
     lambda means: BuildpacksBuilder(means.engine, means.images, workshops=means.workshops, trusted=means.trusted),
     lambda means: DockerfileBuilder(means.engine, means.images, means.limits),
-    *(partial(_of_language, language=language) for language in (Go(), Python(), Node(), Static())),
+    *(partial(_of_language, language=language) for language in LANGUAGES),
 )
 """Makes each builder, in order of detection: the first that can build a source, does."""
 
@@ -74,10 +94,12 @@ async def choose(builders: Sequence[ImageBuilder], source: SourceTree, options: 
         raise UserError(
             "source.no-such-folder", message, "Push it, or set another: builder:set <app> build-dir <folder>"
         )
+    prefix = f"{folder}/" if folder else ""
+    names = {entry.path.removeprefix(prefix) for entry in entries if entry.path.startswith(prefix)}
     asked = [builder for builder in builders if options.selected in ("", builder.name)]
     for builder in asked:
         if why := await builder.detect(source, options):
-            return Choice(builder, why)
+            return Choice(builder, why + _left_alone(builders, builder, why, names, asked=options.selected))
     looked_for = ", ".join(f"{builder.looks_for} ({builder.name})" for builder in asked)
     where = f"the folder {folder}" if folder else "the root of the repository"
     message = f"There is nothing to build in {where}. Looked for: {looked_for}."
@@ -86,6 +108,21 @@ async def choose(builders: Sequence[ImageBuilder], source: SourceTree, options: 
     else:
         hint = _hint(entries, folder=folder, wanted=dockerfile_of(options))
     raise UserError("builder.none-fits", message, hint)
+
+
+def _left_alone(
+    builders: Sequence[ImageBuilder], chosen: ImageBuilder, why: str, names: Collection[str], *, asked: str
+) -> str:
+    """Say what else there is that could have been built, unless it is built too or the choice was the user's."""
+    if asked or not chosen.markers:
+        return ""
+    known = {*chosen.markers, *(name for builder in builders for name in builder.markers if name in why)}
+    left = dict[str, str]()
+    for builder in builders:
+        there = [name for name in builder.markers if name in names]
+        if there and not known.intersection(there):
+            left.setdefault(there[0], f"{there[0]} ({builder.name})")
+    return f"; left alone: {', '.join(left.values())}" if left else ""
 
 
 def _hint(entries: Sequence[TreeEntry], *, folder: str, wanted: str) -> str:

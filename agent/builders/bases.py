@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Final
 
 import msgspec
@@ -26,6 +26,9 @@ REGISTRY_RETRY_SECONDS: Final = 600.0
 
 DEBIANS: Final = ("debian:bookworm-slim", "debian:trixie-slim", "debian:bookworm", "debian:trixie")
 """Images of Debian that do where no registry can be reached, the best first."""
+
+_VERSION = re.compile(r"v?(?:jdk-?)?(?:1\.(?=8))?(\d{1,4}(?:\.\d{1,4}){0,2})")
+"""As official images set it: ``3.12.4``, ``v1.17.3``, ``jdk-21.0.5+11``, ``jdk8u432-b06``."""
 
 _CODENAME = re.compile(r"(?<![a-z])(bookworm|trixie)(?![a-z])")
 
@@ -61,6 +64,8 @@ class Need(msgspec.Struct, frozen=True, kw_only=True):
     wanted: Range = Range()
     said_in: str = ""
     """The file that asks for the version."""
+    is_beside: bool = False
+    """Whether only the build wants it, in the image of the first need: Node for the assets of another language."""
 
     def __str__(self) -> str:
         """Return ``Python 3.12``, or the language alone."""
@@ -150,6 +155,28 @@ class Bases:
             return False
         return True
 
+    async def find_beside(
+        self, need: Need, *, first: Base, chosen: str, app: str, say: Say, logins: Logins = NO_LOGINS
+    ) -> Base:
+        """Return where `need` comes from that a build on `first` wants besides: there already, Debian's, or official.
+
+        A base with `packages` and the image of `first` is to be installed in that; one with another image has what is
+        to be copied. `chosen`, `app`, `say` and `logins`, and what is raised: as in `find`.
+        """
+        info = await self._images.find(first.image)
+        version = _version_in(info, need.runtime) if info else ""
+        if version and need.wanted.holds(numbers(version)):
+            return Base(image=first.image, why=f"{first.image} has {need.runtime.title} {version}", version=version)
+        packages = _packages(need, first.image)
+        if packages and (first.packages or chosen):
+            return _debian(need, first.image, packages)
+        official = need.runtime.official.format(self._version(need, app=app))
+        if await self._official(official, need, app=app, say=say, logins=logins):
+            return Base(image=official, why=f"{official} has {need.runtime.title}", version=need.wanted.text)
+        if packages:
+            return _debian(need, first.image, packages)
+        raise _none(need, app=app, there=f"{official} cannot be had, and {_lack(need, first.image)}")
+
     async def _chosen(self, need: Need, image: str, *, app: str, say: Say, logins: Logins) -> Base:
         info = await self._images.find(image)
         if info is None:
@@ -174,8 +201,8 @@ def _debian(need: Need, image: str, packages: Packages) -> Base:
 
 def _version_in(info: ImageInfo, runtime: Runtime) -> str:
     """Return the version that an image says to have, if it says one."""
-    match = re.match(r"\d{1,4}\.\d{1,4}(?:\.\d{1,6})?", info.env.get(runtime.variable, ""))
-    return match[0] if match else ""
+    match = _VERSION.match(info.env.get(runtime.variable, "")) if runtime.variable else None
+    return match[1] if match else ""
 
 
 def _packages(need: Need, image: str) -> Packages | None:
@@ -203,13 +230,19 @@ def _lack(need: Need, image: str) -> str:
 def _none(need: Need, *, app: str, there: str) -> UserError:
     asked = f" ({need.said_in})" if need.said_in else ""
     message = f"The app wants {need}{asked}, and there is nothing to build that on: {there}."
-    on_debian = _sentence(need.runtime.debian)
-    hint = (
-        f"Name an image that has it: builder:set {app} base-image <image>. Without a registry, one of "
-        f"{', '.join(DEBIANS[:2])} on this machine does for {need.runtime.title} {on_debian}."
-    )
-    return UserError("base.none", message, hint)
+    return UserError("base.none", message, f"Name an image that has it: {_ways_out(need.runtime, app=app)}")
 
 
-def _sentence(debian: Mapping[str, Packages]) -> Sequence[str] | str:
+def _ways_out(runtime: Runtime, *, app: str) -> str:
+    command = f"builder:set {app} base-image <image>."
+    if not runtime.debian:
+        return (
+            f"{command} Debian has no {runtime.title} of its own, so without a registry it takes such an image, with "
+            f"the variable {runtime.variable} to tell its version."
+        )
+    does = f"does for {runtime.title} {_sentence(runtime.debian)}"
+    return f"{command} Without a registry, one of {', '.join(DEBIANS[:2])} on this machine {does}."
+
+
+def _sentence(debian: Mapping[str, Packages]) -> str:
     return " and ".join(f"{packages.version} ({name})" for name, packages in debian.items())

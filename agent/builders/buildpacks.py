@@ -64,6 +64,7 @@ class BuildpacksBuilder:
 
     name = "pack"
     looks_for = "project.toml with [io.buildpacks]"
+    markers: tuple[str, ...] = ()
 
     def __init__(self, engine: Engine, images: Images, *, workshops: DockerWorkshops, trusted: Sequence[str]) -> None:
         """`trusted`: the builder images that may be run, see ``is_trusted``."""

@@ -51,6 +51,7 @@ class DockerfileBuilder:
 
     name = "dockerfile"
     looks_for = "a Dockerfile"
+    markers: tuple[str, ...] = ()
 
     def __init__(self, engine: Engine, images: Images, limits: BuildLimits) -> None:
         self._engine = engine

@@ -15,6 +15,8 @@ from agent.manifests.procfile import parse_procfile
 from agent.ports.images import BuildOptions
 from agent.ports.source import SourceTree
 
+MAX_MANIFEST: Final = 1_000_000
+"""Bytes of a file that says how to build."""
 MAX_SOURCE: Final = 200_000
 """Bytes of a source file that is looked into."""
 MAX_LOCK: Final = 32 << 20
@@ -51,6 +53,12 @@ class Files:
         }
         return cls(source, folder, sizes)
 
+    def within(self, folder: str) -> Files:
+        """Return the files of a folder of these."""
+        prefix = f"{folder}/"
+        sizes = {name.removeprefix(prefix): size for name, size in self._sizes.items() if name.startswith(prefix)}
+        return Files(self._source, self.path(folder), sizes)
+
     def has(self, *names: str) -> bool:
         """Tell whether all of `names` are there."""
         return self.names.issuperset(names)
@@ -68,15 +76,15 @@ class Files:
         content = await self._source.read(self.path("Procfile"))
         return content is not None and bool(parse_procfile(content).processes)
 
-    async def text(self, name: str) -> str:
-        """Return a manifest's text; empty if it is not there.
+    async def text(self, name: str, *, limit: int = MAX_MANIFEST) -> str:
+        """Return a manifest's text, of at most `limit` bytes; empty if it is not there.
 
         Raises:
-            UserError: ``manifest.invalid``, it is not UTF-8 text.
+            UserError: ``manifest.invalid``, it is not UTF-8 text; ``source.file-too-large``.
         """
         if name in self._texts:
             return self._texts[name]
-        content = await self._source.read(self.path(name)) or b""
+        content = await self._source.read(self.path(name), limit=limit) or b""
         try:
             self._texts[name] = content.decode("utf-8-sig")
         except UnicodeDecodeError as error:
@@ -116,8 +124,8 @@ class Files:
         except RecursionError as error:
             raise self.invalid(name, problem="is nested too deeply") from error
 
-    async def json(self, name: str) -> Mapping[str, Any]:
-        """Return a JSON file's object; empty if it is not there.
+    async def json(self, name: str, *, limit: int = MAX_MANIFEST) -> Mapping[str, Any]:
+        """Return a JSON file's object, of at most `limit` bytes; empty if it is not there.
 
         Raises:
             UserError: ``manifest.invalid``, with the line.
@@ -125,7 +133,7 @@ class Files:
         if name not in self.names:
             return {}
         try:
-            found = json.loads(await self.text(name))
+            found = json.loads(await self.text(name, limit=limit))
         except json.JSONDecodeError as error:
             raise self.invalid(name, line=error.lineno, problem=f"cannot be read: {error.msg}") from error
         except (RecursionError, ValueError) as error:

@@ -67,6 +67,7 @@ class Go:
 
     name = "go"
     looks_for = "go.mod"
+    markers: tuple[str, ...] = ("go.mod",)
 
     async def sketch(self, files: Files, options: BuildOptions) -> Sketch | None:
         """See ``Language``."""

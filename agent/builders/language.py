@@ -46,6 +46,8 @@ class Language(Protocol):
 
     name: str
     looks_for: str
+    markers: tuple[str, ...]
+    """See ``ImageBuilder``."""
 
     async def sketch(self, files: Files, options: BuildOptions) -> Sketch | None:
         """Return what to make of `files`, or `None` if they are no app of this language.
@@ -62,6 +64,7 @@ class LanguageBuilder:
     def __init__(self, engine: Engine, images: Images, limits: BuildLimits, *, language: Language) -> None:
         self.name = language.name
         self.looks_for = language.looks_for
+        self.markers = language.markers
         self._language = language
         self._bases = Bases(images)
         self._dockerfiles = DockerfileBuilder(engine, images, limits)
@@ -101,10 +104,22 @@ class LanguageBuilder:
             raise UserError("builder.none-fits", f"There is nothing for {self.name} to build.", f"{self.looks_for}?")
         for note in sketch.notes:
             say(f" !     {note}")
-        bases = [
-            await self._bases.find(
-                need, chosen=options.base_image, app=options.app_name, say=say, logins=options.logins
-            )
-            for need in sketch.needs
-        ]
-        return sketch.plan(tuple(base.with_packages(options.apt_packages) for base in bases))
+        return sketch.plan(await found_bases(self._bases, sketch, options, say))
+
+
+async def found_bases(bases: Bases, sketch: Sketch, options: BuildOptions, say: Say) -> tuple[Base, ...]:
+    """Return what each need of a sketch is built on.
+
+    Raises:
+        UserError: ``base.none``.
+        Unavailable: the engine does not answer.
+    """
+    chosen, app, logins, found = options.base_image, options.app_name, options.logins, list[Base]()
+    for need in sketch.needs:
+        if need.is_beside:
+            base = await bases.find_beside(need, first=found[0], chosen=chosen, app=app, say=say, logins=logins)
+            found.append(base)
+        else:
+            base = await bases.find(need, chosen=chosen, app=app, say=say, logins=logins)
+            found.append(base.with_packages(options.apt_packages))
+    return tuple(found)

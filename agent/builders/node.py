@@ -20,6 +20,7 @@ class Node:
 
     name = "node"
     looks_for = "package.json with something to start"
+    markers: tuple[str, ...] = ("package.json",)
 
     async def sketch(self, files: Files, options: BuildOptions) -> Sketch | None:
         """See ``Language``. A front end, which is built and then served as files, is left to another."""

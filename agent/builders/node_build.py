@@ -96,7 +96,34 @@ def manager_steps(manifest: Manifest) -> tuple[Step, ...]:
     if not manager.package:
         return ()
     version = f"@{manifest.version}" if manifest.version else ""
-    return (Run((f"npm install --global {manager.package}{version}",), (Cache("npm", "/root/.npm"),)),)
+    # Node's official images have a yarn that npm knows nothing of (https://github.com/yarnpkg/yarn/issues/7773).
+    force = "--force " if manifest.title == "yarn" else ""
+    return (Run((f"npm install --global {force}{manager.package}{version}",), (Cache("npm", "/root/.npm"),)),)
+
+
+def install_steps(manifest: Manifest, *, folder: str = "") -> tuple[Step, ...]:
+    """Return the steps that install all packages, in the build of an app of another language.
+
+    `folder`: of that app, where package.json is.
+    """
+    manager = _MANAGERS[manifest.manager]
+    command = (manager.locked if manifest.lock else manager.unlocked) + manager.both
+    names = [f"{folder}/{name}" if folder else name for name in manifest.files]
+    return (
+        *manager_steps(manifest),
+        *((Env(manager.env),) if manager.env else ()),
+        *each_in_its_folder(names),
+        Run((*_into(folder), command), (manager.cache,)),
+    )
+
+
+def run_step(manifest: Manifest, script: str, *, folder: str = "") -> Run:
+    """Return the step that runs a script of package.json."""
+    return Run((*_into(folder), f"{_MANAGERS[manifest.manager].run} {script}"))
+
+
+def _into(folder: str) -> tuple[str, ...]:
+    return (f"cd {folder}",) if folder else ()
 
 
 def build_steps(base: Base, manifest: Manifest, *, keeps_dev: bool = False) -> tuple[Step, ...]:

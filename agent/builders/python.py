@@ -94,6 +94,7 @@ class Python:
 
     name = "python"
     looks_for = "requirements.txt, pyproject.toml or Pipfile"
+    markers: tuple[str, ...] = ("requirements.txt", "pyproject.toml", "Pipfile")
 
     async def sketch(self, files: Files, options: BuildOptions) -> Sketch | None:
         """See ``Language``."""

@@ -12,12 +12,15 @@ APP: Final = "/app"
 """Where the app is, in the build and when it runs."""
 
 
-def foundation(base: Base, *, name: str = "base") -> tuple[tuple[BuildStage, ...], str]:
-    """Return the stage that has what the app runs on, if the image has not; and what later stages begin from."""
+def foundation(base: Base, *, name: str = "base", before: Sequence[Step] = ()) -> tuple[tuple[BuildStage, ...], str]:
+    """Return the stage that has what the app runs on, if the image has not; and what later stages begin from.
+
+    `before`: done ahead of the installation of packages.
+    """
     packages = base.needed_to_run()
     if not packages:
         return (), base.image
-    return (BuildStage(base=base.image, name=name, steps=(apt("ca-certificates", *packages),)),), name
+    return (BuildStage(base=base.image, name=name, steps=(*before, apt("ca-certificates", *packages))),), name
 
 
 def each_in_its_folder(names: Sequence[str]) -> tuple[Step, ...]:

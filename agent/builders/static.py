@@ -91,6 +91,7 @@ class Static:
 
     name = "static"
     looks_for = "index.html, or package.json with a script build"
+    markers: tuple[str, ...] = ("package.json",)
 
     async def sketch(self, files: Files, options: BuildOptions) -> Sketch | None:
         """See ``Language``."""

@@ -1,4 +1,4 @@
-"""Which versions of a language an app wants: ranges as npm, PyPI, Poetry and plain version files write them.
+"""Which versions of a language an app wants: ranges as npm, PyPI, Poetry, RubyGems, Hex and version files write them.
 
 A range is a list of alternatives, each a list of half-open intervals that must all hold. What does not follow the
 pattern is refused, so a version that gets into a Dockerfile is digits and dots.
@@ -15,7 +15,7 @@ Version = tuple[int, int, int]
 
 _PART = r"(?:0|[1-9][0-9]{0,5})"
 _NUMBER = re.compile(rf"v?(?P<given>{_PART}(?:\.{_PART}){{0,2}})(?:\.[xX*]){{0,2}}")
-_TERM = re.compile(r"(?P<operator>\^|~=|~|>=|>|<=|<|===|==|=|!=)?\s*(?P<number>v?[0-9][0-9A-Za-z.*]*|[*xX])")
+_TERM = re.compile(r"(?P<operator>\^|~>|~=|~|>=|>|<=|<|===|==|=|!=)?\s*(?P<number>v?[0-9][0-9A-Za-z.*]*|[*xX])")
 _HYPHEN = re.compile(r"(?P<low>v?[0-9][0-9.xX*]*)\s+-\s+(?P<high>v?[0-9][0-9.xX*]*)")
 _EVERYTHING = ("", "*", "x", "X", "latest", "node", "current", "stable", "lts", "lts/*")
 _END: Version = (10**7, 0, 0)
@@ -102,7 +102,7 @@ def _interval(operator: str, number: str) -> _Interval:
             return _Interval(low, _bumped(given[: leading + 1]))
         case "~":
             return _Interval(low, _bumped(given[:2]))
-        case "~=":
+        case "~=" | "~>":
             return _Interval(low, _bumped(given[: max(len(given) - 1, 1)]))
         case ">=":
             return _Interval(low, _END)

@@ -15,7 +15,7 @@ from agent.bus.subscriptions import on
 from agent.errors import Retry, Stopped, Unavailable, UserError
 from agent.handlers.slots import Slots
 from agent.lifecycle import app_env, deploys, registries
-from agent.lifecycle.building import build_options
+from agent.lifecycle.building import SELECTED, build_options, refuse
 from agent.lifecycle.cleaning import Doorkeeper
 from agent.manifests.app_json import AppJson, parse_app_json
 from agent.manifests.app_scripts import Scripts
@@ -110,6 +110,8 @@ class Builder:
                 await deploys.built(tx, app=app.id, deploy=deploy.id, image=image.id, plan=plan)
 
     async def _image_and_plan(self, app: App, deploy: Deploy, say: Say) -> tuple[ImageInfo, Plan]:
+        selected = await self._database.read.properties.effective(app.id, SELECTED) or ""
+        refuse(selected, app=app.name, is_image=deploy.kind == "image")
         async with self._slots.one(lambda before: say(_place_told(before))):
             await self._door.admit_build()
             if deploy.kind == "image":

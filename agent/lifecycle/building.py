@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 import msgspec
 
+from agent.errors import UserError
 from agent.lifecycle import build_secrets, registries
 from agent.lifecycle.properties import set_property
 from agent.lifecycle.resources import BUILD, Limits, limits_of
@@ -34,6 +35,24 @@ async def purge_cache(tx: Transaction, *, app: AppId) -> None:
     await set_property(tx, app=app, name=PURGED, value=newest.id if newest else None)
 
 
+SELECTED = "builder.selected"
+"""Property: the builder to take, or what stands in its place."""
+
+
+def refuse(selected: str, *, app: str, is_image: bool) -> None:
+    """Refuse a deploy of a commit or an image, if what is selected in place of a builder takes none such.
+
+    Raises:
+        UserError: ``builder.null`` or ``builder.image``, with the way out.
+    """
+    hint = f"To have builders look again: builder:set {app} selected"
+    if selected == "null":
+        raise UserError("builder.null", f"{app} is set to deploy nothing new (builder: null).", hint)
+    if selected == "image" and not is_image:
+        hint = f"Deploy one: git:from-image {app} <image>. {hint}"
+        raise UserError("builder.image", f"{app} is set to deploy images alone, and nothing that is pushed.", hint)
+
+
 async def build_options(tables: Tables, *, app: AppId, name: str, timeout_seconds: float = 1800.0) -> BuildOptions:
     """Return the options of a build of `app`, whose name is `name`."""
 
@@ -57,7 +76,7 @@ async def build_options(tables: Tables, *, app: AppId, name: str, timeout_second
         cpus=limits.cpu,
         no_cache=await _is_purged(tables, app),
         cache_epoch=await effective(PURGED),
-        selected=await effective("builder.selected"),
+        selected=await effective(SELECTED),
         base_image=await effective("builder.base-image"),
         apt_packages=tuple((await effective("builder.apt-packages")).split()),
         static_folder=await effective("builder.static-folder"),

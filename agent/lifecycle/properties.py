@@ -6,29 +6,20 @@ app's own value, else the server's, else their default.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
-from typing import get_args
 
 import msgspec
 import structlog
 
 from agent import sanitise
 from agent.errors import Unavailable, UserError
-from agent.lifecycle import registry_checks
+from agent.lifecycle import registry_checks, value_checks
 from agent.ports.images import BUILDER_NAMES, USUAL_BUILDER_IMAGE
 from agent.state.database import Database, Transaction
-from agent.state.plans import Strategy
 from proto.events import PropertyChanged
-from proto.names import AppId, is_config_key, process_type
+from proto.names import AppId, process_type
 
 log = structlog.get_logger(__name__)
-
-MAX_TASK_SECONDS = 86_400
-"""A day. A migration that takes longer does not belong into a deploy."""
-
-MAX_STOP_SECONDS = 3_600
-"""An hour. Longer grace than this is a typing error, and holds up every deploy."""
 
 RESOURCE_LIMITS = "resource.limits"
 """Property that holds the limits of processes and builds, see ``agent.lifecycle.resources``."""
@@ -41,23 +32,6 @@ REGISTRY_LOGINS = "registry.logins"
 
 _UNCLEAN = "files.unclean"
 """Fact of the server: plain secrets were sealed, and what they were is still in freed pages, the log or the backup."""
-
-_BRANCH = re.compile(r"(?!-)(?!.*(?:\.\.|//|@\{|\.lock(?:/|$)))[A-Za-z0-9._/@+-]{1,200}(?<![/.])")
-"""A strict part of what git-check-ref-format(1) allows."""
-
-_IMAGE = re.compile(
-    r"(?=.{1,400}\Z)[A-Za-z0-9]+(?:[._-]+[A-Za-z0-9]+)*(?::[0-9]{1,5})?(?:/[a-z0-9]+(?:[._-]+[a-z0-9]+)*)*"
-    r"(?::[A-Za-z0-9_][A-Za-z0-9_.-]{0,127})?(?:@sha256:[0-9a-f]{64})?"
-)
-"""As the engine reads them, a little narrower."""
-
-MAX_PACKAGES = 100
-"""Debian packages of one app. They bring many others."""
-
-_PACKAGE = re.compile(r"[a-z0-9][a-z0-9+.-]{1,99}")
-"""Debian Policy 5.6.1."""
-
-_STAGE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}")
 
 Check = Callable[[str], str]
 """Returns the value as it is stored; raises ValueError with what would be right, as the end of a sentence."""
@@ -94,182 +68,85 @@ class Property(msgspec.Struct, frozen=True, kw_only=True):
         return self.name.partition(".")[2]
 
 
-def _branch(value: str) -> str:
-    if not _BRANCH.fullmatch(value):
-        raise ValueError("a branch's name, such as main")
-    return value
-
-
-def _truth(value: str) -> str:
-    if value not in ("true", "false"):
-        raise ValueError("true or false")
-    return value
-
-
-def _variable(value: str) -> str:
-    if value and not is_config_key(value):
-        raise ValueError("the name of a variable, such as GIT_REV, or empty for none")
-    return value
-
-
-def _folder(value: str) -> str:
-    parts = value.strip("/").split("/")
-    if value.startswith(("/", "-")) or any(part in ("", ".", "..") for part in parts) or not value.isprintable():
-        raise ValueError("a path inside the repository, such as services/web")
-    return "/".join(parts)
-
-
-def _builder(value: str) -> str:
-    if value not in BUILDER_NAMES:
-        raise ValueError(f"one of {', '.join(BUILDER_NAMES)}")
-    return value
-
-
-def _image(value: str) -> str:
-    if not _IMAGE.fullmatch(value):
-        raise ValueError("an image's name, such as python:3.12-slim or registry.example.com/base:1")
-    return value
-
-
-def _packages(value: str) -> str:
-    names = value.split()
-    if not names or not all(_PACKAGE.fullmatch(name) for name in names) or len(names) > MAX_PACKAGES:
-        raise ValueError("names of Debian packages with a space between, such as: ffmpeg libpq-dev")
-    return " ".join(names)
-
-
-def _id(value: str) -> str:
-    if not re.fullmatch(r"[a-z0-9]{1,64}", value):
-        raise ValueError("the id of a deploy")
-    return value
-
-
-def _stage(value: str) -> str:
-    if not _STAGE.fullmatch(value):
-        raise ValueError("the name of a stage of the Dockerfile")
-    return value
-
-
-def _seconds(value: str) -> str:
-    if not (value.isascii() and value.isdigit() and 1 <= int(value[:6]) <= MAX_STOP_SECONDS and len(value) <= 6):
-        raise ValueError(f"a number of seconds from 1 to {MAX_STOP_SECONDS}")
-    return str(int(value))
-
-
-def _task_seconds(value: str) -> str:
-    if not (value.isascii() and value.isdigit() and 1 <= int(value[:6]) <= MAX_TASK_SECONDS and len(value) <= 6):
-        raise ValueError(f"a number of seconds from 1 to {MAX_TASK_SECONDS}")
-    return str(int(value))
-
-
-def _types(value: str) -> str:
-    try:
-        return ",".join(process_type(text.strip()) for text in value.split(","))
-    except ValueError as error:
-        raise ValueError("process types with commas between, such as worker,clock") from error
-
-
-def _balance(value: str) -> str:
-    if value not in ("roundrobin", "leastconn"):
-        raise ValueError("roundrobin or leastconn")
-    return value
-
-
-def _strategy(value: str) -> str:
-    known = get_args(Strategy)
-    if value not in known:
-        raise ValueError(f"one of {', '.join(known)}")
-    return value
-
-
-def _object(value: str) -> str:
-    try:
-        msgspec.json.decode(value, type=dict[str, dict[str, float]])
-    except msgspec.DecodeError as error:
-        raise ValueError("an object of limits by process type, in JSON") from error
-    return value
-
-
-def _build_args(value: str) -> str:
-    try:
-        return msgspec.json.encode(msgspec.json.decode(value, type=dict[str, str | None])).decode()
-    except msgspec.DecodeError as error:
-        raise ValueError("an object of strings, in JSON") from error
-
-
 PROPERTIES: dict[str, Property] = {
     property.name: property
     for property in (
         Property(
             name="git.deploy-branch",
             help="The branch whose pushes are deployed. The first branch that is pushed becomes it.",
-            check=_branch,
+            check=value_checks.branch,
         ),
         Property(
             name="git.keep-git-dir",
             help="Whether builds get a .git with the commit that is built: true or false.",
-            check=_truth,
+            check=value_checks.truth,
             default="false",
         ),
         Property(
             name="git.rev-env-var",
             help="The variable that tells processes the commit they run; empty: none.",
-            check=_variable,
+            check=value_checks.variable,
             default="GIT_REV",
             may_be_empty=True,
         ),
         Property(
             name="builder.selected",
-            help="The builder to take, whatever else there is: " + ", ".join(BUILDER_NAMES) + ".",
-            check=_builder,
+            help="The builder to take, whatever else there is: "
+            + ", ".join(BUILDER_NAMES)
+            + "; image: images alone are deployed, no pushes; null: nothing is.",
+            check=value_checks.builder,
         ),
-        Property(name="builder.build-dir", help="The folder of the repository that is built.", check=_folder),
+        Property(
+            name="builder.build-dir", help="The folder of the repository that is built.", check=value_checks.folder
+        ),
         Property(
             name="builder.base-image",
             help="What builders of languages build on; unset, the official image of the wanted version.",
-            check=_image,
+            check=value_checks.image,
         ),
         Property(
             name="builder.apt-packages",
             help="Debian packages that builders of languages install besides, to build and to run with.",
-            check=_packages,
+            check=value_checks.packages,
         ),
         Property(
             name="builder.static-folder",
-            help="Where the static builder finds the pages, or the build puts them; unset, it looks.",
-            check=_folder,
+            help="What is served: pages as they are, where a build puts them, or by PHP; unset, it looks.",
+            check=value_checks.folder,
         ),
         Property(
             name="builder.builder-image",
             help="The builder image that buildpacks come from; the app's own beats its project.toml.",
-            check=_image,
+            check=value_checks.image,
             default=USUAL_BUILDER_IMAGE,
         ),
         Property(
             name="builder-pack.projecttoml-path",
             help="The project descriptor, from the folder that is built.",
-            check=_folder,
+            check=value_checks.folder,
             default="project.toml",
         ),
         Property(
             name="builder.timeout-seconds",
             help="How long a build may take before it is ended.",
-            check=_task_seconds,
+            check=value_checks.task_seconds,
             default="1800",
         ),
         Property(
             name="builder-dockerfile.dockerfile-path",
             help="The Dockerfile, from the folder that is built.",
-            check=_folder,
+            check=value_checks.folder,
             default="Dockerfile",
         ),
         Property(
-            name="builder-dockerfile.target", help="The stage of the Dockerfile to stop at; the last.", check=_stage
+            name="builder-dockerfile.target",
+            help="The stage of the Dockerfile to stop at; the last.",
+            check=value_checks.stage,
         ),
         Property(
             name="builder-dockerfile.build-args",
             help="The values of the Dockerfile's ARGs.",
-            check=_build_args,
+            check=value_checks.build_args,
             is_hidden=True,
             is_secret=True,
         ),
@@ -300,7 +177,7 @@ PROPERTIES: dict[str, Property] = {
         Property(
             name="registry.push-on-release",
             help="Whether each release is pushed before it serves: true or false.",
-            check=_truth,
+            check=value_checks.truth,
             default="false",
         ),
         Property(
@@ -318,57 +195,57 @@ PROPERTIES: dict[str, Property] = {
         Property(
             name="ps.stop-timeout-seconds",
             help="How long a process may take to end after SIGTERM, before it is killed.",
-            check=_seconds,
+            check=value_checks.seconds,
             default="30",
         ),
         Property(
             name="ps.strategy",
             help="How a deploy replaces what runs: rolling (batch by batch), all-at-once (all new ones beside the old"
             " ones, then the switch) or stop-first (the old ones end first). strategy.worker: for that process type.",
-            check=_strategy,
+            check=value_checks.strategy,
             default="rolling",
             is_per_process=True,
         ),
         Property(
             name="ps.task-timeout-seconds",
             help="How long a task of a deploy, such as the Procfile's release, may take before it is ended.",
-            check=_task_seconds,
+            check=value_checks.task_seconds,
             default="1800",
         ),
         Property(
             name="checks.wait-to-retire",
             help="Seconds that a replaced web process may go on with requests in flight and open sockets.",
-            check=_seconds,
+            check=value_checks.seconds,
             default="60",
         ),
         Property(
             name="checks.skipped",
             help="The process types that are not checked.",
-            check=_types,
+            check=value_checks.types,
             is_hidden=True,
         ),
         Property(
             name="checks.disabled",
             help="The process types that are not checked, and end before their successors start.",
-            check=_types,
+            check=value_checks.types,
             is_hidden=True,
         ),
         Property(
             name=RESOURCE_LIMITS,
             help="The limits of processes and builds.",
-            check=_object,
+            check=value_checks.limits,
             is_hidden=True,
         ),
         Property(
             name="builder.cache-purged",
             help="The newest deploy when the build cache was purged.",
-            check=_id,
+            check=value_checks.deploy_id,
             is_hidden=True,
         ),
         Property(
             name="proxy.balance",
             help="How requests are spread over web processes: roundrobin, or leastconn (fewest connections).",
-            check=_balance,
+            check=value_checks.balance,
             default="roundrobin",
         ),
     )

@@ -12,8 +12,12 @@ from agent.ports.source import SourceTree
 from agent.ports.world import Say
 from proto.names import AppId, DeployId
 
-BUILDER_NAMES = ("pack", "dockerfile", "go", "python", "node", "static")
+BUILDER_NAMES = (
+    "pack", "dockerfile", "go", "rust", "ruby", "elixir", "php", "java", "python", "deno", "node", "static"
+)  # fmt: skip
 """Names of the builders, in order of detection."""
+NO_BUILDERS = ("image", "null")
+"""What may be selected in place of a builder: images alone are deployed, or nothing is."""
 
 
 USUAL_BUILDER_IMAGE = "heroku/builder:24"
@@ -129,6 +133,9 @@ class ImageBuilder(Protocol):
 
     looks_for: str
     """The files whose presence makes this builder the one, for people: ``a Dockerfile``."""
+
+    markers: tuple[str, ...]
+    """Files at the root of what is built that speak for this builder, so that it is said when another one is taken."""
 
     async def detect(self, source: SourceTree, options: BuildOptions) -> str | None:
         """Return why this builder can build `source`, or `None`. Called in order; the first that can, does.

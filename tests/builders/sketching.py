@@ -13,7 +13,7 @@ import pytest
 
 from agent.builders.bases import Bases
 from agent.builders.files import Files
-from agent.builders.language import Language, Sketch
+from agent.builders.language import Language, Sketch, found_bases
 from agent.builders.plan import render
 from agent.errors import UserError
 from agent.ports.images import BuildOptions, ImageInfo
@@ -64,11 +64,8 @@ async def dockerfile(
         official = {need.runtime.official.format(v) for need in found.needs for v in need.runtime.offered}
         pinned = {need.runtime.official.format(need.wanted.pinned) for need in found.needs if need.wanted.pinned}
         images = store(*official, *pinned)
-    bases = Bases(images)
-    chosen = options.base_image if options else ""
-    found_bases = [await bases.find(need, chosen=chosen, app="blog", say=lambda line: None) for need in found.needs]
-    more = options.apt_packages if options else ()
-    return render(found.plan(tuple(base.with_packages(more) for base in found_bases)))
+    bases = await found_bases(Bases(images), found, options or BuildOptions(app_name="blog"), lambda line: None)
+    return render(found.plan(bases))
 
 
 def agrees(name: str, text: str) -> None:

@@ -105,6 +105,32 @@ async def test_buildpacks_that_are_selected_need_no_descriptor(tmp_path: Path) -
     assert (choice.builder.name, choice.why) == ("pack", "it is selected, so buildpacks of heroku/builder:24")
 
 
+@pytest.mark.parametrize(
+    ("files", "builder", "said"),
+    [
+        ({"go.mod": "module x", "main.go": "package main", "package.json": "{}"}, "go",
+         "; left alone: package.json (node)"),
+        ({"Gemfile": "gem 'rack'", "config.ru": "", "requirements.txt": ""}, "ruby",
+         "; left alone: requirements.txt (python)"),
+        ({"composer.json": "{}", "index.php": "", "package.json": '{"scripts": {"build": "x"}}'}, "php",
+         "serves all files"),
+        ({"composer.json": "{}", "package.json": "{}", "Procfile": "web: x"}, "php",
+         "; left alone: package.json (node)"),
+        ({"pom.xml": "", "package.json": "{}", "a/go.mod": ""}, "java", "; left alone: package.json (node)"),
+        ({"package.json": '{"scripts": {"build": "x"}}', "index.html": ""}, "static", "then what the build puts out"),
+        ({"index.php": "", "index.html": ""}, "php", "serves all files"),
+        ({"composer.json": "{}", "package.json": "{}", "server.js": ""}, "node", "; left alone: composer.json (php)"),
+    ],
+)  # fmt: skip
+async def test_where_several_could_build_the_sensible_one_does_and_says_what_it_leaves_alone(
+    tmp_path: Path, files: dict[str, str], builder: str, said: str
+) -> None:
+    choice = await every(tmp_path, files, BuildOptions())
+    assert choice.builder.name == builder and choice.why.endswith(said)
+    if builder != "static":
+        assert "left alone" not in (await every(tmp_path, files, BuildOptions(selected=builder))).why
+
+
 async def test_the_files_of_the_build_folder_decide(tmp_path: Path) -> None:
     files = {"Dockerfile": "x", "api/requirements.txt": "", "api/Procfile": "web: x"}
     assert (await every(tmp_path, files, BuildOptions(build_folder="api"))).builder.name == "python"

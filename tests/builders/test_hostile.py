@@ -11,11 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from agent.builders import LANGUAGES
 from agent.builders.go import Go
 from agent.builders.language import Language
-from agent.builders.node import Node
 from agent.builders.python import Python
-from agent.builders.static import Static
 from agent.errors import UserError
 from tests.builders.sketching import dockerfile, sketch
 
@@ -24,7 +23,6 @@ pytestmark = pytest.mark.slow
 EVIL = "evil"
 """In every word of a manifest. It may be seen in comments, in the command, and in plain names of files."""
 
-LANGUAGES: tuple[Language, ...] = (Go(), Python(), Node(), Static())
 LINE = re.compile(r"(?:FROM|ENV|RUN|COPY|WORKDIR|USER|ENTRYPOINT|CMD|#|    (?:&&|'|>))(?: .*|$)|#.*|    .*|")
 
 words = st.one_of(
@@ -60,8 +58,12 @@ async def outcome(language: Language, files: Mapping[str, str]) -> str:
         return ""
 
 
+PLAIN = re.compile(r"crates/[A-Za-z0-9_.@+-]+(?=/src)")
+"""Folders that Cargo is given empty programs in."""
+
+
 def harmless(text: str) -> None:
-    for line in text.splitlines():
+    for line in PLAIN.sub("", text).splitlines():
         assert LINE.fullmatch(line), line
         if not line.startswith(("#", "CMD ", "COPY ")):
             assert EVIL not in line
@@ -102,7 +104,42 @@ def test_so_may_what_go_reads(module: str, version: str, folder: str) -> None:
     harmless(asyncio.run(outcome(Go(), files)))
 
 
+@settings(max_examples=100, deadline=None)
+@given(words, words, words, words, st.dictionaries(names, words, max_size=4))
+def test_so_may_what_the_others_read(name: str, version: str, folder: str, line: str, others: dict[str, str]) -> None:
+    quoted = json.dumps(name)
+    files = {
+        "Gemfile": f'ruby "{version}"\ngem {quoted}\n{line}\n',
+        "Gemfile.lock": f"PATH\n  remote: {folder}\nGEM\n  specs:\n    puma (1)\n    {name} (1)\n",
+        "config.ru": line,
+        "Cargo.toml": f"[package]\nname = 'x'\n[[bin]]\nname = {quoted}\npath = {json.dumps(folder)}\n",
+        f"crates/{folder}/Cargo.toml": "[package]\nname = 'y'",
+        f"crates/{folder}/src/main.rs": line,
+        "src/main.rs": line,
+        "Cargo.lock": f'name = "{name}"',
+        "rust-toolchain": version,
+        "pom.xml": f"<java.version>{version}</java.version>{line}",
+        "system.properties": f"java.runtime.version={version}",
+        "mix.exs": f'[app: :x, elixir: "{version}"] {line} "assets.deploy"',
+        f"apps/{folder}/mix.exs": line,
+        "assets/package.json": json.dumps({"scripts": {"build": line}, "packageManager": name}),
+        "composer.json": json.dumps({"require": {"php": version, f"ext-{name}": "*"}, "repositories": {name: line}}),
+        "index.php": line,
+        "deno.json": json.dumps({"tasks": {"start": line, name: line}}),
+        ".deno-version": version,
+        ".tool-versions": f"ruby {version}\nrust {name}\n",
+        **others,
+    }
+    for language in LANGUAGES:
+        harmless(asyncio.run(outcome(language, files)))
+        without = {key: text for key, text in files.items() if key not in ("rust-toolchain", ".tool-versions")}
+        harmless(asyncio.run(outcome(language, {**without, "Procfile": "web: x"})))
+
+
 @pytest.mark.parametrize("language", LANGUAGES, ids=lambda language: language.name)
 async def test_files_that_are_not_text_are_refused_or_left_alone(language: Language) -> None:
-    names = ("package.json", "requirements.txt", "pyproject.toml", "Pipfile", "go.mod", ".nvmrc", "index.html")
+    names = (
+        "package.json", "requirements.txt", "pyproject.toml", "Pipfile", "go.mod", ".nvmrc", "index.html", "Gemfile",
+        "Cargo.toml", "pom.xml", "mix.exs", "composer.json", "composer.lock", "deno.json", "index.php",
+    )  # fmt: skip
     await outcome(language, dict.fromkeys(names, "\x00\x01\ufffd{["))

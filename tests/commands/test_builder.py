@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from agent.errors import UserError
+from agent.lifecycle.building import refuse
 from tests.commands.desk import DOCKERFILE, Desk
 
 
@@ -11,10 +13,36 @@ async def test_a_builder_is_selected_by_a_name_that_exists(desk: Desk) -> None:
     await desk.core.create("blog")
     assert (await desk.give("builder:set blog selected python")).status == 0
     wrong = await desk.give("builder:set blog selected pyhton")
-    assert wrong.status != 0 and "one of pack, dockerfile, go, python, node, static" in wrong.err
+    assert (
+        wrong.status != 0
+        and "one of pack, dockerfile, go, rust, ruby, elixir, php, java, python, deno, node, static, image, null"
+        in wrong.err
+    )
     assert (await desk.give("builder:set --global base-image house/debian:bookworm")).status == 0
     assert (await desk.give("builder:report blog --builder-computed-selected")).out == "python\n"
     assert (await desk.give("builder:report blog --builder-computed-base-image")).out == "house/debian:bookworm\n"
+
+
+async def test_in_place_of_a_builder_images_alone_or_nothing_may_be_selected(desk: Desk) -> None:
+    await desk.core.create("blog")
+    for value in ("image", "null"):
+        assert (await desk.give(f"builder:set blog selected {value}")).status == 0
+        assert (await desk.give("builder:report blog --builder-selected")).out == f"{value}\n"
+
+
+@pytest.mark.parametrize(
+    ("selected", "is_image", "code"),
+    [("null", True, "builder.null"), ("null", False, "builder.null"), ("image", False, "builder.image")],
+)
+def test_what_is_not_to_be_deployed_is_refused_with_the_way_out(selected: str, is_image: bool, code: str) -> None:
+    with pytest.raises(UserError) as refused:
+        refuse(selected, app="blog", is_image=is_image)
+    assert refused.value.code == code and "builder:set blog selected" in refused.value.hint
+
+
+def test_all_else_is_deployed() -> None:
+    for selected, is_image in (("", False), ("", True), ("image", True), ("php", False)):
+        refuse(selected, app="blog", is_image=is_image)
 
 
 @pytest.mark.parametrize("image", ["-x", "a b", "x:$(y)", "../x", "X/Y", "a\nb", "x" * 401])

@@ -28,10 +28,13 @@ async def harbour(boat: Rig) -> AsyncIterator[Rig]:
     await boat.must("builder:set", "--global", "base-image")
 
 
-def example(boat: Rig, name: str, *, app: str) -> Checkout:
+def files_of(name: str) -> dict[str, str]:
     folder = EXAMPLES / name
-    files = {str(path.relative_to(folder)): path.read_text() for path in folder.rglob("*") if path.is_file()}
-    return boat.checkout(app, files)
+    return {str(path.relative_to(folder)): path.read_text() for path in folder.rglob("*") if path.is_file()}
+
+
+def example(boat: Rig, name: str, *, app: str) -> Checkout:
+    return boat.checkout(app, files_of(name))
 
 
 async def pushed(boat: Rig, app: Checkout) -> str:
@@ -176,6 +179,63 @@ async def test_pages_as_they_are(harbour: Rig) -> None:
     assert 0 < int(small.out) < 1000
     assert await runs_as(harbour, "pages") == "10001"
     assert await exit_status(harbour, "pages") != KILLED
+
+
+async def test_ruby_with_a_gem_in_the_repository(harbour: Rig) -> None:
+    app = example(harbour, "ruby", app="ruby")
+    app.write({"package.json": "{}"})
+    said = await pushed(harbour, app)
+    assert "with ruby\n       Gemfile.lock, so Ruby with Bundler; left alone: package.json (node)\n" in said
+    assert (await harbour.http("ruby.localhost")).text == "Hello from Ruby. This is version 1.\n"
+    assert await runs_as(harbour, "ruby") == "10001"
+    await change(app, "server.rb")
+    said = await pushed(harbour, app)
+    assert cached(said, "bundle install")
+    assert (await harbour.http("ruby.localhost")).text == "Hello from Ruby. This is version 2.\n"
+    assert (await report(harbour, "ruby"))["detected"] == "ruby"
+    assert await exit_status(harbour, "ruby") == 0
+
+
+async def test_php_with_composer_from_a_folder_of_a_repository(harbour: Rig) -> None:
+    files = {f"services/web/{name}": text for name, text in files_of("php").items()}
+    app = harbour.checkout("php", {**files, "outside.md": "", "Dockerfile": "FROM none\n"})
+    await harbour.must("apps:create", "php")
+    await harbour.must("builder:set", "php", "build-dir", "services/web")
+    said = await pushed(harbour, app)
+    why = "composer.lock and composer.json, so PHP >=8.1 with Composer; web: Apache serves public"
+    assert f"with php\n       {why}\n" in said
+    page = await harbour.http("php.localhost", "/any/path?name=Ada")
+    assert page.text == "Hello from PHP, Ada. This is version 1.\n"
+    assert (await harbour.http("php.localhost", "/.env")).status == 403
+    assert await runs_as(harbour, "php") == "10001"
+    replica, *_ = await harbour.replicas("php")
+    # Nothing outside the folder was uploaded.
+    there = (await harbour.docker("exec", replica, "find", "/app", "-maxdepth", "1", "-printf", "%f\\n")).out.split()
+    assert sorted(there) == ["README.md", "app", "composer.json", "composer.lock", "public", "src", "vendor"]
+    await change(app, "services/web/public/index.php")
+    said = await pushed(harbour, app)
+    assert cached(said, "--no-autoloader")
+    assert (await harbour.http("php.localhost")).text == "Hello from PHP, you. This is version 2.\n"
+    await harbour.until_logged("php", '"GET / HTTP/1.1" 200')
+    assert await exit_status(harbour, "php") == 0
+
+
+async def test_what_is_selected_in_place_of_a_builder_is_refused_and_leaves_what_runs(harbour: Rig) -> None:
+    app = example(harbour, "static", app="held")
+    await pushed(harbour, app)
+    await harbour.must("builder:set", "held", "selected", "image")
+    await change(app, "index.html")
+    refused = await harbour.git_push(app)
+    assert refused.status == 1
+    assert "held is set to deploy images alone, and nothing that is pushed." in refused.err
+    assert "git:from-image held <image>" in refused.err
+    await harbour.must("builder:set", "held", "selected", "null")
+    refused = await harbour.ssh("git:from-image", "held", "none/such:1")
+    assert refused.status == 1 and "held is set to deploy nothing new (builder: null)." in refused.out + refused.err
+    assert "version 1" in (await harbour.http("held.localhost")).text
+    await harbour.must("builder:set", "held", "selected")
+    await harbour.must("ps:rebuild", "held")
+    await harbour.page("held.localhost", "version 2")
 
 
 async def test_go_with_a_vendored_module(harbour: Rig) -> None:

@@ -3,7 +3,7 @@
 # node:24-bookworm-slim has Node
 
 FROM node:24-bookworm-slim AS build
-RUN --mount=type=cache,target=/root/.npm npm install --global @yarnpkg/cli-dist@4.5.1
+RUN --mount=type=cache,target=/root/.npm npm install --global --force @yarnpkg/cli-dist@4.5.1
 ENV NODE_ENV=production
 ENV YARN_CACHE_FOLDER=/root/.yarn
 ENV YARN_ENABLE_GLOBAL_CACHE=false

@@ -3,7 +3,7 @@
 # node:24-bookworm-slim has Node
 
 FROM node:24-bookworm-slim AS build
-RUN --mount=type=cache,target=/root/.npm npm install --global yarn@1
+RUN --mount=type=cache,target=/root/.npm npm install --global --force yarn@1
 ENV NODE_ENV=production
 ENV YARN_CACHE_FOLDER=/root/.yarn
 WORKDIR /app

@@ -1,0 +1,6 @@
+//! What the app depends on.
+
+/// Returns a greeting from `who`.
+pub fn greeting(who: &str) -> String {
+    format!("Hello from {who}.")
+}

@@ -1,0 +1,44 @@
+# Made by Pushboat.
+# mix.lock and mix.exs, so Elixir ~> 1.15 and the release shop, and Node with npm for
+#   assets/package.json; Phoenix, so web: /app/bin/server
+# elixir:1.18-slim has Elixir
+# node:24-bookworm-slim has Node
+
+FROM node:24-bookworm-slim AS node
+
+FROM elixir:1.18-slim AS build
+RUN apt-get -qq update \
+    && DEBIAN_FRONTEND=noninteractive apt-get -qq install --no-install-recommends build-essential git > /dev/null \
+    && rm -rf /var/lib/apt/lists/*
+COPY --from=node /usr/local /opt/node
+ENV PATH="/opt/node/bin:$PATH"
+ENV MIX_ENV=prod
+ENV LANG=C.UTF-8
+WORKDIR /app
+RUN mix local.hex --force \
+    && mix local.rebar --force
+COPY mix.exs mix.lock ./
+COPY config/config.exs config/prod.exs config/
+RUN --mount=type=cache,target=/root/.hex --mount=type=cache,target=/root/.cache mix deps.get --only prod \
+    && mix deps.compile
+ENV NPM_CONFIG_UPDATE_NOTIFIER=false
+COPY assets/package.json assets/package-lock.json assets/
+RUN --mount=type=cache,target=/root/.npm cd assets \
+    && npm ci --no-audit --no-fund --include=dev
+COPY . ./
+RUN --mount=type=cache,target=/root/.hex --mount=type=cache,target=/root/.cache mix assets.deploy
+RUN --mount=type=cache,target=/root/.hex --mount=type=cache,target=/root/.cache mix compile
+RUN mix release --overwrite --path /opt/release
+
+FROM elixir:1.18-slim
+ENV MIX_ENV=prod
+ENV LANG=C.UTF-8
+ENV PHX_SERVER=true
+RUN groupadd --gid 10001 pushboat \
+    && useradd --uid 10001 --gid 10001 --create-home --skel /dev/null --home-dir /app pushboat
+WORKDIR /app
+ENV HOME=/app
+COPY --from=build --chown=10001:10001 /opt/release /app
+USER 10001:10001
+ENTRYPOINT []
+CMD ["/app/bin/server"]
