@@ -34,7 +34,7 @@ def release(version: int, strategy: Strategy = "rolling", *, max_parallel: int =
 
 
 def rows(**states: str) -> list[Replica]:
-    """Return replicas: ``v1="r-d"`` has number 1 of release 1 ready and number 3 draining."""
+    """Return replicas: ``v1="r-d"`` has number 1 of release 1 ready and number 3 draining; R is ready and replaced."""
     return [
         Replica(
             id=ReplicaId(f"{name}.{number}"),
@@ -42,7 +42,8 @@ def rows(**states: str) -> list[Replica]:
             release=int(name[1:]),
             process=WEB,
             number=number,
-            state=LETTERS[letter],
+            state=LETTERS[letter.lower()],
+            is_replaced=letter.isupper(),
             bridge=0,
             address="10.213.0.2",
             port=5000,
@@ -63,10 +64,12 @@ def rows(**states: str) -> list[Replica]:
 def told(
     there: Sequence[Replica], *holders: Release, live: int | None = 1, count: int = 4, now: Strategy = "rolling"
 ) -> str:
-    """Return what should run, and in parentheses what waits: ``1.4 2.1 (2.2)``."""
+    """Return what should run, in parentheses what waits, and with an R what is replaced: ``1.4 2.1 (2.2)``."""
     found = turns(WEB, holders, there, strategy=now, live=live, count=count)
-    words = {(one.release, one.number): f"{one.release}.{one.number}" for one in found if one.waits_for is None}
-    words |= {(one.release, one.number): f"({one.release}.{one.number})" for one in found if one.waits_for}
+    words = {}
+    for one in found:
+        word = f"{one.release}.{one.number}{'R' * one.is_replaced}"
+        words[one.release, one.number, not one.is_replaced] = f"({word})" if one.waits_for else word
     return " ".join(words[key] for key in sorted(words))
 
 
@@ -169,3 +172,21 @@ def test_no_more_go_on_of_a_release_that_is_given_up_than_the_live_one_lacks() -
     assert named(rows(v1="--rr", v2="rrs")) == ["v2.1", "v2.2"]
     assert named(rows(v1="drrr", v2="rr")) == ["v2.1"]
     assert named(rows(v1="rrrr", v2="r")) == []
+
+
+def test_a_restarted_type_is_replaced_batch_by_batch_and_none_goes_before_another_is_ready() -> None:
+    assert told(rows(v1="RRRR"), ONE) == "1.1R 1.1 1.2R (1.2) 1.3R (1.3) 1.4R (1.4)"
+    assert told([*rows(v1="RRRR"), *rows(v1="r")], ONE) == "1.1 1.2R (1.2) 1.3R (1.3) 1.4R (1.4)"
+    assert told([*rows(v1="-RRR"), *rows(v1="r")], ONE) == "1.1 1.2R 1.2 1.3R (1.3) 1.4R (1.4)"
+    assert told([*rows(v1="---R"), *rows(v1="rrrr")], ONE) == "1.1 1.2 1.3 1.4"
+
+
+def test_a_restarted_type_that_runs_alone_ends_first() -> None:
+    assert told(rows(v1="R"), ONE, count=1, now="stop-first") == "(1.1)"
+    assert told([], ONE, count=1, now="stop-first") == "1.1"
+
+
+def test_a_deploy_replaces_what_is_being_restarted() -> None:
+    assert told([*rows(v1="RR"), *rows(v1="r")], ONE, TWO, count=2) == "1.1R 1.2R (2.1) (2.2)"
+    assert told(rows(v1="RR"), ONE, TWO, count=2) == "1.1R 1.2R 2.1 (2.2)"
+    assert told(rows(v1="R"), ONE, release(2, "all-at-once"), count=1) == "1.1R 1.1 2.1"
