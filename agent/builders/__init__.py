@@ -63,7 +63,13 @@ class Means(msgspec.Struct, frozen=True, kw_only=True):
 
 
 BUILDERS: Final[tuple[Callable[[Means], ImageBuilder], ...]] = (
-    lambda means: BuildpacksBuilder(means.engine, means.images, workshops=means.workshops, trusted=means.trusted),
+    lambda means: BuildpacksBuilder(
+        means.engine,
+        means.images,
+        workshops=means.workshops,
+        trusted=means.trusted,
+        memory_bytes=means.limits.memory_bytes,
+    ),
     lambda means: DockerfileBuilder(means.engine, means.images, means.limits),
     *(partial(_of_language, language=language) for language in LANGUAGES),
 )

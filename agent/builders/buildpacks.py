@@ -35,6 +35,7 @@ from agent.docker.saved_layers import saved_layers, wants_all_layers
 from agent.docker.workshops import DockerWorkshops, Workshop
 from agent.errors import Unavailable, UserError
 from agent.ports.images import BuildFailed, BuildOptions, BuildRequest, ImageInfo, Images
+from agent.ports.scheduler import Resources
 from agent.ports.source import SourceTree
 from agent.ports.world import Say
 from proto.names import DeployId
@@ -66,12 +67,21 @@ class BuildpacksBuilder:
     looks_for = "project.toml with [io.buildpacks]"
     markers: tuple[str, ...] = ()
 
-    def __init__(self, engine: Engine, images: Images, *, workshops: DockerWorkshops, trusted: Sequence[str]) -> None:
-        """`trusted`: the builder images that may be run, see ``is_trusted``."""
+    def __init__(
+        self,
+        engine: Engine,
+        images: Images,
+        *,
+        workshops: DockerWorkshops,
+        trusted: Sequence[str],
+        memory_bytes: int = 0,
+    ) -> None:
+        """`trusted`: the builder images that may be run, see ``is_trusted``. `memory_bytes`: of a build at most."""
         self._engine = engine
         self._images = images
         self._workshops = workshops
         self._trusted = trusted
+        self._memory_bytes = memory_bytes
 
     async def detect(self, source: SourceTree, options: BuildOptions) -> str | None:
         """See ``ImageBuilder``. Who selects it needs no descriptor."""
@@ -130,6 +140,9 @@ class BuildpacksBuilder:
             arguments=cnb.arguments(has_previous=bool(before), has_order=bool(build.project.group)),
             env=cnb.environment(build.facts),
             keeps=tuple(keeps),
+            resources=Resources(
+                memory_bytes=request.options.memory_bytes or self._memory_bytes, cpus=request.options.cpus
+            ),
         )
         async with self._workshops.open(wish) as workshop:
             await self._furnish(workshop, build, request)

@@ -129,6 +129,7 @@ class BuildLimits:
         self, engine: Engine, *, memory_bytes: int, socket: Path = SOCKET, is_root: bool | None = None
     ) -> None:
         """`memory_bytes`: what all builds may use together."""
+        self.memory_bytes = memory_bytes
         self._engine = engine
         self._all = Bounds(memory_bytes=memory_bytes)
         self._socket = socket

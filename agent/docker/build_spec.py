@@ -14,7 +14,8 @@ from typing import Any, Final
 import msgspec
 
 from agent.docker import labels
-from agent.docker.spec import Body, Disallowed, check_body
+from agent.docker.spec import Body, Disallowed, check_body, limits
+from agent.ports.scheduler import Resources
 from proto.names import AppId
 
 CREATOR: Final = "/cnb/lifecycle/creator"
@@ -47,6 +48,8 @@ class BuildWish(msgspec.Struct, frozen=True, kw_only=True):
     """Of the ``creator``."""
     env: Mapping[str, str]
     keeps: tuple[Keep, ...] = ()
+    resources: Resources = Resources()
+    """Its memory and CPU; the processes are at most `PIDS` in any case."""
 
 
 def volume_name(instance: str, app: AppId, kind: str) -> str:
@@ -83,6 +86,7 @@ def build_body(wish: BuildWish, *, instance: str, network: str) -> Body:
             # What it prints goes to the deploy's transcript as it comes.
             "LogConfig": {"Type": "none", "Config": {}},
             "Mounts": [_mount(keep, marks=kept_marks(instance, wish.app)) for keep in wish.keeps],
+            **limits(wish.resources),
         },
         "NetworkingConfig": {"EndpointsConfig": {network: {}}},
     }

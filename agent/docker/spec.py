@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from agent.docker import labels
-from agent.ports.scheduler import ContainerWish, OneOff, ReplicaWish, TaskWish
+from agent.ports.scheduler import ContainerWish, OneOff, ReplicaWish, Resources, TaskWish
 
 Body = dict[str, Any]
 """JSON of ``POST /containers/create`` (API 1.41 to 1.44)."""
@@ -112,11 +112,17 @@ def _host_config(wish: ContainerWish, *, network: str) -> Body:
         if is_one_off
         else {"Type": "json-file", "Config": {"max-size": LOG_FILE_SIZE, "max-file": LOG_FILES}},
     }
-    if wish.resources.memory_bytes:
+    return config | limits(wish.resources)
+
+
+def limits(resources: Resources) -> Body:
+    """Return what holds a container to its memory and CPU, as fields of ``HostConfig``; empty for no limits."""
+    config: Body = {}
+    if resources.memory_bytes:
         # The same number twice means no swap: a limit that swaps first makes the whole machine slow.
-        config |= {"Memory": wish.resources.memory_bytes, "MemorySwap": wish.resources.memory_bytes}
-    if wish.resources.cpus:
-        config["NanoCpus"] = round(wish.resources.cpus * 1_000_000_000)
+        config |= {"Memory": resources.memory_bytes, "MemorySwap": resources.memory_bytes}
+    if resources.cpus:
+        config["NanoCpus"] = round(resources.cpus * 1_000_000_000)
     return config
 
 

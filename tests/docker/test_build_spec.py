@@ -10,6 +10,7 @@ import pytest
 
 from agent.docker.build_spec import BuildWish, Keep, build_body, check_build_body, volume_name
 from agent.docker.spec import Disallowed, check_body
+from agent.ports.scheduler import Resources
 from proto.names import AppId
 
 INSTANCE = "i23456789abc"
@@ -18,7 +19,10 @@ APP = AppId("aaaaaaaaaaaa")
 CACHE = volume_name(INSTANCE, APP, "cache")
 
 
-def body() -> dict[str, Any]:
+UNLIMITED = Resources()
+
+
+def body(resources: Resources = UNLIMITED) -> dict[str, Any]:
     wish = BuildWish(
         app=APP,
         app_name="blog",
@@ -29,6 +33,7 @@ def body() -> dict[str, Any]:
         arguments=("-app", "/workspace"),
         env={"CNB_PLATFORM_API": "0.12"},
         keeps=(Keep(volume=CACHE, target="/cache"),),
+        resources=resources,
     )
     return build_body(wish, instance=INSTANCE, network=NETWORK)
 
@@ -104,3 +109,10 @@ def test_nothing_else_is_ever_asked_for(spoil: Callable[[dict[str, Any]], None],
 def test_what_a_build_may_have_no_other_container_may() -> None:
     with pytest.raises(Disallowed):
         check_body(body(), instance=INSTANCE)
+
+
+def test_a_build_is_held_to_its_memory_and_cpu_without_swap() -> None:
+    made = body(Resources(memory_bytes=64 << 20, cpus=0.5))
+    check_build_body(made, instance=INSTANCE)
+    host = made["HostConfig"]
+    assert (host["Memory"], host["MemorySwap"], host["NanoCpus"]) == (64 << 20, 64 << 20, 500_000_000)
