@@ -58,7 +58,8 @@ class Calls:
             stop = await self._stop_for(lane, head)
         except Exception as error:
             return self._cannot_read(lane, error)
-        if head.attempts >= subscription.tries:
+        # The news of giving up ends a deploy, and nothing else would: it is not given up for dying with it.
+        if head.attempts >= subscription.tries and not isinstance(head.event, HandlerGaveUp):
             # Counted before, and yet here: the agent died each time.
             await self._bury(lane, head, reason="Pushboat itself was stopped each time it worked on this.")
             return 0.0

@@ -21,7 +21,7 @@ from agent.ports.world import Stop
 from agent.state.database import Database
 from agent.state.sql import InlineSql, Opener, Rows, Sql, Value
 from agent.vault import Vault
-from proto.events import AppCreated, DeployAccepted
+from proto.events import AppCreated, DeployAccepted, HandlerGaveUp
 from proto.names import AppId
 from tests.bus.conftest import (
     ALL,
@@ -130,6 +130,20 @@ async def test_an_event_that_kills_the_agent_each_time_is_given_up(
         await Bus(database, [greeter, mourner], clock=clock).settle()
     assert greeter.seen == [(BLOG, "1")]
     assert [gave_up.event_id for gave_up in mourner.seen] == [1]
+
+
+async def test_the_news_of_giving_up_is_heard_however_often_the_agent_dies_with_it(
+    reopen: Reopen, path: Path, clock: FakeClock
+) -> None:
+    news = HandlerGaveUp(app=BLOG, handler="builder.build", event_id=1, event_type="deploy.accepted", reason="died")
+    async with reopen() as database:
+        await emit(database, news)
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as crashes:
+        crashes.execute("UPDATE deliveries SET attempts = 50")
+    mourner = Mourner()
+    async with reopen() as database:
+        await Bus(database, [mourner], clock=clock).settle()
+    assert mourner.seen == [news]
 
 
 async def test_shutdown_cancels_what_outlasts_its_grace_and_leaves_it_owed_and_uncounted(

@@ -61,9 +61,12 @@ class PrivateEngine:
         await asyncio.to_thread(self._make_bridge)
         command = ["dockerd", *(f"--{name}={value}" for name, value in options.items())]
         self._process = processes.spawn(command, log=folder / "log", environment=os.environ, folder=folder)
-        async with asyncio.timeout(START_SECONDS):
-            while not await asyncio.to_thread(self._answers):
-                await asyncio.sleep(PAUSE_SECONDS)
+        try:
+            async with asyncio.timeout(START_SECONDS):
+                while not await asyncio.to_thread(self._answers):
+                    await asyncio.sleep(PAUSE_SECONDS)
+        except TimeoutError:
+            raise AssertionError(f"dockerd does not answer:\n{(folder / 'log').read_text()[-4_000:]}") from None
 
     async def stop(self) -> None:
         """End it politely: it ends its containers too, and will start again those that it shall."""
@@ -89,11 +92,16 @@ class PrivateEngine:
 
     async def remove(self) -> None:
         """End it and all that it has started, and take back its mounts and bridges; its folder is the caller's."""
-        self.thaw()
-        if not await asyncio.to_thread(self._answers):
-            await self.start()
-        await asyncio.to_thread(self._empty)
-        await self.stop()
+        try:
+            self.thaw()
+            if not await asyncio.to_thread(self._answers):
+                await self.start()
+            await asyncio.to_thread(self._empty)
+            await self.stop()
+        finally:
+            await self._take_back()
+
+    async def _take_back(self) -> None:
         for left in processes.naming(str(self._folder)):
             await asyncio.to_thread(processes.kill, left)
         for line in reversed(Path("/proc/mounts").read_text().splitlines()):
