@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping
 from typing import Any, Final
@@ -90,8 +91,12 @@ async def read_manifest(files: Files) -> Manifest | None:
     scripts = {name: text for name, text in mapping(package.get("scripts")).items() if isinstance(text, str)}
     manager, lock, version = await _manager(files, package)
     workspaces = _workspaces(files, package)
-    at_install = next((name for name in _AT_INSTALL if name in scripts), "")
-    needs_source = f"package.json has a script {at_install}" if at_install else ""
+    has_dev = bool(mapping(package.get("devDependencies")))
+    needs_source = _at_install("package.json", package)
+    for name in workspaces[:MAX_WORKSPACES]:
+        member = await _member(files, name)
+        has_dev = has_dev or bool(mapping(member.get("devDependencies")))
+        needs_source = needs_source or _at_install(name, member)
     if len(workspaces) > MAX_WORKSPACES or not all(map(is_plain, workspaces)):
         needs_source = "there are workspaces with unusual names, or very many"
     if manager == "berry" and any(name.startswith(".yarn/") for name in files.names):
@@ -108,7 +113,7 @@ async def read_manifest(files: Files) -> Manifest | None:
         files=("package.json", *filter(None, (lock,)), *(name for name in _SEEN if files.has(name)), *workspaces),
         needs_source=needs_source,
         build=build,
-        has_dev=bool(mapping(package.get("devDependencies"))),
+        has_dev=has_dev,
         start=start,
         needs_manager=_MANAGERS.search(f"{procfile} {started}") is not None,
     )
@@ -178,6 +183,21 @@ def _workspaces(files: Files, package: Mapping[str, Any]) -> tuple[str, ...]:
     return tuple(
         sorted(name for name in files.names if name.endswith("/package.json") and "node_modules" not in name.split("/"))
     )
+
+
+def _at_install(name: str, package: Mapping[str, Any]) -> str:
+    """Return why a package's own files must be there when it is installed; empty: they need not."""
+    scripts = mapping(package.get("scripts"))
+    script = next((script for script in _AT_INSTALL if script in scripts), "")
+    return f"{name} has a script {script}" if script else ""
+
+
+async def _member(files: Files, name: str) -> Mapping[str, Any]:
+    """Return a package.json below the app's; what cannot be read may be none of its packages, but an example."""
+    try:
+        return mapping(json.loads(await files.code(name)))
+    except (RecursionError, ValueError):
+        return {}
 
 
 def _range(files: Files, name: str, text: str) -> Range:

@@ -127,6 +127,27 @@ async def test_scripts_that_run_at_installation_need_the_apps_files_first() -> N
     assert found.notes == ("Every change of the app installs all again, as package.json has a script postinstall",)
 
 
+async def test_packages_of_a_workspace_count_for_what_installation_needs_and_what_the_build_leaves() -> None:
+    built = {**SPACES, **app(workspaces=["packages/*"], scripts={"build": "tsc -b", "start": "node server.js"})}
+    assert "prune" not in await dockerfile(NODE, built)
+    assert "npm prune" in await dockerfile(
+        NODE, {**built, "packages/lib/package.json": '{"devDependencies": {"x": "1"}}'}
+    )
+    files = {**SPACES, "packages/lib/package.json": '{"scripts": {"prepare": "node make.js"}}'}
+    text = await dockerfile(NODE, files)
+    assert text.index("COPY . ./") < text.index("npm ci")
+    found = await sketch(NODE, files)
+    assert found is not None
+    assert found.notes == (
+        "Every change of the app installs all again, as packages/lib/package.json has a script prepare",
+    )
+
+
+@pytest.mark.parametrize("text", ["{", "[]", "[" * 100_000, "", '{"scripts": 7, "devDependencies": []}'])
+async def test_a_package_json_below_that_cannot_be_read_may_be_an_example(text: str) -> None:
+    assert await dockerfile(NODE, {**SPACES, "packages/lib/package.json": text}) == await dockerfile(NODE, SPACES)
+
+
 async def test_without_a_lock_file_it_says_so() -> None:
     found = await sketch(NODE, app())
     assert found is not None and found.notes[0].startswith("There is no lock file for npm")
