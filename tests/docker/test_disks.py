@@ -17,7 +17,7 @@ from agent.docker.images import DockerImages
 from proto.names import AppId, DeployId
 from scripts.house.engine import Engine as ByHand
 from tests.support.docker import Corner, token
-from tests.support.private_engine import private_engine
+from tests.support.private_engine import short_lived_engine
 from tests.support.rig import BASE
 
 APP = AppId("ablog")
@@ -69,9 +69,7 @@ async def test_folders_are_measured_as_they_lie_on_the_disk(tmp_path: Path) -> N
 
 @pytest.mark.real
 async def test_the_cache_goes_by_age_as_far_as_is_asked_and_package_managers_folders_last(tmp_path: Path) -> None:
-    folder = tmp_path / "e"
-    folder.mkdir()
-    async with private_engine(folder) as private, Engine.open(private.socket, instance="t") as engine:
+    async with short_lived_engine() as private, Engine.open(private.socket, instance="t") as engine:
         by_hand = ByHand(private.path)
 
         def build(name: str, *steps: str) -> None:

@@ -114,9 +114,9 @@ async def test_a_disk_that_fills_up_during_a_deploy_holds_it_until_there_is_spac
 
 
 @pytest.fixture
-async def small_engine(short_folder: Path, tmp_path: Path) -> AsyncIterator[Rig]:
+async def small_engine(short_folder: Path) -> AsyncIterator[Rig]:
     """A Pushboat whose engine has a small disk, a third of which has to be free for a build."""
-    dock = tmp_path / "e"
+    dock = short_folder / "e"
     dock.mkdir()
     await root("mount", "-t", "tmpfs", "-o", f"size={ENGINE_BYTES}", "tmpfs", str(dock))
     try:
@@ -130,13 +130,13 @@ async def small_engine(short_folder: Path, tmp_path: Path) -> AsyncIterator[Rig]
 
 
 async def test_an_engine_s_full_disk_loses_nothing_and_cleaning_up_frees_what_nothing_needs(
-    small_engine: Rig, tmp_path: Path
+    small_engine: Rig, short_folder: Path
 ) -> None:
     boat = small_engine
     app = boat.checkout("blog", apps.page("one"))
     assert (await boat.git_push(app)).status == 0
     # Too little is left for a build: told before it begins.
-    filler = tmp_path / "e" / "filler"
+    filler = short_folder / "e" / "filler"
     await asyncio.to_thread(filler.write_bytes, bytes(ENGINE_BYTES * 3 // 4))
     app.write(apps.page("two"))
     refused = await boat.git_push(app)
@@ -147,7 +147,7 @@ async def test_an_engine_s_full_disk_loses_nothing_and_cleaning_up_frees_what_no
     failed = await boat.git_push(app)
     assert failed.status == 1, failed.err
     assert (await boat.http("blog.localhost")).text == "version one\n"
-    # So does one whose image finds no room.
+    # One that just fits goes live, and leaves too little for the next one.
     app.write(apps.page("four", more=f"RUN echo {token()}; dd if=/dev/urandom of=/big bs=1M count=110\n"))
     assert (await boat.git_push(app)).status == 0
     left = json.loads(await boat.must("disk:report", "--format", "json"))

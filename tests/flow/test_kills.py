@@ -10,7 +10,6 @@ import json
 import os
 import random
 import signal
-import tempfile
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -20,7 +19,7 @@ import pytest
 
 from scripts.house import processes
 from tests.flow import apps
-from tests.support.private_engine import PrivateEngine, private_engine
+from tests.support.private_engine import PrivateEngine, short_lived_engine
 from tests.support.rig import ENDED, Checkout, Done, Rig, rig
 
 pytestmark = pytest.mark.real
@@ -148,9 +147,8 @@ async def test_kills_of_everything_lose_nothing_and_leave_nothing(engine: Privat
 @pytest.fixture
 async def engine() -> AsyncIterator[PrivateEngine]:
     """Yield an engine that may be killed."""
-    with tempfile.TemporaryDirectory(prefix="pbe-") as name:
-        async with private_engine(Path(name)) as engine:
-            yield engine
+    async with short_lived_engine() as engine:
+        yield engine
 
 
 async def _owners(rig: Rig, chance: random.Random) -> list[Owner]:

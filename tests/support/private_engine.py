@@ -11,6 +11,7 @@ import os
 import secrets
 import signal
 import subprocess
+import tempfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -132,8 +133,16 @@ class PrivateEngine:
 
 
 @asynccontextmanager
+async def short_lived_engine() -> AsyncIterator[PrivateEngine]:
+    """Yield a running engine in a folder of its own with a short name: its sockets lie deep, and have 107 bytes."""
+    with tempfile.TemporaryDirectory(prefix="pbe-") as name:
+        async with private_engine(Path(name)) as engine:
+            yield engine
+
+
+@asynccontextmanager
 async def private_engine(folder: Path) -> AsyncIterator[PrivateEngine]:
-    """Yield a running engine that lives in `folder`; nothing of it is left afterwards."""
+    """Yield a running engine that lives in `folder`, whose name has to be short; nothing of it is left afterwards."""
     engine = PrivateEngine(folder)
     try:
         await engine.start()
