@@ -98,7 +98,7 @@ async def test_a_full_disk_refuses_clearly_serves_on_and_recovers(small_boat: Ri
 
 
 async def test_a_disk_that_fills_up_during_a_deploy_holds_it_until_there_is_space(small_boat: Rig) -> None:
-    app = small_boat.checkout("blog", apps.page("one", more="RUN sleep 1\n"))
+    app = small_boat.checkout("blog", apps.page("one", more=f"RUN echo {token()}; sleep 1\n"))
     push = asyncio.create_task(small_boat.git_push(app))
     await small_boat.until_deploy("blog", "building")
     filler = await asyncio.to_thread(fill, small_boat)
