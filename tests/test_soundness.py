@@ -169,6 +169,7 @@ async def test_an_older_database_is_left_to_the_start(settings: Settings) -> Non
     assert found.findings == () and "another version" in found.looked_at[0]
 
 
+@pytest.mark.slow
 async def test_the_program_says_it_and_ends_with_1_where_something_is_wrong(settings: Settings) -> None:
     def check(*options: str) -> subprocess.CompletedProcess[str]:
         environment = {"PATH": os.environ["PATH"], "PUSHBOAT_DATA_FOLDER": str(settings.folder)}

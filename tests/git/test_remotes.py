@@ -25,6 +25,8 @@ from tests.support.git_client import SUBMODULE, Client
 from tests.support.git_servers import HttpsServer, SshServer, https_server, ssh_server
 from tests.support.process_list import command_lines
 
+pytestmark = pytest.mark.slow
+
 TOKEN = "token-canary-7f3a9c"
 FILES = {"Procfile": "web: serve\n", "a/b": "1"}
 
