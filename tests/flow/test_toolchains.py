@@ -48,7 +48,7 @@ async def test_java_with_maven(harbour: Rig) -> None:
     app = example(harbour, "java", app="java")
     app.write({".mvn/maven.config": OFFLINE})
     await harbour.must("apps:create", "java")
-    await harbour.must("builder:set", "java", "apt-packages", MAVEN)
+    await harbour.must("builder:set", "java", "apt-packages", f"'{MAVEN}'")
     said = await pushed(harbour, app)
     assert "with java\n       pom.xml, so Java >=17 with Maven; web: java $JAVA_OPTS -jar" in said
     assert "To run: ./target/hello-1.0.jar" in said
