@@ -7,6 +7,7 @@ decide about, so each finding comes with what can be done.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
@@ -15,6 +16,7 @@ from agent.bootstrap.memory import belongs_together, key_of
 from agent.errors import Misconfigured
 from agent.git.repos import GitRepos
 from agent.settings import Settings
+from agent.state.apps import App
 from agent.state.database import restore_hint
 from agent.state.examination import Examined, examined
 from agent.state.sql import StorageBroken
@@ -69,7 +71,7 @@ async def _look(database: Examined, vault: Vault, folder: Path) -> Soundness:
     ]
     apps = await database.tables.apps.all()
     sealed, findings_of_key = await _look_at_key(database, vault, file=folder / "key")
-    findings_of_repos = await _look_at_repositories(database, GitRepos(folder / "repos"))
+    findings_of_repos = await _look_at_repositories(database, GitRepos(folder / "repos"), apps)
     return Soundness(
         (
             f"The database holds {len(apps)} apps.",
@@ -90,9 +92,8 @@ async def _look_at_key(database: Examined, vault: Vault, *, file: Path) -> tuple
     return sealed, [Finding(f"Database: what is stored for {place} does not open.", hint) for place in closed]
 
 
-async def _look_at_repositories(database: Examined, repos: GitRepos) -> list[Finding]:
+async def _look_at_repositories(database: Examined, repos: GitRepos, apps: Sequence[App]) -> list[Finding]:
     findings = []
-    apps = await database.tables.apps.all()
     for app in apps:
         live = await database.tables.releases.get(app.id, app.live_release) if app.live_release else None
         commits = [live.commit_id] if live and live.commit_id else []
