@@ -11,7 +11,7 @@ from typing import Final
 import msgspec
 import structlog
 
-from agent.docker.engine import Engine, Refused
+from agent.docker.engine import Engine, Faulted, Refused
 from agent.docker.raw import RawStream, open_raw
 from agent.errors import UserError
 
@@ -78,11 +78,14 @@ class Execs:
         return None if found.running else (NOT_FOUND_STATUS if found.exit_code is None else found.exit_code)
 
     async def resize(self, command: str, *, columns: int, rows: int) -> None:
-        """Tell the command's tty the size of the window. A command that has ended does not mind."""
+        """Tell the command's tty the size of the window. A command that has ended does not mind.
+
+        The engine calls it a fault of its own (500) if the command ends meanwhile ("cannot resize a stopped container").
+        """
         try:
             await self._engine.json("POST", f"exec/{command}/resize", params={"w": columns, "h": rows})
-        except Refused:
-            return
+        except (Refused, Faulted) as error:
+            log.debug("exec.not-resized", reason=str(error))
 
     async def hang_up(self, container: str, command: str) -> None:
         """Tell a command that its terminal has gone (SIGHUP), as far as that is possible; never raises.

@@ -163,6 +163,18 @@ async def test_entering_with_a_tty_has_its_size_and_name(docker: Corner, schedul
     assert await running == 8
 
 
+async def test_a_window_that_changes_as_the_program_ends_takes_nothing_from_its_status(
+    docker: Corner, scheduler: DockerScheduler
+) -> None:
+    wish = docker.wish()
+    await scheduler.converge(docker.app, [wish], lambda _: None)
+    for _ in range(10):
+        terminal = FakeTerminal(is_tty=True)
+        for columns in range(80, 110):
+            terminal.resize(columns, 24)
+        assert await scheduler.enter(wish.replica, ["sh", "-c", "exit 6"], terminal) == 6
+
+
 async def test_a_program_that_is_not_there_cannot_be_entered(docker: Corner, scheduler: DockerScheduler) -> None:
     wish = docker.wish()
     await scheduler.converge(docker.app, [wish], lambda _: None)
