@@ -64,9 +64,8 @@ class AppsList(Command, frozen=True, kw_only=True):
 
     async def run(self, ctx: Context) -> Reply:
         """Answer from one query."""
-        found, _ = await asyncio.gather(ctx.database.read.apps.all(), tell_if_docker_is_silent(ctx))
-        names = tuple(app.name for app in found)
-        return Listing(title="My Apps", names=names, empty="None yet. Push one, or: apps:create <name>")
+        names, _ = await asyncio.gather(ctx.database.read.apps.names(), tell_if_docker_is_silent(ctx))
+        return Listing(title="My Apps", names=tuple(names), empty="None yet. Push one, or: apps:create <name>")
 
 
 class AppsExists(Command, frozen=True, kw_only=True):

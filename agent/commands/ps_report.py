@@ -12,7 +12,9 @@ from agent.commands.settings import property_rows
 from agent.lifecycle import strategies
 from agent.state.apps import App
 from agent.state.database import Tables
+from agent.state.releases import Release
 from agent.state.replicas import WANTED, Replica
+from proto.names import SERVER
 
 SHORT_ID = 11
 """Characters of a container's id, as Dokku prints it."""
@@ -35,8 +37,10 @@ class PsReport(Command, frozen=True, kw_only=True):
         """Answer from the database alone."""
 
         async def rows(app: App | None) -> Rows:
-            properties = await property_rows(ctx, app, noun="ps")
-            return {**properties, **(await _rows(ctx.database.read, app) if app else {})}
+            if app is None:
+                return await property_rows(ctx, app, noun="ps")
+            properties, found = await asyncio.gather(property_rows(ctx, app, noun="ps"), _rows(ctx.database.read, app))
+            return {**properties, **found}
 
         reply, _ = await asyncio.gather(
             report(ctx, self, noun="ps", asked=self.row, rows=rows), tell_if_docker_is_silent(ctx)
@@ -46,15 +50,27 @@ class PsReport(Command, frozen=True, kw_only=True):
 
 async def strategy_rows(read: Tables, app: App, *, noun: str) -> Rows:
     """Return a row for each process type of the app: how the next deploy replaces it."""
-    release = await read.releases.get(app.id, app.live_release) if app.live_release else None
-    told = await strategies.told(read, app.id)
+    release, told = await asyncio.gather(_live(read, app), strategies.told(read, app.id))
+    return _strategy_rows(release, told, noun=noun)
+
+
+def _strategy_rows(release: Release | None, told: strategies.Strategies, *, noun: str) -> Rows:
     types = [plan.type for plan in release.plan.processes] if release else []
     return {f"{noun}-computed-strategy.{process}": told.of(process) for process in types}
 
 
+async def _live(read: Tables, app: App) -> Release | None:
+    return await read.releases.get(app.id, app.live_release) if app.live_release else None
+
+
 async def _rows(read: Tables, app: App) -> Rows:
-    replicas = [replica for replica in await read.replicas.of_app(app.id) if replica.release == app.live_release]
-    release = await read.releases.get(app.id, app.live_release) if app.live_release else None
+    every, release, own, server = await asyncio.gather(
+        read.replicas.of_app(app.id),
+        _live(read, app),
+        read.properties.of_app(app.id),
+        read.properties.of_app(SERVER),
+    )
+    replicas = [replica for replica in every if replica.release == app.live_release]
     can_scale = release is None or not release.plan.formation
     rows = {
         "deployed": flag(app.live_release is not None),
@@ -62,7 +78,7 @@ async def _rows(read: Tables, app: App) -> Rows:
         "ps-can-scale": flag(can_scale),
         "restore": flag(not app.is_stopped),
         "running": _running(replicas),
-        **await strategy_rows(read, app, noun="ps"),
+        **_strategy_rows(release, strategies.Strategies(own, server), noun="ps"),
     }
     # A replica that is replaced or drains has the number of the one that is wanted, which comes last and counts.
     for replica in sorted(replicas, key=lambda replica: replica.state in WANTED and not replica.is_replaced):

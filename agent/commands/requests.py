@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Literal, Protocol, get_args
 
 import structlog
@@ -86,8 +87,16 @@ class Request:
 
     async def close(self) -> None:
         """Log how it ended, and put it on record if nobody has. Names only: values may be secret."""
-        log.info(
-            "command.ended", command=self._asked.name, app=self._app, user=self._user.name, status=int(self.status)
+        # The line waits for the loop's next turn: who asked has the answer before it is written.
+        asyncio.get_running_loop().call_soon(
+            partial(
+                log.info,
+                "command.ended",
+                command=self._asked.name,
+                app=self._app,
+                user=self._user.name,
+                status=int(self.status),
+            )
         )
         if self._is_recorded or not self._is_kept:
             return

@@ -12,7 +12,7 @@ from agent import sanitise
 from agent.commands.replies import INDENT, WARNING
 from agent.ports.session import Terminal
 
-BATCH_BYTES = 32_768
+BATCH_CHARACTERS = 32_768
 """Written at once. Each write waits for the reader, so this bounds what a slow one makes us hold."""
 
 
@@ -24,16 +24,16 @@ class Screen:
 
     async def lines(self, lines: Iterable[str], *, to_stderr: bool = False) -> None:
         """Write lines, sanitised, in batches."""
-        batch: list[bytes] = []
+        batch: list[str] = []
         size = 0
         for line in lines:
-            batch.append(self._encoded(f"{sanitise.clean(line)}\n"))
-            size += len(batch[-1])
-            if size >= BATCH_BYTES:
-                await self._write(b"".join(batch), to_stderr)
+            batch.append(sanitise.clean(line))
+            size += len(line)
+            if size >= BATCH_CHARACTERS:
+                await self._write(self._encoded("\n".join((*batch, ""))), to_stderr)
                 batch, size = [], 0
         if batch:
-            await self._write(b"".join(batch), to_stderr)
+            await self._write(self._encoded("\n".join((*batch, ""))), to_stderr)
 
     async def line(self, line: str) -> None:
         """Write one line."""
@@ -49,8 +49,8 @@ class Screen:
             await self._write(self._encoded(sanitise.clean(text)), False)
         else:
             data = text.encode("utf-8", "surrogateescape")
-            for start in range(0, len(data), BATCH_BYTES):
-                await self._write(data[start : start + BATCH_BYTES], False)
+            for start in range(0, len(data), BATCH_CHARACTERS):
+                await self._write(data[start : start + BATCH_CHARACTERS], False)
 
     async def trouble(self, message: str, hint: str = "") -> None:
         """Write what went wrong, and below it what to do, to standard error."""

@@ -6,6 +6,7 @@ The commands of a noun that has nothing but properties are made here, one pair f
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from typing import Annotated, ClassVar
 
@@ -100,8 +101,9 @@ def of_noun(noun: str) -> list[Property]:
 
 async def property_rows(ctx: Context, app: AppRow | None, *, noun: str) -> dict[str, str]:
     """Return the rows of a noun's properties: as set for the app, as set for the server, and what holds."""
-    server = await ctx.database.read.properties.of_app(SERVER)
-    own = await ctx.database.read.properties.of_app(app.id) if app else {}
+    stored = ctx.database.read.properties
+    server, own = await asyncio.gather(stored.of_app(SERVER), stored.of_app(app.id if app else SERVER))
+    own = own if app else {}
     rows = {}
     for property in _set_or_known(noun, server, own):
         if not property.is_of_apps:

@@ -23,6 +23,7 @@ import aiodocker
 import aiohttp
 import msgspec
 
+from agent.docker.ping import Pinger
 from agent.errors import Unavailable
 
 T = TypeVar("T")
@@ -34,8 +35,6 @@ CONNECT_SECONDS: Final = 5.0
 """To be let in at the socket. The kernel does that for a living daemon; more means its backlog is full."""
 CALL_SECONDS: Final = 30.0
 """For one ordinary call. A list of a thousand containers takes less than one; a loaded disk can take ten."""
-PING_SECONDS: Final = 0.5
-"""For the question whether it answers at all, asked on behalf of a person who waits."""
 OLDEST_API: Final = (1, 41)
 """Engine 20.10, of Debian 12."""
 SPOKEN_API: Final = (1, 44)
@@ -82,6 +81,7 @@ class Engine:
     def __init__(self, docker: aiodocker.Docker, *, instance: str, socket: str) -> None:
         self._docker = docker
         self._is_negotiated = False
+        self._pinger = Pinger(socket.removeprefix("unix://"))
         self.instance = instance
         """Labels what is ours: 12 characters, random per data folder."""
         self.socket = socket
@@ -99,9 +99,11 @@ class Engine:
         async with aiohttp.ClientSession(connector=connector, timeout=timeout, read_bufsize=READ_BUFFER) as session:
             # The host in the URL is for the HTTP Host header alone; the connector decides where bytes go.
             docker = aiodocker.Docker("http://docker", connector=connector, session=session, timeout=timeout)
+            engine = cls(docker, instance=instance, socket=socket)
             try:
-                yield cls(docker, instance=instance, socket=socket)
+                yield engine
             finally:
+                engine._pinger.close()
                 await docker.close()
 
     async def json(
@@ -208,12 +210,7 @@ class Engine:
 
     async def answers(self) -> bool:
         """Tell whether the engine answers at all just now. Takes half a second at most, and never raises."""
-        try:
-            with _translated("_ping"):
-                async with asyncio.timeout(PING_SECONDS), self._docker._query("_ping", versioned_api=False):
-                    return True
-        except (Unavailable, Refused):
-            return False
+        return await self._pinger.answers()
 
     async def api_version(self) -> str:
         """Return the version to speak, such as ``v1.41``; it is negotiated once per connection to the engine.

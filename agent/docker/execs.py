@@ -80,7 +80,7 @@ class Execs:
     async def resize(self, command: str, *, columns: int, rows: int) -> None:
         """Tell the command's tty the size of the window. A command that has ended does not mind.
 
-        The engine calls it a fault of its own (500) if the command ends meanwhile ("cannot resize a stopped container").
+        If it ends meanwhile, the engine calls that a fault of its own (500, "cannot resize a stopped container").
         """
         try:
             await self._engine.json("POST", f"exec/{command}/resize", params={"w": columns, "h": rows})

@@ -6,7 +6,7 @@ and replicas of the old release end before those of the new one start, for what 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Final, Literal
 
 import msgspec
@@ -48,7 +48,11 @@ class Modes(msgspec.Struct, frozen=True):
 
 async def modes_of(tables: Tables, app: AppId) -> Modes:
     """Return how the process types of an app are checked."""
-    properties = await tables.properties.of_app(app)
+    return modes_in(await tables.properties.of_app(app))
+
+
+def modes_in(properties: Mapping[str, str]) -> Modes:
+    """Return what an app's properties say of how its process types are checked."""
     return Modes(
         skipped=_listed(properties.get("checks.skipped")),
         disabled=_listed(properties.get("checks.disabled")),

@@ -33,15 +33,14 @@ BATCH: Final = 4
 
 
 class Strategies(msgspec.Struct, frozen=True):
-    """What was told of an app's process types: by properties, and by switching checks off."""
+    """What the properties of an app, and of the server, tell of its process types; checks that are off count too."""
 
     own: Mapping[str, str]
     server: Mapping[str, str]
-    modes: checks.Modes
 
     def of(self, process: ProcessType) -> Strategy:
         """Return the strategy of one process type; what names it counts more, and what the app says more than that."""
-        if self.modes.of(process) == "disabled":
+        if checks.modes_in(self.own).of(process) == "disabled":
             return "stop-first"
         for properties in (self.own, self.server):
             for name in (f"{PROPERTY}.{process}", PROPERTY):
@@ -63,11 +62,7 @@ class Turn(msgspec.Struct, frozen=True):
 
 async def told(tables: Tables, app: AppId) -> Strategies:
     """Return what holds for an app now."""
-    return Strategies(
-        own=await tables.properties.of_app(app),
-        server=await tables.properties.of_app(SERVER),
-        modes=await checks.modes_of(tables, app),
-    )
+    return Strategies(own=await tables.properties.of_app(app), server=await tables.properties.of_app(SERVER))
 
 
 async def fixed(tables: Tables, *, app: AppId, plan: Plan) -> Plan:

@@ -49,6 +49,11 @@ class Apps:
         rows = await self._sql.run(f"SELECT {_COLUMNS} FROM apps WHERE destroyed_at IS NULL ORDER BY name")
         return msgspec.convert(rows.rows, list[App], strict=False)
 
+    async def names(self) -> list[AppName]:
+        """Return the name of every app, in order."""
+        rows = await self._sql.run("SELECT name FROM apps WHERE destroyed_at IS NULL ORDER BY name")
+        return [AppName(name) for (name,) in rows.rows]
+
     async def destroyed(self) -> list[App]:
         """Return the apps that are being removed."""
         rows = await self._sql.run(f"SELECT {_COLUMNS} FROM apps WHERE destroyed_at IS NOT NULL")
