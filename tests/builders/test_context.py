@@ -81,6 +81,7 @@ async def test_more_bytes_than_the_cap_are_refused_while_streaming(client: Clien
         await sent(client, commit, ContextPlan(max_bytes=1000))
 
 
+@pytest.mark.slow
 async def test_a_large_context_passes_through_in_small_pieces(client: Client) -> None:
     commit = client.commit({"noise": os.urandom(20 << 20)})
     largest = total = 0

@@ -95,6 +95,7 @@ async def wanted_of(desk: Desk, app: App) -> dict[str, set[str]]:
     return ids
 
 
+@pytest.mark.slow
 async def test_one_process_type_is_restarted_and_the_others_are_not(desk: Desk) -> None:
     app = await two_webs_and_a_worker(desk)
     before, since = await wanted_of(desk, app), len(desk.core.proxy.tables)
@@ -113,6 +114,7 @@ async def test_one_process_type_is_restarted_and_the_others_are_not(desk: Desk) 
     assert (await wanted_of(desk, app))["worker"].isdisjoint(before["worker"])
 
 
+@pytest.mark.slow
 async def test_what_is_replaced_goes_on_while_the_new_ones_do_not_get_ready(
     desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -135,6 +137,7 @@ async def test_what_is_replaced_goes_on_while_the_new_ones_do_not_get_ready(
     assert (await desk.give("ps:report blog --processes")).out == "3\n"
 
 
+@pytest.mark.slow
 async def test_a_process_type_that_runs_alone_ends_before_its_new_replicas_start(desk: Desk) -> None:
     app = await two_webs_and_a_worker(desk)
     assert (await desk.give("checks:disable blog worker")).status == 0

@@ -183,6 +183,7 @@ async def test_a_deploy_that_is_cancelled_is_pushed_no_further_and_its_names_are
     assert await told(blog, ImagePushFailed) == 0
 
 
+@pytest.mark.slow
 async def test_an_engine_that_does_not_answer_is_waited_for_and_then_the_deploy_fails(blog: Core) -> None:
     app = await pushing(blog)
     blog.registries.is_down = True

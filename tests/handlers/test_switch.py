@@ -120,6 +120,7 @@ async def test_an_old_replica_is_stopped_then_its_log_ends_then_it_is_removed(bl
     assert old not in blog.scheduler.containers
 
 
+@pytest.mark.slow
 async def test_workers_are_replaced_without_waiting_for_the_proxy(blog: Core) -> None:
     app = await blog.create()
     async with blog.database.transaction() as tx:

@@ -176,6 +176,7 @@ _json = st.recursive(
 )
 
 
+@pytest.mark.slow
 @given(_json)
 def test_plain_json_means_what_it_means_without_comments(value: object) -> None:
     assert parse_commented(json.dumps(value, ensure_ascii=False).encode(), name="x") == value
@@ -204,6 +205,7 @@ _shapes = st.recursive(
 )
 
 
+@pytest.mark.slow
 @given(st.dictionaries(st.sampled_from(["env", "formation", "healthchecks", "scripts", "x"]), _shapes))
 def test_any_shape_is_parsed_or_refused(value: object) -> None:
     try:

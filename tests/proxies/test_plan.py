@@ -160,6 +160,7 @@ ROUTES = st.builds(
 )
 
 
+@pytest.mark.slow
 @given(st.lists(st.lists(ROUTES, max_size=6), min_size=1, max_size=5))
 def test_whatever_tables_follow_each_other_everything_is_served_and_can_be_read_back(tables: list[list[Route]]) -> None:
     plan = Plan()
