@@ -237,7 +237,9 @@ def test_hostile_branch_names_are_refused(name: str) -> None:
     assert not is_accepted_ref(f"refs/heads/{name}")
 
 
-@pytest.mark.parametrize("name", ["x" * MAX_PART, "ä" * (MAX_PART // 2), "x" * MAX_PART + "/" + "y" * (MAX_REF - MAX_PART - 1)])
+@pytest.mark.parametrize(
+    "name", ["x" * MAX_PART, "ä" * (MAX_PART // 2), "x" * MAX_PART + "/" + "y" * (MAX_REF - MAX_PART - 1)]
+)
 async def test_the_longest_name_of_a_branch_is_one_that_git_can_lock(
     repos: GitRepos, app: AppId, client: Client, name: str
 ) -> None:
