@@ -28,11 +28,11 @@ PROGRAM = 0o100755
 LINK = 0o120000
 
 _CHUNK = 256 * 1024
-_MAX_AT_ONCE = 8 << 20
+MAX_AT_ONCE = 8 << 20
 """Bytes that a library may read in one go; a zip's directory of 100,000 files has about this much."""
 _HEADER_BYTES = 2_048
 """Of a tar's headers and padding for each member, beside its content."""
-_MAX_LINK = 4_096
+MAX_LINK = 4_096
 _BROKEN = (
     tarfile.TarError,
     zipfile.BadZipFile,
@@ -124,7 +124,7 @@ def _zipped(file: IO[bytes], tally: Tally) -> Iterator[Member | bytes]:
                 raise UserError("archive.unknown-compression", message, "Make the zip with plain deflate.")
             with archive.open(info) as content:
                 if stat.S_ISLNK(mode):
-                    yield from _link(path, content.read(_MAX_LINK + 1))
+                    yield from _link(path, content.read(MAX_LINK + 1))
                 elif stat.S_IFMT(mode) in (0, stat.S_IFREG):
                     yield _file(path, tally, size=info.file_size, is_program=bool(mode & 0o111))
                     yield from _content(content, info.file_size)
@@ -150,7 +150,7 @@ def _content(content: IO[bytes], size: int) -> Iterator[bytes]:
 
 def _link(path: str, target: bytes) -> Iterator[Member | bytes]:
     """Yield a symbolic link that stays inside, by its text: nothing here ever follows one."""
-    if not target or len(target) > _MAX_LINK or b"\0" in target:
+    if not target or len(target) > MAX_LINK or b"\0" in target:
         raise unsafe(path, "is a link to nothing that can be named")
     depth = spare = path.count("/")
     for part in target.split(b"/"):
@@ -195,11 +195,11 @@ class _Bounded(io.RawIOBase):
         self._limit = limit
 
     def read(self, size: int = -1) -> bytes:
-        wanted = _MAX_AT_ONCE + 1 if size < 0 else size
-        if size > _MAX_AT_ONCE:
+        wanted = MAX_AT_ONCE + 1 if size < 0 else size
+        if size > MAX_AT_ONCE:
             raise too_large("The archive's own directory or one of its names is too large.")
         data = self._file.read(wanted)
-        if len(data) > _MAX_AT_ONCE:
+        if len(data) > MAX_AT_ONCE:
             raise too_large("The archive's own directory or one of its names is too large.")
         self._check(self._file.tell())
         return data

@@ -19,7 +19,7 @@ from agent.errors import UserError
 from agent.ports.source import SourceTree
 
 _BLOCK: Final = tarfile.BLOCKSIZE
-_MAX_EXTENDED: Final = 64 * 1024
+MAX_EXTENDED: Final = 64 * 1024
 """Bytes of one extended header: two paths and some numbers."""
 _ZEROS: Final = bytes(_BLOCK)
 _END: Final = 2 * _ZEROS
@@ -137,7 +137,7 @@ class TarRewriter:
             raise ValueError("the tar stream is malformed")
         kind, size = header[156:157], int(header[124:136].strip(b"\0 ") or b"0", 8)
         if kind in (tarfile.XHDTYPE, tarfile.XGLTYPE):
-            if size > _MAX_EXTENDED:
+            if size > MAX_EXTENDED:
                 raise ValueError(f"an extended tar header has {size} bytes")
             if len(self._rest) < _BLOCK + _padded(size):
                 return False

@@ -21,7 +21,7 @@ from agent.errors import UserError
 
 MAX_PATTERNS = 1_000
 """Every file is held against every pattern."""
-_MAX_WILD = 4
+MAX_WILD = 4
 """Wildcards of a pattern that has ``**`` within a part (``a**b``), whose time cannot be bounded otherwise."""
 
 _GLOBSTAR = "**"
@@ -202,8 +202,8 @@ def _class(token: str) -> str:
 
 def _loose(pattern: str) -> str:
     """Translate a pattern with ``**`` inside a part as moby does: ``**`` or ``**/`` is any run of whole parts."""
-    if len(re.findall(r"\*\*?", pattern)) > _MAX_WILD:
-        raise ValueError(f"has more than {_MAX_WILD} wildcards beside a ** that is not a part of its own")
+    if len(re.findall(r"\*\*?", pattern)) > MAX_WILD:
+        raise ValueError(f"has more than {MAX_WILD} wildcards beside a ** that is not a part of its own")
     expression, position = "", 0
     while position < len(pattern):
         if pattern.startswith(_GLOBSTAR, position):

@@ -44,7 +44,9 @@ class GitAuth(Command, frozen=True, kw_only=True):
         if ":" in self.user or not self.user.isprintable() or len(self.user) > 200:
             raise UserError("git.login", f"{quoted(self.user)} cannot be a name.", "Write it without colons.")
         password = self.password or await _password(ctx, host=host, user=self.user)
-        if not password.isprintable() or len(password) > MAX_PASSWORD:
+        if len(password.encode()) > MAX_PASSWORD:
+            raise _too_long()
+        if not password.isprintable():
             raise UserError("git.login", "That is no token: it has line ends or other controls.", "Give it alone.")
         async with ctx.database.transaction() as tx:
             await remotes.set_login(tx, host=host, login=Login(self.user, password))
@@ -143,7 +145,13 @@ class GitPublicKey(Command, frozen=True, kw_only=True):
 
 async def _password(ctx: Context, *, host: str, user: str) -> str:
     hint = f"Give it: git:auth {host} {user} < token-file"
-    data = None if ctx.session.is_tty else await read_all(ctx.session, limit=MAX_PASSWORD)
-    if not data or not data.strip():
+    data = b"" if ctx.session.is_tty else await read_all(ctx.session, limit=MAX_PASSWORD + len("\r\n"))
+    if data is None:
+        raise _too_long()
+    if not data.strip():
         raise UserError("git.login", "There is no token on standard input.", hint)
     return data.decode("utf-8", "replace").strip("\r\n")
+
+
+def _too_long() -> UserError:
+    return UserError("git.login", f"That is no token: it has more than {MAX_PASSWORD:,} bytes.", "Give it alone.")

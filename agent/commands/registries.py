@@ -59,6 +59,8 @@ class RegistryLogin(Command, frozen=True, kw_only=True):
             )
         server = checked("registry.server", self.server)
         password = self.password[0] if self.password else await _password(ctx)
+        if len(password.encode()) > MAX_PASSWORD_BYTES:
+            raise _too_long()
         login = Login(server=server, user=self.user, password=password)
         await ctx.registries.check(login)
         async with ctx.database.transaction() as tx:
@@ -146,11 +148,13 @@ async def _password(ctx: Context) -> str:
     """Return what is on standard input, without the end of its line.
 
     Raises:
-        UserError: ``registry.no-password``.
+        UserError: ``registry.no-password``, ``registry.long-password``.
     """
-    data = None if ctx.session.is_tty else await read_all(ctx.session, limit=MAX_PASSWORD_BYTES)
+    data = b"" if ctx.session.is_tty else await read_all(ctx.session, limit=MAX_PASSWORD_BYTES + len("\r\n"))
+    if data is None:
+        raise _too_long()
     try:
-        password = (data or b"").decode().rstrip("\r\n")
+        password = data.decode().rstrip("\r\n")
     except UnicodeDecodeError:
         password = ""
     if not password:
@@ -160,3 +164,8 @@ async def _password(ctx: Context) -> str:
             "Give it: registry:login <app> <server> <user> --password-stdin < file",
         )
     return password
+
+
+def _too_long() -> UserError:
+    message = f"That is no password: it has more than {MAX_PASSWORD_BYTES >> 10} KiB."
+    return UserError("registry.long-password", message, "Give it alone, from a file: --password-stdin < file")

@@ -9,7 +9,10 @@ from __future__ import annotations
 import re
 
 MAX_REF = 255
-"""Characters of a whole ref name. Each part becomes a file name, which Linux limits to 255 bytes."""
+"""Characters of a whole name, without ``refs/heads/``."""
+MAX_PART = 250
+"""Bytes of what stands between two slashes. It becomes the name of a file, which Linux limits to 255 bytes, and git
+locks that by another with ``.lock`` at its end."""
 
 HEADS = "refs/heads/"
 TAGS = "refs/tags/"
@@ -28,7 +31,7 @@ def is_accepted_ref(ref: str) -> bool:
 
 
 def _is_path(name: str) -> bool:
-    fits = len(name) <= MAX_REF and all(len(part.encode()) <= MAX_REF for part in name.split("/"))
+    fits = len(name) <= MAX_REF and all(len(part.encode()) <= MAX_PART for part in name.split("/"))
     return fits and all(
         _PART.fullmatch(part) and ".." not in part and not part.endswith((".", ".lock")) for part in name.split("/")
     )

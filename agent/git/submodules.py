@@ -28,7 +28,7 @@ MAX_DEPTH: Final = 5
 _SECONDS: Final = 300.0
 _ANSWER: Final = 4_096
 _MANIFEST: Final = ".gitmodules"
-_LONGEST_MANIFEST: Final = 1 << 20
+MAX_MANIFEST: Final = 1 << 20
 
 Bring = Callable[[Address, str], Awaitable[str]]
 """Fetches one commit of an address into the repository aside; returns its id."""
@@ -111,11 +111,11 @@ class Submodules:
     async def _urls(self, commit: str) -> Mapping[str, str]:
         """Return the addresses in a commit's ``.gitmodules``, by the path of each submodule."""
         tree = GitTree(self._aside, commit=commit, caps=self._caps)
-        if await tree.read(_MANIFEST, limit=_LONGEST_MANIFEST) is None:
+        if await tree.read(_MANIFEST, limit=MAX_MANIFEST) is None:
             return {}
         asked = ("config", "-z", f"--blob={commit}:{_MANIFEST}", "--get-regexp", r"^submodule\..*\.(path|url)$")
         try:
-            listed = await output(command(self._aside, *asked), limit=_LONGEST_MANIFEST)
+            listed = await output(command(self._aside, *asked), limit=MAX_MANIFEST)
         except GitFailed as error:
             if error.status == 1:
                 return {}

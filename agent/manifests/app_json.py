@@ -21,7 +21,7 @@ from proto.names import ProcessType, process_type
 
 MAX_QUANTITY = 1_000
 """Replicas of one process type: a typing error should not start a million."""
-_MAX_ATTEMPTS = 1_000
+MAX_ATTEMPTS = 1_000
 _UPTIME_SECONDS = 10.0
 """Of a check that says nothing else, as Dokku has it."""
 
@@ -137,7 +137,7 @@ def _check(one: Reader, notes: list[str]) -> CheckSpec | None:
         command=_command(one),
         port=one.whole("port", default=0, least=0, most=65_535),
         uptime=one.seconds("uptime", default=_UPTIME_SECONDS) if kind == "uptime" else 0.0,
-        attempts=one.whole("attempts", default=3, least=1, most=_MAX_ATTEMPTS),
+        attempts=one.whole("attempts", default=3, least=1, most=MAX_ATTEMPTS),
         timeout=one.seconds("timeout", default=5.0, least=0.1),
         wait=one.seconds("wait", default=5.0),
         initial_delay=one.seconds("initialDelay", default=0.0),

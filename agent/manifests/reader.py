@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from agent.errors import UserError
 from agent.manifests.commented import Json
 
-_MAX_SECONDS = 3_600.0
+MAX_SECONDS = 3_600.0
 
 
 class Reader:
@@ -60,8 +60,8 @@ class Reader:
     def seconds(self, key: str, *, default: float, least: float = 0.0) -> float:
         """Return a number of seconds within its range."""
         value = self.values.get(key, default)
-        if isinstance(value, bool) or not isinstance(value, int | float) or not least <= value <= _MAX_SECONDS:
-            raise self.wrong(key, f"must be a number of seconds from {least:g} to {_MAX_SECONDS:g}")
+        if isinstance(value, bool) or not isinstance(value, int | float) or not least <= value <= MAX_SECONDS:
+            raise self.wrong(key, f"must be a number of seconds from {least:g} to {MAX_SECONDS:g}")
         return float(value)
 
 

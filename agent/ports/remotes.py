@@ -23,7 +23,7 @@ Tell = Callable[[str], Awaitable[None]]
 
 _PORTS: Final[Mapping[str, int]] = {"https": 443, "ssh": 22}
 _EXAMPLES: Final = "https://example.com/team/app.git or git@example.com:team/app.git"
-_MOST: Final = 2_000
+MAX_ADDRESS: Final = 2_000
 """Characters of an address."""
 
 _HOST = r"(?P<host>[A-Za-z0-9_](?:[A-Za-z0-9._-]*[A-Za-z0-9_])?|\[[0-9A-Fa-f:.]{2,45}\])"
@@ -176,7 +176,7 @@ def parse_address(text: str) -> Address:
     Raises:
         UserError: ``git.address``; ``git.address-has-password``; ``git.address-forbidden`` (link-local).
     """
-    if len(text) > _MOST:
+    if len(text) > MAX_ADDRESS:
         raise _invalid(text)
     for scheme, pattern in (("https", _HTTPS), ("ssh", _SSH), ("ssh", _SCP)):
         if match := pattern.fullmatch(text):

@@ -16,6 +16,7 @@ import pytest
 
 from agent.builders import choose
 from agent.builders.dockerfile import DockerfileBuilder
+from agent.docker import build_cgroups
 from agent.docker.build_limits import BuildLimits
 from agent.docker.engine import Engine
 from agent.docker.images import DockerImages
@@ -351,6 +352,12 @@ def hog(*, unless_cached: str) -> str:
 async def test_a_build_that_takes_too_much_memory_ends_and_says_how_to_give_it_more(yard: Yard) -> None:
     told = await yard.fails({"Dockerfile": dockerfile(hog(unless_cached=unique()))}, memory_bytes=64 << 20)
     assert "more than its limit of 64 MiB of memory" in told and "resource:limit --process-type build" in told
+
+
+async def test_a_fork_bomb_in_a_build_meets_its_limit_and_ends(yard: Yard, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(build_cgroups, "PIDS", 50)  # instead of 4,096, so that nothing else notices
+    told = await yard.fails({"Dockerfile": dockerfile(f"RUN echo {unique()}; while :; do sleep 600 & done")})
+    assert "can't fork" in f"{told}{yard.text}"
 
 
 async def test_all_steps_of_a_build_share_its_limits(yard: Yard) -> None:

@@ -13,8 +13,9 @@ import pytest
 
 from agent.archives.caps import Caps
 from agent.archives.members import members
+from agent.docker import images as loading
 from agent.docker.images import DockerImages
-from agent.docker.saved import full_name, renamed
+from agent.docker.saved import MAX_NAMING, full_name, renamed
 from agent.errors import UserError
 from proto.names import AppId, DeployId
 from tests.support.docker import Corner, token
@@ -126,7 +127,7 @@ def test_the_only_image_of_an_archive_may_have_no_name() -> None:
         (tar({"manifest.json": b"{nonsense"}), "image.bad-archive", "makes no sense"),
         (tar({"manifest.json": b'[{"Config": 1}]'}), "image.bad-archive", "makes no sense"),
         (tar({"index.json": b"[]", "manifest.json": manifest(("a", ["x:1"]))}), "image.bad-archive", "makes no sense"),
-        (tar({"manifest.json": b" " * 5_000_000}), "image.bad-archive", "too large"),
+        (tar({"manifest.json": b" " * (MAX_NAMING + 1)}), "image.bad-archive", "too large"),
         (tar({"Dockerfile": b"FROM scratch"}), "image.bad-archive", "no manifest.json"),
         (tar({"../x": b"1"}), "archive.unsafe", "leads out"),
         (tar({}, {"a/layer.tar": "/etc/shadow"}), "archive.unsafe", "leads out"),
@@ -137,6 +138,35 @@ def test_what_is_no_such_image_is_refused(data: bytes, code: str, said: str) -> 
         rename(data, "x:9")
     assert refused.value.code == code
     assert said in f"{refused.value.message} {refused.value.hint}"
+
+
+def test_a_file_that_names_images_may_have_4_mebibytes() -> None:
+    names = manifest(("a", ["blog:1"])).ljust(MAX_NAMING)
+    assert json.loads(rename(tar({"manifest.json": names}), "blog:1")["manifest.json"])[0]["RepoTags"] == [TAG]
+
+
+async def test_an_image_may_have_as_many_bytes_and_files_as_the_limits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loading, "MAX_LOAD_FILES", 20)  # 20,000 take seconds to read
+
+    async def code_of(data: bytes, *, max_bytes: int = 20 << 20) -> str:
+        images = DockerImages(engine, spool=tmp_path, max_load_bytes=max_bytes)
+        with pytest.raises(UserError) as refused:
+            await images.load(pieces(data), name="blog:1", tag=images.tag_for(AppId("a1"), DeployId("d1")))
+        return refused.value.code
+
+    named = {"manifest.json": manifest(("a", ["shop:1"]))}  # past the limits it is another image that is missed
+    async with scripted(tmp_path, always(http(200, b'{"stream": "Loaded"}'))) as (engine, _):
+        large = tar({"layer.tar": bytes(100_000), **named})
+        assert await code_of(large, max_bytes=len(large)) == "image.not-in-archive"
+        assert await code_of(large, max_bytes=len(large) - 1) == "archive.too-large"
+        packed, inside = gzip.compress(large), 100_000 + len(named["manifest.json"])
+        assert await code_of(packed, max_bytes=inside) == "image.not-in-archive"
+        assert await code_of(packed, max_bytes=inside - 1) == "source.too-large"
+        many = dict.fromkeys(map(str, range(loading.MAX_LOAD_FILES - 1)), b"")
+        assert await code_of(gzip.compress(tar({**many, **named}), 1)) == "image.not-in-archive"
+        assert await code_of(gzip.compress(tar({**many, "more": b"", **named}), 1)) == "source.too-large"
 
 
 @pytest.mark.parametrize(

@@ -284,6 +284,6 @@ async def test_a_build_argument_stands_in_the_history_of_the_image_and_the_docs_
     containers, images, history = await told_by_docker(lone_boat)
     assert found_in({"pushed": pushed.out + pushed.err, **without_environment(containers), **images}) == []
     assert {canary for _, canary in found_in(history)} == {ARGUMENT}
-    notes = (Path(__file__).parents[2] / "docs" / "security-notes.md").read_text()
+    notes = (Path(__file__).parents[2] / "docs" / "security.md").read_text()
     assert "Build arguments end up in the image's history" in notes
     assert "part of the image's history" in await lone_boat.must("help", "docker-options:add")

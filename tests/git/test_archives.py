@@ -14,12 +14,14 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from agent.archives import members as reading
 from agent.archives.caps import Caps
+from agent.archives.members import MAX_LINK, Member, members
 from agent.errors import UserError
 from agent.git.environment import command
 from agent.git.process import output
 from agent.git.repos import GitRepos
-from agent.ports.source import ArchiveCommit
+from agent.ports.source import ArchiveCommit, ArchiveKind
 from proto.names import AppId
 
 APP = AppId("anarchivetest")
@@ -175,17 +177,17 @@ REFUSED: dict[str, tuple[Callable[[], bytes], str]] = {
     "a new line in a name": (lambda: tar(("a\nb", b"1")), "archive.unsafe"),
     "a name that git's check refuses": (lambda: tar(("GIT~1/x", b"1"), ("y", b"1")), "archive.refused"),
     "too many files": (lambda: tar(*((str(n), b"") for n in range(21))), "source.too-large"),
-    "too deep": (lambda: tar(("a/b/c/d/e/f/g", b"1")), "source.too-large"),
+    "too deep": (lambda: tar(("a/b/c/d/e/f/g", b"1"), ("x", b"1")), "source.too-large"),
     "too long a path": (lambda: tar(("p" * 61, b"1")), "source.too-large"),
     "too large a file": (lambda: tar(("a", b"x" * 2_001)), "source.too-large"),
-    "too much in all": (lambda: tar(*((str(n), b"x" * 1_999) for n in range(3))), "source.too-large"),
+    "too much in all": (lambda: tar(("a", b"x" * 2_000), ("b", b"x" * 2_000), ("c", b"x" * 1_001)), "source.too-large"),
     "a bomb of zeros in a zip": (lambda: zipped(("a", bytes(10_000_000), 0)), "source.too-large"),
     "a bomb of zeros in a tar.gz": (lambda: gzip.compress(tar(("a", bytes(10_000_000)))), "source.too-large"),
     "an end before the first file": (lambda: bytes(1_024) + tar(("a", b"1")), "archive.empty"),
     "a bomb of headers for one file": (lambda: gzip.compress(headers(500)), "source.too-large"),
     "a name of 9 MB": (lambda: gzip.compress(tar(("p" * 9_000_000, b""))), "source.too-large"),
     "a file that says it is huge": (lambda: huge_sparse(), "source.too-large"),
-    "more than may be sent": (lambda: tar(("a", b"x" * 200_000)), "archive.too-large"),
+    "more than may be sent": (lambda: AS_TAR.ljust(100_001, b"\0"), "archive.too-large"),
     "nothing": (lambda: b"", "archive.empty"),
     "no files": (lambda: tar((special("d", tarfile.DIRTYPE), b"")), "archive.empty"),
     "an empty zip": (lambda: zipped(), "archive.empty"),
@@ -243,6 +245,45 @@ async def test_what_is_wrong_is_refused_and_leaves_nothing(repos: GitRepos, what
     assert refused.value.hint or code == "source.too-large"
     assert await repos.tip(APP, "main") == before
     assert [path.name for path in (tmp_path / "repos").iterdir()] == [APP]
+
+
+FITS: dict[str, Callable[[], bytes]] = {
+    "files": lambda: tar(*((str(n), b"") for n in range(20))),
+    "depth": lambda: tar(("a/b/c/d/e/f", b"1"), ("x", b"1")),
+    "a path": lambda: tar(("p" * 60, b"1")),
+    "a file": lambda: tar(("a", b"x" * 2_000)),
+    "all": lambda: tar(("a", b"x" * 2_000), ("b", b"x" * 2_000), ("c", b"x" * 1_000)),
+    "as sent": lambda: AS_TAR.ljust(100_000, b"\0"),
+}
+
+
+@pytest.mark.parametrize("what", FITS)
+async def test_what_is_as_large_as_the_limits_allow_is_taken(repos: GitRepos, what: str) -> None:
+    assert await take(repos, FITS[what]())
+
+
+def test_a_link_may_have_as_many_bytes_as_a_path_of_linux() -> None:
+    def read(content: bytes, kind: ArchiveKind) -> list[Member | bytes]:
+        return list(members(io.BytesIO(content), kind, caps=Caps(path_bytes=1 << 30)))
+
+    for kind, packed in (
+        ("tar", lambda size: tar((special("l", tarfile.SYMTYPE, "x" * size), b""))),
+        ("zip", lambda size: zipped(("l", b"x" * size, stat.S_IFLNK | 0o777))),
+    ):
+        assert read(packed(MAX_LINK), kind)[1] == b"x" * MAX_LINK
+        with pytest.raises(UserError, match="to nothing that can be named"):
+            read(packed(MAX_LINK + 1), kind)
+
+
+def test_what_a_library_holds_at_once_has_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reading, "MAX_AT_ONCE", 102_400)  # a name of 8 MiB takes seconds to look at
+    caps = Caps(path_bytes=1 << 30)
+    # A long name has a record of its own: its length, the word path, and what ends it. The rest is blocks of 512 bytes.
+    name = "p" * (102_400 - len("102400 path=\n"))
+    (member,) = members(io.BytesIO(tar((name, b""))), "tar", caps=caps)
+    assert isinstance(member, Member) and member.path == name
+    with pytest.raises(UserError, match="one of its names is too large"):
+        list(members(io.BytesIO(tar((f"{name}p", b""))), "tar", caps=caps))
 
 
 async def test_an_archive_that_is_not_what_it_is_said_to_be_is_refused(repos: GitRepos) -> None:

@@ -13,7 +13,7 @@ import pytest
 
 from agent.errors import UserError
 from agent.git.environment import environment, upload_pack
-from agent.git.refs import is_accepted_ref, is_branch_name
+from agent.git.refs import MAX_PART, MAX_REF, is_accepted_ref, is_branch_name
 from agent.git.repos import GitRepos
 from proto.names import AppId
 from tests.support.git_client import Client
@@ -235,6 +235,20 @@ def test_usual_branch_names_are_accepted(name: str) -> None:
 def test_hostile_branch_names_are_refused(name: str) -> None:
     assert not is_branch_name(name)
     assert not is_accepted_ref(f"refs/heads/{name}")
+
+
+@pytest.mark.parametrize(
+    "name", ["x" * MAX_PART, "ä" * (MAX_PART // 2), "x" * MAX_PART + "/" + "y" * (MAX_REF - MAX_PART - 1)]
+)
+async def test_the_longest_name_of_a_branch_is_one_that_git_can_lock(
+    repos: GitRepos, app: AppId, client: Client, name: str
+) -> None:
+    client.commit({"a": "1"})
+    assert is_branch_name(name) and is_accepted_ref(f"refs/tags/{name}")
+    pushed = client.push(repos.path(app), f"main:refs/heads/{name}")
+    assert pushed.returncode == 0, pushed.stderr
+    assert name in await repos.branches(app)
+    assert not is_branch_name(f"{name}z") and not is_accepted_ref(f"refs/heads/{name}z")
 
 
 def test_only_branches_and_tags_are_accepted_refs() -> None:

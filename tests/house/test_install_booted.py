@@ -116,6 +116,8 @@ def test_an_installation_from_the_first_start_to_its_end(machine: Booted) -> Non
     until_page(machine, "one")
     again_and_a_newer_one(machine)
     kills(machine)
+    a_hang(machine)
+    a_reboot(machine)
     a_wrong_setting(machine)
     removed_and_back(machine)
     purged(machine)
@@ -154,6 +156,36 @@ def kills(machine: Booted) -> None:
     push(machine, "two")
     until_page(machine, "two")
     assert machine.unit(AGENT, "MainPID") != agent and machine.unit(PROXY, "MainPID") != proxy
+
+
+def a_hang(machine: Booted) -> None:
+    """An agent that no longer says that its loop turns is ended by systemd, and the app serves meanwhile."""
+    folder = "/run/systemd/system/pushboat.service.d"
+    machine.must("mkdir", "-p", folder)
+    machine.must("tee", f"{folder}/hang.conf", stdin="[Service]\nWatchdogSec=2s\nTimeoutAbortSec=1s\n")
+    machine.must("systemctl", "daemon-reload")
+    machine.must("systemctl", "restart", AGENT)
+    hung = machine.unit(AGENT, "MainPID")
+    with asking(machine) as bad:
+        machine.must("kill", "-STOP", hung)
+        machine.must("sh", "-c", f"while test -d /proc/{hung}; do sleep 0.2; done; {UNTIL_AGENT}")
+    assert bad == []
+    assert "Watchdog timeout" in machine.must("journalctl", "--unit", "pushboat", "--lines", "50")
+    machine.must("rm", "-r", folder)
+    machine.must("systemctl", "daemon-reload")
+    machine.must("systemctl", "restart", AGENT)
+
+
+def a_reboot(machine: Booted) -> None:
+    """After a reboot all is back without a command, whichever of agent and proxy starts first."""
+    instance = machine.must("cat", "/var/lib/pushboat/instance").strip()
+    for order in ((PROXY, AGENT), (AGENT, PROXY)):
+        machine.must("systemctl", "stop", *UNITS)
+        subprocess.run(["docker", "stop", "--time=0", *Engine().containers(instance)], check=True, capture_output=True)
+        assert machine.page("blog.localhost") is None
+        for unit in (*UNITS[2:], *order):
+            machine.must("systemctl", "start", unit)
+        until_page(machine, "two")
 
 
 def a_wrong_setting(machine: Booted) -> None:

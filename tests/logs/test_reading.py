@@ -13,6 +13,7 @@ import pytest
 
 from agent.errors import UserError
 from agent.logs import matching, readers, search
+from agent.logs.matching import MAX_PATTERN
 from agent.logs.readers import READER_BYTES
 from agent.logs.store import DiskLogStore
 from agent.ports.logs import LogQuery, Missed
@@ -96,6 +97,13 @@ async def test_a_pattern_that_is_none_is_refused(store: DiskLogStore, pattern: s
     with pytest.raises(UserError) as caught:
         await stored(store, grep=pattern)
     assert caught.value.code == "logs.bad-pattern"
+
+
+async def test_a_pattern_of_500_characters_is_one_and_a_longer_one_is_none(store: DiskLogStore) -> None:
+    await store.append(APP, REPLICA, numbered(1, 1))
+    assert await stored(store, grep="1|" + "x" * (MAX_PATTERN - 2)) == ["1"]
+    with pytest.raises(UserError, match="at most 500"):
+        await stored(store, grep="1|" + "x" * (MAX_PATTERN - 1))
 
 
 async def test_a_pattern_that_explodes_stops_alone(store: DiskLogStore, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,10 +7,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.errors import UserError
-from agent.manifests.app_env import EnvVariable
-from agent.manifests.app_json import parse_app_json
+from agent.manifests.app_env import MAX_VALUE, EnvVariable
+from agent.manifests.app_json import MAX_ATTEMPTS, MAX_QUANTITY, parse_app_json
 from agent.manifests.app_scripts import Scripts
 from agent.manifests.commented import parse_commented
+from agent.manifests.reader import MAX_SECONDS
 from agent.ports.scheduler import CheckSpec
 
 
@@ -212,3 +213,20 @@ def test_any_shape_is_parsed_or_refused(value: object) -> None:
         parse_app_json(json.dumps(value).encode())
     except UserError as refused:
         assert "app.json" in refused.message
+
+
+@pytest.mark.parametrize(
+    ("text", "most", "past"),
+    [
+        ('{"formation": {"web": {"quantity": %s}}}', MAX_QUANTITY, MAX_QUANTITY + 1),
+        ('{"formation": {"web": {"max_parallel": %s}}}', MAX_QUANTITY, MAX_QUANTITY + 1),
+        ('{"healthchecks": {"web": [{"attempts": %s}]}}', MAX_ATTEMPTS, MAX_ATTEMPTS + 1),
+        ('{"healthchecks": {"web": [{"timeout": %s}]}}', MAX_SECONDS, MAX_SECONDS + 0.001),
+        ('{"healthchecks": {"web": [{"initialDelay": %s}]}}', MAX_SECONDS, MAX_SECONDS + 0.001),
+        ('{"env": {"KEY": "%s"}}', "x" * MAX_VALUE, "x" * (MAX_VALUE + 1)),
+    ],
+)
+def test_at_the_limit_it_is_read_and_one_past_it_refused(text: str, most: object, past: object) -> None:
+    assert parse_app_json((text % most).encode())
+    with pytest.raises(UserError, match="must be"):
+        parse_app_json((text % past).encode())

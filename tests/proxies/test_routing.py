@@ -253,3 +253,19 @@ async def test_a_websocket_that_is_silent_for_longer_than_it_may_is_ended() -> N
         assert (await socket.answer()).status == 101
         assert await asyncio.wait_for(socket.reader.read(), DEADLINE) == b""
         assert (await front.ask("blog.test")).app == "r1"
+
+
+async def test_past_the_number_of_connections_a_visitor_waits_for_another_to_leave() -> None:
+    async with running_front(max_connections=2, keep_alive_seconds=DEADLINE) as front, running_app("r1") as app:
+        await front.proxy.apply(table(route("blog", app)))
+        first, second = await Client.connect(front.port), await Client.connect(front.port)
+        assert (await first.ask("blog.test")).app == (await second.ask("blog.test")).app == "r1"
+        third = await Client.connect(front.port)
+        await third.send("blog.test")
+        for client in (first, second):
+            assert (await client.ask("blog.test")).status == 200
+        assert app.requests == 4
+        first.close()
+        assert (await third.answer()).app == "r1"
+        for client in (second, third):
+            client.close()

@@ -62,6 +62,18 @@ async def test_a_replica_is_confined(docker: Corner, scheduler: DockerScheduler)
     assert detail["Mounts"] == [] and not host["PortBindings"]
 
 
+async def test_a_fork_bomb_gets_as_many_processes_as_the_limit_and_not_one_more(
+    docker: Corner, scheduler: DockerScheduler
+) -> None:
+    wish = docker.wish(resources=Resources(pids=20))
+    await scheduler.converge(docker.app, [wish], say)
+    bomb = "while :; do sleep 600 & done"
+    assert "can't fork" in await inside(docker, scheduler, wish, "sh", "-c", bomb)
+    (row,) = await docker.containers.find({labels.REPLICA_ID: wish.replica})
+    running = await docker.engine.json("GET", f"containers/{row.id}/top")
+    assert len(running["Processes"]) == 20 - 1, "all but the shell, which ended as it could not have one more"
+
+
 async def test_apps_on_one_bridge_do_not_reach_each_other(docker: Corner, scheduler: DockerScheduler) -> None:
     server, other = docker.wish("httpd", "-f", "-p", "5000"), docker.wish()
     await scheduler.converge(docker.app, [server, other], say)

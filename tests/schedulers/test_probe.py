@@ -9,7 +9,7 @@ import pytest
 from agent.ports.scheduler import CheckSpec, ReplicaStatus
 from agent.schedulers.docker import DockerScheduler
 from agent.schedulers.listeners import Listener, read_table, why_unreachable
-from agent.schedulers.probe import DockerProber, judge, request_url
+from agent.schedulers.probe import BODY_LIMIT, OUTPUT_LIMIT, DockerProber, judge, request_url
 from tests.support.docker import Corner, until
 
 HEAD = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n"
@@ -118,6 +118,24 @@ async def test_a_server_passes_every_kind_of_check(docker: Corner) -> None:
     assert "without" in str(await probed.ask(status, kind="path", content="not there"))
     assert "no HTTPS answer" in str(await probed.ask(status, kind="path", scheme="https"))
     assert "port 5000: Listen" not in str(await probed.ask(status, kind="connect", port=5001))
+
+
+@pytest.mark.real
+async def test_of_an_answer_a_mebibyte_is_searched_and_of_an_output_4_kibibytes_kept(probed: Probed) -> None:
+    def page(name: str, size: int) -> str:
+        return f"(head -c {size} /dev/zero; printf OK) > /tmp/www/{name}; "
+
+    pages = page("fits", BODY_LIMIT - 2) + page("more", BODY_LIMIT - 1)
+    status = await probed.start("sh", "-c", f"mkdir -p /tmp/www; {pages}{SERVE.rpartition('; ')[2]}5000")
+    await probed.until_reason(status, None, kind="path", path="/fits", content="OK")
+    assert (
+        await probed.ask(status, kind="path", path="/more", content="OK")
+        == "GET /more was answered without 'OK' in it."
+    )
+    for size in (OUTPUT_LIMIT, OUTPUT_LIMIT + 1):
+        prints = ("sh", "-c", f"head -c {size} /dev/zero | tr '\\0' z >&2; exit 3")
+        told = await probed.ask(status, kind="command", command=prints)
+        assert told is not None and told.endswith(f"ended with status 3: {'z' * OUTPUT_LIMIT}")
 
 
 @pytest.mark.real

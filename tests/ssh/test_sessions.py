@@ -11,7 +11,7 @@ import pytest
 
 from agent.errors import Unavailable, UserError
 from agent.ports.session import Session
-from agent.ssh.channel import IGNORED_SECONDS, READ_AHEAD
+from agent.ssh.channel import IGNORED_SECONDS, MAX_VALUE, READ_AHEAD
 from tests.ssh.conftest import Builder, House, eventually
 
 Body = Callable[[Session], Awaitable[int]]
@@ -265,18 +265,22 @@ async def test_only_harmless_variables_are_taken(house: House) -> None:
 
     sent = {
         **{"LANG": "de_DE.UTF-8", "LC_ALL": "C", "TZ": "Europe/Berlin", "NO_COLOR": "1", "PUSHBOAT_APP": "blog"},
+        "PUSHBOAT_LONG": "x" * MAX_VALUE,
         **{
             "LD_PRELOAD": "/x",
             "PATH": "/x",
             "GIT_DIR": "/x",
             "pushboat_x": "1",
             "LC_": "x",
-            "PUSHBOAT_BIG": "x" * 5000,
+            "PUSHBOAT_BIG": "x" * (MAX_VALUE + 1),
         },
     }
     async with house.connect() as connection:
         done = await connection.run("env", env=sent, encoding=None)
-    assert done.stdout == b"LANG=de_DE.UTF-8 LC_ALL=C NO_COLOR=1 PUSHBOAT_APP=blog TZ=Europe/Berlin"
+    taken = (
+        "LANG=de_DE.UTF-8 LC_ALL=C NO_COLOR=1 PUSHBOAT_APP=blog PUSHBOAT_LONG=" + "x" * MAX_VALUE + " TZ=Europe/Berlin"
+    )
+    assert done.stdout == taken.encode()
 
 
 @pytest.mark.parametrize(
