@@ -9,10 +9,11 @@ login, not even one from its own address. A source whose logins fail is let in e
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from ipaddress import IPv6Address, ip_address
+
+from agent.ssh.line import Groups, Line
 
 PATIENCE = 5.0
 """Seconds that a visitor may wait in vain. A client's own patience is longer (OpenSSH: the TCP time-out)."""
@@ -47,7 +48,7 @@ class Visitor:
 class _Source:
     inside: int = 0
     silent_inside: int = 0
-    spoken: deque[Visitor] = field(default_factory=deque)
+    spoken: dict[Visitor, None] = field(default_factory=dict)
     silent: dict[Visitor, None] = field(default_factory=dict)
     failures: int = 0
     failed_at: float = 0.0
@@ -67,6 +68,9 @@ class Turnstile:
         self._room = room
         self._sources: dict[str, _Source] = {}
         self._waiting: dict[Visitor, None] = {}
+        self._speaking = Line(self._spoken_turn)
+        self._hushed = Line(self._silent_turn)
+        self._crowds: Groups[_Source] = Groups()
         self._inside = 0
         self._silent_inside = 0
 
@@ -83,8 +87,11 @@ class Turnstile:
     def arrive(self, source: str, *, now: float) -> tuple[Visitor, Visitor | None]:
         """Let a visitor wait; return it, and whom to send away because the room is full (perhaps the same)."""
         visitor = Visitor(source, now)
-        self._of(source).silent[visitor] = None
+        origin = self._of(source)
+        origin.silent[visitor] = None
         self._waiting[visitor] = None
+        self._crowds.move(origin, old=origin.waiting - 1, new=origin.waiting)
+        self._line_up(origin)
         return visitor, self._surplus() if len(self._waiting) > self._room else None
 
     def speak(self, visitor: Visitor) -> None:
@@ -93,7 +100,8 @@ class Turnstile:
         if source is not None and visitor in source.silent:
             del source.silent[visitor]
             visitor.has_spoken = True
-            source.spoken.append(visitor)
+            source.spoken[visitor] = None
+            self._line_up(source)
 
     def leave(self, visitor: Visitor, *, now: float, has_failed: bool = False) -> None:
         """Forget a visitor: it went away, or signed in, or failed to. Repeating is harmless."""
@@ -105,23 +113,21 @@ class Turnstile:
             self._count(source, visitor, -1)
             self._judge(source, now=now, has_failed=has_failed)
         elif visitor in self._waiting:
-            del self._waiting[visitor]
-            if visitor.has_spoken:
-                source.spoken.remove(visitor)
-            else:
-                del source.silent[visitor]
+            self._waits_no_more(source, visitor)
+        self._line_up(source)
         self._forget(visitor.source, source, now=now)
 
     def enter(self, *, now: float) -> Iterator[Visitor]:
-        """Yield each visitor whose turn it is now, let in. Sources take turns."""
-        entered = True
-        while entered:
-            entered = False
-            for source in [each for each in self._sources.values() if each.waiting]:
-                if (visitor := self._next_of(source, now=now)) is not None:
-                    self._let_in(source, visitor)
-                    entered = True
-                    yield visitor
+        """Yield each visitor whose turn it is now, let in: who spoke first. Sources take turns."""
+        while self._inside < self._most:
+            if (source := self._speaking.first(now=now)) is not None:
+                visitor = next(iter(source.spoken))
+            elif self._has_silent_place and (source := self._hushed.first(now=now)) is not None:
+                visitor = next(iter(source.silent))
+            else:
+                return
+            self._let_in(source, visitor)
+            yield visitor
 
     def expired(self, *, now: float) -> list[Visitor]:
         """Return the visitors that have waited too long, forgotten."""
@@ -136,39 +142,46 @@ class Turnstile:
 
     def next_change(self, *, now: float) -> float | None:
         """Return the time at which `enter` or `expired` may have more to say, if nothing else happens until then."""
-        times = [visitor.arrived + PATIENCE for visitor in self._oldest_waiting()]
-        for source in self._sources.values():
-            if source.inside < self._most_per_source and self._inside < self._most:
-                if source.spoken:
-                    times.append(source.not_before)
-                elif source.silent and self._has_silent_place(source):
-                    times.append(max(source.not_before, next(iter(source.silent)).arrived + SILENCE))
-        return min(times, default=None)
-
-    def _next_of(self, source: _Source, *, now: float) -> Visitor | None:
-        if self._inside >= self._most or source.inside >= self._most_per_source or now < source.not_before:
+        if not self._waiting:
             return None
-        if source.spoken:
-            return source.spoken[0]
-        if source.silent and self._has_silent_place(source):
-            longest = next(iter(source.silent))
-            return longest if now - longest.arrived >= SILENCE else None
-        return None
+        times: list[float | None] = [next(iter(self._waiting)).arrived + PATIENCE]
+        if self._inside < self._most:
+            times.append(self._speaking.next_time)
+            if self._has_silent_place:
+                times.append(self._hushed.next_time)
+        return min(time for time in times if time is not None)
 
-    def _has_silent_place(self, source: _Source) -> bool:
-        return source.silent_inside < max(1, self._most_per_source // 2) and self._silent_inside < max(
-            1, self._most // 2
-        )
+    def _spoken_turn(self, source: _Source) -> float | None:
+        """Return the time from which a visitor of `source` that spoke may enter, if there is one and a place."""
+        return source.not_before if source.spoken and source.inside < self._most_per_source else None
+
+    def _silent_turn(self, source: _Source) -> float | None:
+        """Return the time from which a silent visitor of `source` may enter. All that spoke go before it."""
+        if source.spoken or not source.silent or source.inside >= self._most_per_source:
+            return None
+        if source.silent_inside >= max(1, self._most_per_source // 2):
+            return None
+        return max(source.not_before, next(iter(source.silent)).arrived + SILENCE)
+
+    @property
+    def _has_silent_place(self) -> bool:
+        return self._silent_inside < max(1, self._most // 2)
+
+    def _line_up(self, source: _Source) -> None:
+        self._speaking.join(source)
+        self._hushed.join(source)
 
     def _let_in(self, source: _Source, visitor: Visitor) -> None:
-        del self._waiting[visitor]
-        if visitor.has_spoken:
-            source.spoken.popleft()
-        else:
-            del source.silent[visitor]
+        self._waits_no_more(source, visitor)
         visitor.is_inside = True
         visitor.entered_silent = not visitor.has_spoken
         self._count(source, visitor, 1)
+        self._line_up(source)
+
+    def _waits_no_more(self, source: _Source, visitor: Visitor) -> None:
+        del self._waiting[visitor]
+        del (source.spoken if visitor.has_spoken else source.silent)[visitor]
+        self._crowds.move(source, old=source.waiting + 1, new=source.waiting)
 
     def _count(self, source: _Source, visitor: Visitor, change: int) -> None:
         self._inside += change
@@ -190,19 +203,21 @@ class Turnstile:
     def _forget(self, name: str, source: _Source, *, now: float) -> None:
         """Drop a source with nobody there, and those whose failures are forgiven: the table stays small."""
         if not source.waiting and not source.inside and now - source.failed_at >= FORGIVEN:
-            self._sources.pop(name, None)
+            self._drop(name)
         if len(self._sources) > 2 * (self._room + self._most):
             empty = [key for key, each in self._sources.items() if not each.waiting and not each.inside]
             for key in empty:
-                del self._sources[key]
+                self._drop(key)
+
+    def _drop(self, name: str) -> None:
+        if (source := self._sources.pop(name, None)) is not None:
+            self._speaking.leave(source)
+            self._hushed.leave(source)
 
     def _surplus(self) -> Visitor:
         """Return one waiting visitor of the source that has most of them, the longest silent one if there is one."""
-        fullest = max(self._sources.values(), key=lambda source: source.waiting)
-        return next(iter(fullest.silent)) if fullest.silent else fullest.spoken[-1]
-
-    def _oldest_waiting(self) -> list[Visitor]:
-        return [next(iter(self._waiting))] if self._waiting else []
+        fullest = self._crowds.largest()
+        return next(iter(fullest.silent)) if fullest.silent else next(reversed(fullest.spoken))
 
     def _of(self, name: str) -> _Source:
         return self._sources.setdefault(name, _Source(failed_at=float("-inf")))

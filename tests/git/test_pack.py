@@ -7,7 +7,7 @@ import struct
 import zlib
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from agent.errors import UserError
@@ -16,6 +16,8 @@ from tests.support import bombs
 from tests.support.git_client import Client
 
 MIB = 1 << 20
+ANYTHING = 1 << 450
+"""More than an object of a pack can say that it unfolds to, in the 64 bytes that we read of its head."""
 
 
 def look(data: bytes, *, cut: int = 65_536, **limits: int) -> PackReader:
@@ -77,10 +79,19 @@ def test_entries_of_a_folder_are_counted() -> None:
             look(data, cut=cut, folder_entries=1_999)
 
 
+def test_a_size_that_no_number_of_gits_can_hold_is_too_large_too() -> None:
+    head = b"\x90" + b"\x80" * 8 + b"\x05"
+    with pytest.raises(UserError) as refused:
+        look(b"PACK" + struct.pack(">II", 2, 3) + head, cut=1, object_bytes=5 * (1 << 60) - 1)
+    assert refused.value.code == "source.too-large"
+
+
 @given(st.binary(max_size=500), st.integers(1, 50))
+@example(b"\x90\x80\x80\x80\x80\x80\x80\x80\x80\x05", 1)  # a commit that says it has 5 << 60 bytes
+@example(b"\xb0" + b"\xff" * 62 + b"\x7f", 7)
 def test_rubbish_passes_and_is_gits_to_refuse(rubbish: bytes, cut: int) -> None:
     look(rubbish, cut=cut)
-    look(b"PACK" + struct.pack(">II", 2, 3) + rubbish, cut=cut, object_bytes=1 << 62)
+    look(b"PACK" + struct.pack(">II", 2, 3) + rubbish, cut=cut, object_bytes=ANYTHING)
 
 
 @given(st.binary(min_size=1, max_size=30), st.integers(12, 400))
@@ -88,4 +99,4 @@ def test_a_damaged_pack_passes(damage: bytes, where: int) -> None:
     blob = bombs.small(bombs.BLOB, b"some text " * 30)
     data = bytearray(bombs.pack([blob, bombs.commit(blob[0])]))
     data[where : where + len(damage)] = damage
-    look(bytes(data), cut=33, object_bytes=1 << 62, folder_entries=1 << 62)
+    look(bytes(data), cut=33, object_bytes=ANYTHING, folder_entries=ANYTHING)

@@ -105,6 +105,7 @@ class House:
     ids: SeededIds
     listener: Listener
     pushes: Pushes
+    disks: FakeDisks
     ann: Path
     """Private key file of a user."""
 
@@ -285,7 +286,8 @@ class Builder:
         ids = SeededIds()
         repos = GitRepos(self._folder / "repos", caps=caps)
         watcher = FakeWatcher(database)
-        door = Doorkeeper(FakeDisks(), build_bytes=1, push_bytes=1)
+        disks = FakeDisks()
+        door = Doorkeeper(disks, build_bytes=1, push_bytes=1)
         pushes = Pushes(database, repos, watcher, ids=ids, door=door, limits=limits, creates_apps=creates_apps)
         dispatcher = FakeDispatcher(Services((pushes, Fetches(database, repos)), database=database))
         listener = await listen(
@@ -295,7 +297,7 @@ class Builder:
             answer=Shell(dispatcher, ids=ids).serve,
         )
         self._stack.push_async_callback(listener.close, grace=0.0)
-        house = House(self._folder, database, repos, dispatcher, watcher, own, ids, listener, pushes, ann)
+        house = House(self._folder, database, repos, dispatcher, watcher, own, ids, listener, pushes, disks, ann)
         await house.add_key("ann", key)
         return house
 

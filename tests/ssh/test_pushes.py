@@ -281,6 +281,38 @@ async def test_a_push_over_the_limit_leaves_no_quarantine_in_an_app(open_house: 
     assert await house.repos.tip((await house.app("blog")).id, "main") == tip
 
 
+async def test_a_push_for_which_the_disk_has_no_room_is_refused_before_anything_is_made(house: House) -> None:
+    clone = house.clone()
+    house.disks.free = 0
+    pushed = await clone.push()
+    assert pushed.status != 0 and "remote rejected" not in pushed.err
+    assert "There is too little room on the disk for a push: 0 bytes are free at /data" in pushed.err
+    assert "disk:report" in pushed.err and "cleanup" in pushed.err
+    assert await house.database.read.apps.all() == []
+    assert not (house.folder / "repos").exists()
+    house.disks.free = 1
+    assert (await clone.push()).status == 0
+
+
+async def test_an_app_is_as_it_was_after_a_push_for_which_the_disk_had_no_room(house: House) -> None:
+    clone = house.clone()
+    await clone.push()
+    app, tip = await house.app("blog"), clone.run("rev-parse", "HEAD")
+    newer = clone.commit("index.html", "hello")
+    house.disks.free = 0
+    assert "too little room on the disk" in (await clone.push()).err
+    assert await house.repos.tip(app.id, "main") == tip
+    assert [deploy.commit_id for deploy in await house.deploys("blog")] == [tip]
+    assert leftovers(house) == []
+    assert [record[1:] for record in await house.records()] == [
+        ("git-receive-pack", app.id, 0),
+        ("git-receive-pack", app.id, 1),
+    ]
+    house.disks.free = 1
+    assert (await clone.push()).status == 0
+    assert (await house.deploys("blog"))[0].commit_id == newer
+
+
 async def test_a_corrupt_tree_is_refused_by_git(house: House) -> None:
     clone = house.clone()
     blob = clone.run("hash-object", "-w", "Dockerfile")

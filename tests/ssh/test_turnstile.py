@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from agent.ssh import line as lines
+from agent.ssh import turnstile as rules
 from agent.ssh.turnstile import (
     FIRST_PENALTY,
     FORGIVEN,
@@ -154,6 +161,55 @@ def test_one_source_is_an_ipv4_address_or_an_ipv6_subnet(address: str, source: s
     assert source_of(address) == source
 
 
+@contextmanager
+def counted_lines() -> Iterator[list[int]]:
+    """Count the lines of the rules that are run."""
+    count = [0]
+
+    def trace(frame: FrameType, event: str, _: object) -> object:
+        if frame.f_code.co_filename not in (rules.__file__, lines.__file__):
+            return None
+        count[0] += event == "line"
+        return trace
+
+    before = sys.gettrace()
+    sys.settrace(trace)  # type: ignore[arg-type]
+    try:
+        yield count
+    finally:
+        sys.settrace(before)
+
+
+@pytest.mark.parametrize("is_full", [False, True], ids=["a half empty room", "a full room"])
+def test_an_arrival_costs_the_same_however_many_addresses_a_flood_has(is_full: bool) -> None:
+    def cost(sources: int) -> int:
+        stile = turnstile(room=2_000 if is_full else 4_000)
+        for number in range(2_000):
+            arrive(stile, str(number % sources), speaks=False)
+        with counted_lines() as count:
+            for number in range(100):
+                _, surplus = stile.arrive(str(number % sources), now=0.1)
+                assert (surplus is not None) == is_full
+                if surplus is not None:
+                    stile.leave(surplus, now=0.1)
+                stile.expired(now=0.1)
+                assert list(stile.enter(now=0.1)) == []
+                stile.next_change(now=0.1)
+        return count[0]
+
+    assert cost(2_000) < 2 * cost(2)
+
+
+def test_those_who_came_and_went_leave_nothing_in_the_lines() -> None:
+    stile = turnstile(most=1)
+    arrive(stile, "inside")
+    list(stile.enter(now=0.0))
+    for number in range(1_000):
+        stile.leave(arrive(stile, str(number), now=0.0), now=0.0)
+    assert len(stile._sources) == 1
+    assert len(stile._speaking._later) + len(stile._hushed._later) < 200
+
+
 Step = tuple[str, int, float]
 steps = st.lists(
     st.tuples(st.sampled_from(["arrive", "speak", "leave", "fail", "wait"]), st.integers(0, 9), st.floats(0, 3)),
@@ -186,4 +242,20 @@ def test_caps_hold_and_nobody_is_lost_whatever_happens(steps: list[Step]) -> Non
         assert all(sum(v.source == s for v in inside) <= 2 for s in "abc")
         assert stile.waiting == len(present) - len(inside) <= 6
         due = stile.next_change(now=now)
-        assert (due is not None) == (stile.waiting > 0) or due is not None
+        assert (due is None) == (stile.waiting == 0)
+        may_enter = earliest(stile, [visitor for visitor in present if not visitor.is_inside])
+        if may_enter is not None:
+            assert due is not None and now < may_enter and due <= may_enter
+
+
+def earliest(stile: Turnstile, waiting: list[Visitor]) -> float | None:
+    """Return when the next of those who wait may enter if nothing else happens, found by looking at each."""
+    times = []
+    for visitor in waiting:
+        source = stile._sources[visitor.source]
+        is_held = stile.inside >= 4 or source.inside >= 2
+        if not visitor.has_spoken:
+            is_held |= bool(source.spoken) or source.silent_inside >= 1 or stile._silent_inside >= 2
+        if not is_held:
+            times.append(max(source.not_before, -1.0 if visitor.has_spoken else visitor.arrived + SILENCE))
+    return min(times, default=None)
