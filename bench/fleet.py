@@ -13,6 +13,7 @@ import tempfile
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from functools import cached_property
 from ipaddress import IPv4Network
 from pathlib import Path
 
@@ -141,7 +142,7 @@ class Fleet:
         )
         return rows
 
-    @property
+    @cached_property
     def _instance(self) -> str:
         return next(iter(instances(self._engine, data=self.boat.data, pool=self.boat.pool)))
 
