@@ -1,12 +1,14 @@
-"""What every measurement prints: one JSON object a line for programs, a table for people."""
+"""What every measurement prints (a JSON object a line for programs, a table for people), and looks at processes."""
 
 from __future__ import annotations
 
 import json
+import os
 import statistics
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 
 @dataclass(frozen=True)
@@ -67,3 +69,15 @@ def _row(one: Figure) -> tuple[str, ...]:
 def say(words: str) -> None:
     """Tell people what is being done."""
     print(f"       {words}", file=sys.stderr, flush=True)
+
+
+def megabytes(pid: int) -> float:
+    """Return the resident memory of a process: VmRSS of proc(5), in kB there."""
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("VmRSS")) / 1000
+
+
+def cpu_seconds(pid: int) -> float:
+    """Return the processor time a process has used: utime and stime of proc(5)."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")

@@ -31,6 +31,10 @@ log = structlog.get_logger(__name__)
 DRAIN_SECONDS = 10.0
 """How long a removal waits for a replica's last lines. They are read from a local file: usually milliseconds."""
 
+LOOKS_AT_ONCE = 16
+"""Followers that ask the engine at the same time where they begin. At the agent's start all do, thousands perhaps, and
+those who see to it that everything runs want answers, too."""
+
 PAUSES = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
 """Seconds before following anew, after the engine went away or the disk was full; the last one repeats."""
 
@@ -60,6 +64,7 @@ class LogStreamer:
         self._ended: set[ReplicaId] = set()
         self._group: asyncio.TaskGroup | None = None
         self._has_group = asyncio.Event()
+        self._looking = asyncio.Semaphore(LOOKS_AT_ONCE)
 
     async def run(self) -> None:
         """Own the followers' tasks, until cancelled. What is being stored then is stored to its end."""
@@ -126,7 +131,13 @@ class LogStreamer:
         follower = self._followers.get(replica)
         if follower is None:
             follower = _Follower(
-                app, replica, source=self._source, store=self._store, scheduler=self._scheduler, clock=self._clock
+                app,
+                replica,
+                source=self._source,
+                store=self._store,
+                scheduler=self._scheduler,
+                clock=self._clock,
+                looking=self._looking,
             )
             self._followers[replica] = follower
             self._group.create_task(self._own(follower))
@@ -148,7 +159,15 @@ class _Follower:
     """Copies one replica's output into the store until its container has ended or is gone."""
 
     def __init__(
-        self, app: AppId, replica: ReplicaId, *, source: LogSource, store: LogStore, scheduler: Scheduler, clock: Clock
+        self,
+        app: AppId,
+        replica: ReplicaId,
+        *,
+        source: LogSource,
+        store: LogStore,
+        scheduler: Scheduler,
+        clock: Clock,
+        looking: asyncio.Semaphore,
     ) -> None:
         self.app = app
         self.replica = replica
@@ -158,6 +177,7 @@ class _Follower:
         self._store = store
         self._scheduler = scheduler
         self._clock = clock
+        self._looking = looking
         self._hurry = asyncio.Event()
 
     def hurry(self) -> None:
@@ -169,7 +189,8 @@ class _Follower:
         pauses = _Pauses()
         while True:
             try:
-                status = await self._scheduler.look(self.replica)
+                async with self._looking:
+                    status = await self._scheduler.look(self.replica)
                 if status is None:
                     return
                 position = await self._store.position(self.app, self.replica)

@@ -55,6 +55,8 @@ class Boat:
     settings: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
     """Further settings by table and key; they win."""
     engine: Engine = field(default_factory=Engine)
+    program: str = "agent"
+    """The module that is run as the agent; one that wraps it, where a bench looks inside."""
 
     @classmethod
     def moor(cls, folder: Path, *, python: str, ports: tuple[int, int] = (0, 0), pool: str | None = None) -> Boat:
@@ -124,7 +126,7 @@ class Boat:
         settings = self.write_settings()
         environment = {name: value for name, value in os.environ.items() if not name.startswith("PUSHBOAT_")}
         environment["PUSHBOAT_CONFIG"] = str(settings)
-        command = [self.python, "-m", "agent", "run"]
+        command = [self.python, "-m", self.program, "run"]
         processes.spawn(command, log=self.log, environment=environment, folder=ROOT).save(self.folder / "agent.process")
 
     def check(self) -> subprocess.CompletedProcess[str]:

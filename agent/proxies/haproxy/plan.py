@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 
 import msgspec
 
@@ -45,12 +45,13 @@ def make_plan(table: Table, former: Plan, *, spares: int) -> Plan:
 
     `spares`: how many empty backends to add when they run out.
     """
-    refusals = {app: reason for app, route in table.items() if (reason := _why_unfit(app, route))}
+    # What is served already was found fit: with thousands of apps, looking at each again is what a change would cost.
+    new = {app: route for app, route in table.items() if former.routes.get(app) != route}
+    refusals = {app: reason for app, route in new.items() if (reason := _why_unfit(app, route))}
     refusals |= _conflicts({app: route for app, route in table.items() if app not in refusals}, former.routes)
     routes = {app: route for app, route in table.items() if app not in refusals}
-    kept = (former.routes[app] for app in refusals if app in former.routes)
-    for route in _without_conflicts(kept, tuple(routes.values())):
-        routes[route.app] = route
+    if kept := [former.routes[app] for app in refusals if app in former.routes]:
+        routes |= {route.app: route for route in _without_conflicts(kept, tuple(routes.values()))}
     slots = assign(former.slots, routes, spares=spares)
     return Plan(routes=routes, slots=slots, maps=_maps(routes, slots), refusals=refusals)
 
@@ -113,6 +114,8 @@ def _is_upstream(upstream: Upstream) -> bool:
 
 def _conflicts(routes: Table, former: Mapping[AppId, Route]) -> dict[AppId, str]:
     """Refuse all apps but one where several claim a domain or a replica: who had it keeps it, else the first id."""
+    if _are_apart(routes.values()):
+        return {}
     claimants: dict[str, list[AppId]] = {}
     for app in sorted(routes):
         for claim in _claims(routes[app]):
@@ -122,6 +125,13 @@ def _conflicts(routes: Table, former: Mapping[AppId, Route]) -> dict[AppId, str]
         winner = next((app for app in apps if app in former and claim in _claims(former[app])), apps[0])
         refusals |= {app: f"The {claim} belongs to another app." for app in apps if app != winner}
     return refusals
+
+
+def _are_apart(routes: Collection[Route]) -> bool:
+    """Tell, quickly, that no domain and no replica stands in two places. A no may be wrong: it may be one app."""
+    domains = [domain for route in routes for domain in route.domains]
+    names = [upstream.name for route in routes for upstream in route.upstreams]
+    return len(set(domains)) == len(domains) and len(set(names)) == len(names)
 
 
 def _without_conflicts(kept: Iterable[Route], accepted: tuple[Route, ...]) -> Iterable[Route]:

@@ -1,0 +1,144 @@
+"""Durable deliveries a second: the real bus over a real SQLite file (``synchronous=FULL``) with 10,000 rows owed.
+
+Handlers return at once, so what is measured is the bus and its bookkeeping. The reference is the disk: how often a
+second a page can be appended to a file and synced. A queue that commits each delivery by itself cannot be faster.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import cProfile
+import os
+import pstats
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import uvloop
+
+from agent.bus.durable import Bus
+from agent.bus.subscriptions import on, reconciles, routes_for
+from agent.log import configure
+from agent.state.database import Database
+from agent.system import SystemClock
+from agent.vault import Vault
+from bench.measured import Figure, report, say
+from proto.events import AppCreated
+from proto.names import AppId
+
+OWED = 10_000
+RUNS = int(os.environ.get("BENCH_RUNS", "3"))
+AIM = "ours >= 5000/s"
+SYNCS, PAGE = 500, 4096
+PROFILES = bool(os.environ.get("BENCH_PROFILE"))
+
+
+class Counting:
+    """Counts what it is told, and says when that was all."""
+
+    def __init__(self) -> None:
+        self.seen = 0
+        self.wanted = OWED
+        self.all_seen = asyncio.Event()
+
+    def count(self, more: int = 1) -> None:
+        """Take note of `more` deliveries."""
+        self.seen += more
+        if self.seen >= self.wanted:
+            self.all_seen.set()
+
+
+class Four(Counting):
+    """Handles each event, of four apps at once: what `on` gives a handler that says nothing else."""
+
+    @on(AppCreated, name="four.each", limit=4)
+    async def each(self, event: AppCreated) -> None:
+        """Do nothing."""
+        self.count()
+
+
+class Many(Counting):
+    """Handles each event, of 64 apps at once."""
+
+    @on(AppCreated, name="many.each", limit=64)
+    async def each(self, event: AppCreated) -> None:
+        """Do nothing."""
+        self.count()
+
+
+class Level(Counting):
+    """Reconciles apps, eight at once: what most handlers of ours do."""
+
+    @reconciles(AppCreated, name="level.look", limit=8)
+    async def look(self, app: AppId) -> None:
+        """Do nothing."""
+        self.count()
+
+
+async def measure() -> None:
+    """Run it and print the figures."""
+    cases: Sequence[tuple[str, type[Counting], int]] = (
+        ("each, 4 at once, 5000 apps", Four, 5_000),
+        ("each, 64 at once, 5000 apps", Many, 5_000),
+        ("each, 64 at once, 100 apps", Many, 100),
+        ("level, 8 at once, 10000 apps", Level, 10_000),
+    )
+    configure(format="json", level="warning")
+    figures = []
+    for name, kind, apps in cases:
+        ours, reference = [], []
+        for _ in range(RUNS):
+            ours.append(await _deliver(kind, apps=apps))
+            reference.append(await asyncio.to_thread(_syncs))
+        figures.append(
+            Figure(f"bus.{name}", "deliveries/s", statistics.median(ours), statistics.median(reference), AIM, RUNS)
+        )
+        say(f"{name}: {figures[-1].ours:.0f} a second, syncs {figures[-1].reference:.0f}")
+    report(figures)
+
+
+async def _deliver(kind: type[Counting], *, apps: int) -> float:
+    """Return how many deliveries a second are dealt with and forgotten, from the bus's first to its last."""
+    handler = kind()
+    with tempfile.TemporaryDirectory(prefix="pushboat-bench-") as name:
+        folder = Path(name)
+        vault = Vault.open(folder / "key", may_create=True)
+        clock, routes = SystemClock(), routes_for(kind)
+        async with Database.open(folder / "state.db", routes=routes, clock=clock, vault=vault) as database:
+            async with database.transaction() as tx:
+                for number in range(OWED):
+                    await tx.emit(AppCreated(app=AppId(f"a{number % apps:05}"), name=f"app-{number}"))
+            bus = Bus(database, [handler], clock=clock)
+            profile = cProfile.Profile() if PROFILES else None
+            started = time.perf_counter()
+            async with bus.delivering():
+                if profile:
+                    profile.enable()
+                await handler.all_seen.wait()
+                await bus.settle()
+                seconds = time.perf_counter() - started
+                if profile:
+                    profile.disable()
+                    pstats.Stats(profile, stream=sys.stderr).sort_stats("tottime").print_stats(25)
+            left = await database.read.outbox.lanes()
+            if left:
+                raise RuntimeError(f"{len(left)} lanes still owe something")
+    return OWED / seconds
+
+
+def _syncs() -> float:
+    """Return how many times a second a page can be appended to a file and synced."""
+    with tempfile.NamedTemporaryFile(prefix="pushboat-bench-") as file:
+        started = time.perf_counter()
+        for _ in range(SYNCS):
+            file.write(bytes(PAGE))
+            file.flush()
+            os.fdatasync(file.fileno())
+        return SYNCS / (time.perf_counter() - started)
+
+
+if __name__ == "__main__":
+    uvloop.run(measure())
