@@ -21,7 +21,8 @@ class FrameReader:
     """Takes the bytes of one multiplexed stream as they come, and gives the frames that are whole."""
 
     def __init__(self) -> None:
-        self._rest = b""
+        self.rest = b""
+        """The bytes after the last whole frame."""
 
     def feed(self, data: bytes) -> Iterator[tuple[OutputStream, bytes]]:
         """Yield each frame that `data` completes: its stream and its payload.
@@ -29,7 +30,7 @@ class FrameReader:
         Raises:
             ValueError: that is not a multiplexed stream.
         """
-        data = self._rest + data if self._rest else data
+        data = self.rest + data if self.rest else data
         position, end = 0, len(data)
         while position + HEADER <= end:
             size = int.from_bytes(data[position + 4 : position + HEADER], "big")
@@ -40,4 +41,4 @@ class FrameReader:
                 break
             yield "stderr" if data[position] == STDERR else "stdout", data[position + HEADER : stop]
             position = stop
-        self._rest = data[position:]
+        self.rest = data[position:]

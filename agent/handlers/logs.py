@@ -11,7 +11,7 @@ A container is removed only after `LogStreamer.drained` has returned, so those t
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Iterable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Iterable, Iterator
 from contextlib import suppress
 
 import structlog
@@ -19,7 +19,18 @@ import structlog
 from agent.bus.subscriptions import on, reconciles, surveys
 from agent.errors import Unavailable
 from agent.lifecycle.replicas import ending_of
-from agent.ports.logs import MAX_LINE, SLOT_NS, LogLine, LogSource, LogStore, Position, RawLine, slot_of
+from agent.ports.logs import (
+    MAX_LINE,
+    SLOT_NS,
+    LogLine,
+    LogLines,
+    LogSource,
+    LogStore,
+    Position,
+    RawLine,
+    RawLines,
+    slot_of,
+)
 from agent.ports.scheduler import ReplicaStatus, Scheduler
 from agent.ports.world import Clock
 from agent.state.database import Database
@@ -218,9 +229,9 @@ class _Follower:
         batches = self._source.follow(self.replica, since=position.since)
         try:
             async for batch in batches:
-                lines = [_line(status, raw) for raw in resume.fresh(batch)]
-                if lines:
-                    await self._store.append(self.app, self.replica, lines)
+                fresh = resume.fresh(batch)
+                if fresh:
+                    await self._store.append(self.app, self.replica, _lines(status, fresh))
                     has_stored = True
         finally:
             # At once, not when it is collected: it holds a connection to the engine.
@@ -231,7 +242,7 @@ class _Follower:
     async def _note_end(self, status: ReplicaStatus) -> None:
         text = ending_of(status).removeprefix("it ")
         raw = RawLine(_nanoseconds(self._clock.now()), "agent", text.encode())
-        await self._store.append(self.app, self.replica, [_line(status, raw)])
+        await self._store.append(self.app, self.replica, _lines(status, RawLines.of([raw])))
 
 
 class _Resume:
@@ -239,11 +250,18 @@ class _Resume:
 
     def __init__(self, position: Position, *, started_at: int) -> None:
         self._unmet = dict(position.seen)
+        self._unmet_until = max(position.seen, default=-SLOT_NS) + SLOT_NS
+        """Lines stamped then or later were not stored."""
         # A stored line comes again unless all were rotated away, or belonged to another container.
         self._may_have_gap = bool(position.seen) and started_at <= max(position.seen) + SLOT_NS
 
-    def fresh(self, batch: Sequence[RawLine]) -> Iterator[RawLine]:
-        """Yield the lines of `batch` that are not stored yet, none longer than `MAX_LINE`; the gap, if any, first."""
+    def fresh(self, batch: RawLines) -> RawLines:
+        """Return the lines of `batch` that are not stored yet, none longer than `MAX_LINE`; the gap, if any, first."""
+        if not self._may_have_gap and min(batch.at) >= self._unmet_until and batch.longest <= MAX_LINE:
+            return batch
+        return RawLines.of(self._singly_fresh(batch))
+
+    def _singly_fresh(self, batch: RawLines) -> Iterator[RawLine]:
         for raw in batch:
             for piece in _pieces(raw):
                 if self._unmet and self._was_seen(piece):
@@ -288,15 +306,8 @@ def _pieces(raw: RawLine) -> Iterable[RawLine]:
     return [RawLine(raw.at, raw.stream, raw.data[start : start + MAX_LINE]) for start in starts]
 
 
-def _line(status: ReplicaStatus, raw: RawLine) -> LogLine:
-    return LogLine(
-        at=raw.at,
-        process=status.process,
-        number=status.number,
-        release=status.release,
-        stream=raw.stream,
-        text=raw.data.decode("utf-8", "replace"),
-    )
+def _lines(status: ReplicaStatus, raw: RawLines) -> LogLines:
+    return LogLines(raw, process=status.process, number=status.number, release=status.release)
 
 
 def _nanoseconds(seconds: float) -> int:

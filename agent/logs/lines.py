@@ -8,12 +8,11 @@ mistaken for the other. `Recent` is what a checkpoint says of one replica.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
 import msgspec
 
-from agent.ports.logs import SLOT_NS, LogLine, LogQuery, Position, Stream, slot_of
+from agent.ports.logs import LogLine, LogLines, LogQuery, Position, Stream, count_slots, slot_of
 from proto.names import ProcessType, ReplicaId
 
 OVERLAP_NS = 2_000_000_000
@@ -45,17 +44,28 @@ class Recent(msgspec.Struct, kw_only=True):
 
     def absorb(self, stamps: Sequence[tuple[int, bool]]) -> None:
         """Take note of lines just stored: each one's stamp, and whether it is the agent's own."""
-        own = [at for at, is_agent in stamps if not is_agent]
-        if own:
-            self.newest = max(self.newest, max(own))
-            since = self.since
-            self.seen = {slot: count for slot, count in self.seen.items() if slot >= since}
-            for slot, count in Counter(at - at % SLOT_NS for at in own).items():
-                if slot >= since:
-                    self.seen[slot] = self.seen.get(slot, 0) + count
+        self._count([at for at, is_agent in stamps if not is_agent])
         if stamps:
             at, is_agent = stamps[-1]
             self.ended_at = at if is_agent else 0
+
+    def absorb_lines(self, lines: Sequence[LogLine]) -> None:
+        """Take note of lines just stored, of which there is at least one."""
+        if isinstance(lines, LogLines) and "agent" not in lines.raw.streams:
+            self._count(lines.raw.at)
+            self.ended_at = 0
+        else:
+            self.absorb([(line.at, line.stream == "agent") for line in lines])
+
+    def _count(self, own: Sequence[int]) -> None:
+        if not own:
+            return
+        self.newest = max(self.newest, max(own))
+        since = self.since
+        self.seen = {slot: count for slot, count in self.seen.items() if slot >= since}
+        for slot, count in count_slots(own).items():
+            if slot >= since:
+                self.seen[slot] = self.seen.get(slot, 0) + count
 
     def position(self) -> Position:
         """Return where to follow from."""
@@ -105,14 +115,46 @@ def wanted(query: LogQuery) -> Wanted:
     )
 
 
-def encode(replica: ReplicaId, lines: Iterable[LogLine]) -> bytes:
+def encode(replica: ReplicaId, lines: Sequence[LogLine]) -> bytes:
     """Return the records of `lines`. A newline within a text, which should not be there, is stored as ``\\n``."""
+    if isinstance(lines, LogLines):
+        return _encode_columns(replica, lines)
     records: list[str] = []
     for line in lines:
         text = line.text if "\n" not in line.text else line.text.replace("\n", "\\n")
         code = _CODES[line.stream]
         records.append(f"{line.at} {line.process}.{line.number} {line.release} {code} {replica} {text}\n")
     return "".join(records).encode("utf-8", "replace")
+
+
+def _encode_columns(replica: ReplicaId, lines: LogLines) -> bytes:
+    raw = lines.raw
+    middles = {
+        stream: f" {lines.process}.{lines.number} {lines.release} {code} {replica} ".encode()
+        for stream, code in _CODES.items()
+    }
+    texts = _readable(raw.texts)
+    if raw.is_of_one_stream:
+        middle = middles[raw.streams[0]]
+        return b"".join([b"%d%b%b\n" % (at, middle, text) for at, text in zip(raw.at, texts, strict=True)])
+    return b"".join(
+        [b"%d%b%b\n" % (at, middles[stream], text) for at, stream, text in zip(raw.at, raw.streams, texts, strict=True)]
+    )
+
+
+def _readable(texts: Sequence[bytes]) -> Sequence[bytes]:
+    """Return `texts` as valid UTF-8 without newlines. One look at all of them is enough where nothing is wrong."""
+    together = b"\n".join(texts)
+    if together.count(b"\n") == len(texts) - 1 and _is_utf8(together):
+        return texts
+    return [text.decode("utf-8", "replace").replace("\n", "\\n").encode() for text in texts]
+
+
+def _is_utf8(data: bytes) -> bool:
+    try:
+        return data.isascii() or bool(data.decode("utf-8"))
+    except UnicodeDecodeError:
+        return False
 
 
 def split(record: bytes) -> list[bytes] | None:

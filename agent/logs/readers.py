@@ -9,8 +9,9 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import AsyncGenerator, Sequence
+from itertools import chain
 
-from agent.ports.logs import LogLine, LogQuery, Missed
+from agent.ports.logs import LogLine, LogLines, LogQuery, Missed
 
 READER_BYTES = 1024 * 1024
 """What may wait for one reader, as stored. At 100 bytes a line some ten thousand lines: seconds of a chatty app."""
@@ -61,7 +62,7 @@ class LiveReader:
             if self._waiting:
                 waiting, self._bytes = list(self._waiting), 0
                 self._waiting.clear()
-                lines = self._in_time([line for _, batch in waiting for line in batch])
+                lines = self._in_time(list(chain.from_iterable(_lines(batch) for _, batch in waiting)))
                 if lines:
                     yield lines
             if self._is_closed and not self._waiting:
@@ -72,13 +73,20 @@ class LiveReader:
         """Tell whether the replica is asked for: what is asked of the source is alike for all its lines."""
         if not lines or self._is_closed:
             return False
-        query, line = self._query, lines[0]
+        query, source = self._query, lines if isinstance(lines, LogLines) else lines[0]
         return (
-            (query.process is None or query.process == line.process)
-            and (query.number is None or query.number == line.number)
-            and (query.release is None or query.release == line.release)
+            (query.process is None or query.process == source.process)
+            and (query.number is None or query.number == source.number)
+            and (query.release is None or query.release == source.release)
         )
 
     def _in_time(self, lines: list[LogLine]) -> list[LogLine]:
         since, until = self._query.since or 0, self._query.until
+        if not since and until is None:
+            return lines
         return [line for line in lines if since <= line.at and (until is None or line.at <= until)]
+
+
+def _lines(batch: Sequence[LogLine]) -> Sequence[LogLine]:
+    """Return single lines, which all readers of a batch share."""
+    return batch.lines if isinstance(batch, LogLines) else batch

@@ -147,8 +147,7 @@ class Shelf:
             head = self._checkpoint() if self._size == 0 or self._since_checkpoint >= CHECKPOINT_BYTES else b""
             self._write(head + data)
             self._since_checkpoint = len(data) + (0 if head else self._since_checkpoint)
-            stamps = [(line.at, line.stream == "agent") for line in lines]
-            self._recent.setdefault(replica, Recent()).absorb(stamps)
+            self._recent.setdefault(replica, Recent()).absorb_lines(lines)
         return len(data)
 
     def retain(self, replicas: Collection[ReplicaId]) -> None:

@@ -1,9 +1,17 @@
-"""Ports: where log lines come from and where they are kept."""
+"""Ports: where log lines come from and where they are kept.
+
+On their way to the store lines travel in columns (`RawLines`, `LogLines`): an app may write a hundred thousand a
+second, and what is done to a column is done without a step of Python for each line.
+"""
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Collection, Mapping, Sequence
-from typing import Literal, Protocol
+from bisect import bisect_left
+from collections import Counter
+from collections.abc import AsyncGenerator, AsyncIterator, Collection, Iterable, Mapping, Sequence
+from itertools import islice
+from operator import lt
+from typing import Literal, Protocol, overload
 
 import msgspec
 
@@ -41,10 +49,93 @@ class RawLine(msgspec.Struct, frozen=True):
     data: bytes
 
 
+class RawLines(Sequence[RawLine]):
+    """Lines of one container in columns of equal length. Never changed once made."""
+
+    __slots__ = ("at", "streams", "texts")
+
+    def __init__(self, at: Sequence[int], streams: Sequence[Stream], texts: Sequence[bytes]) -> None:
+        self.at = at
+        self.streams = streams
+        self.texts = texts
+
+    @classmethod
+    def of(cls, lines: Iterable[RawLine]) -> RawLines:
+        """Return single lines as columns."""
+        rows = list(lines)
+        return cls([row.at for row in rows], [row.stream for row in rows], [row.data for row in rows])
+
+    @property
+    def is_of_one_stream(self) -> bool:
+        """Tell whether all lines, of which there is one at least, came by the same stream."""
+        return self.streams.count(self.streams[0]) == len(self.streams)
+
+    @property
+    def longest(self) -> int:
+        """Bytes of the longest line."""
+        return max(map(len, self.texts), default=0)
+
+    def __len__(self) -> int:
+        return len(self.at)
+
+    @overload
+    def __getitem__(self, index: int) -> RawLine: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> RawLines: ...
+
+    def __getitem__(self, index: int | slice) -> RawLine | RawLines:
+        if isinstance(index, slice):
+            return RawLines(self.at[index], self.streams[index], self.texts[index])
+        return RawLine(self.at[index], self.streams[index], self.texts[index])
+
+
+class LogLines(Sequence[LogLine]):
+    """Lines of one replica on their way to the store, in columns; single ones are made once, when somebody looks."""
+
+    __slots__ = ("_lines", "number", "process", "raw", "release")
+
+    def __init__(self, raw: RawLines, *, process: ProcessType, number: int, release: int) -> None:
+        self.raw = raw
+        self.process = process
+        self.number = number
+        self.release = release
+        self._lines: list[LogLine] | None = None
+
+    @property
+    def lines(self) -> list[LogLine]:
+        """All lines, texts decoded. Shared: not to be changed."""
+        if self._lines is None:
+            self._lines = [
+                LogLine(
+                    at=at,
+                    process=self.process,
+                    number=self.number,
+                    release=self.release,
+                    stream=stream,
+                    text=data.decode("utf-8", "replace"),
+                )
+                for at, stream, data in zip(self.raw.at, self.raw.streams, self.raw.texts, strict=True)
+            ]
+        return self._lines
+
+    def __len__(self) -> int:
+        return len(self.raw)
+
+    @overload
+    def __getitem__(self, index: int) -> LogLine: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[LogLine]: ...
+
+    def __getitem__(self, index: int | slice) -> LogLine | Sequence[LogLine]:
+        return self.lines[index]
+
+
 class LogSource(Protocol):
     """Reads what containers write."""
 
-    def follow(self, replica: ReplicaId, *, since: int) -> AsyncIterator[Sequence[RawLine]]:
+    def follow(self, replica: ReplicaId, *, since: int) -> AsyncIterator[RawLines]:
         """Yield batches of lines with ``at >= since`` (ns), then new ones as they come; end when the container has.
 
         Lines stamped exactly `since` come again: the caller de-duplicates. A batch is never empty.
@@ -74,6 +165,25 @@ class Position(msgspec.Struct, frozen=True, kw_only=True):
 def slot_of(at: int) -> int:
     """Return the beginning of the slot of time that a stamp is in, both in nanoseconds."""
     return at - at % SLOT_NS
+
+
+def are_rising(stamps: Sequence[int]) -> bool:
+    """Tell whether each stamp is later than the one before it, as those of one stream nearly always are."""
+    return all(map(lt, stamps, islice(stamps, 1, None)))
+
+
+def count_slots(stamps: Sequence[int]) -> Counter[int]:
+    """Return how many of `stamps` lie in each slot."""
+    if not are_rising(stamps):
+        return Counter(at - at % SLOT_NS for at in stamps)
+    counts: Counter[int] = Counter()
+    start = 0
+    while start < len(stamps):
+        slot = slot_of(stamps[start])
+        stop = bisect_left(stamps, slot + SLOT_NS, start)
+        counts[slot] = stop - start
+        start = stop
+    return counts
 
 
 class LogStore(Protocol):

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator
 
 from agent.errors import Unavailable
-from agent.ports.logs import RawLine
+from agent.ports.logs import RawLine, RawLines
 from proto.names import ReplicaId
 
 
@@ -47,7 +47,7 @@ class FakeLogSource:
         """Answer again."""
         self.is_down = False
 
-    async def follow(self, replica: ReplicaId, *, since: int) -> AsyncGenerator[Sequence[RawLine], None]:
+    async def follow(self, replica: ReplicaId, *, since: int) -> AsyncGenerator[RawLines, None]:
         """See ``LogSource``."""
         self.followed.append((replica, since))
         given = 0
@@ -58,7 +58,7 @@ class FakeLogSource:
             batch = [line for line in self.written[replica][given : given + self.batch_lines] if line.at >= since]
             given = min(given + self.batch_lines, len(self.written[replica]))
             if batch:
-                yield batch
+                yield RawLines.of(batch)
             elif given == len(self.written[replica]):
                 if replica in self._ended:
                     return
