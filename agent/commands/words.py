@@ -29,8 +29,13 @@ def split(line: str) -> list[str]:
     """Return the words of `line`.
 
     Raises:
-        UserError: ``command.open-quote``, a quote is never closed or the line ends with a backslash.
+        UserError: ``command.open-quote``, a quote is never closed or the line ends with a backslash; ``command.nul``.
     """
+    if "\0" in line:
+        # No program can be given one (execve(2)), nor can a variable hold one, so no word of ours may.
+        raise UserError(
+            "command.nul", "The command has a NUL character in it.", "Leave it out; binary data goes to standard input."
+        )
     words: list[str] = []
     word: list[str] = []
     in_word = False

@@ -99,15 +99,18 @@ def check_build_body(body: Mapping[str, Any], *, instance: str) -> None:
         Disallowed: it names the first field that is not allowed, or has a value that is not.
     """
     rest = {name: value for name, value in body.items() if name not in ("Entrypoint", "User")}
-    host = dict(rest.get("HostConfig", {}))
-    mounts = host.pop("Mounts", None)
-    if rest.get("Labels", {}).get(labels.KIND) != labels.BUILD:
+    host, marked = rest.get("HostConfig"), rest.get("Labels")
+    if not isinstance(host, Mapping):
+        raise Disallowed("HostConfig")
+    if not isinstance(marked, Mapping) or marked.get(labels.KIND) != labels.BUILD:
         raise Disallowed("Labels")
+    host = dict(host)
+    mounts = host.pop("Mounts", None)
     if body.get("Entrypoint") != [CREATOR]:
         raise Disallowed("Entrypoint")
     if not re.fullmatch(r"[1-9][0-9]{0,8}:[0-9]{1,9}", str(body.get("User"))):
         raise Disallowed("User")
-    marks = kept_marks(instance, AppId(str(rest["Labels"].get(labels.APP_ID))))
+    marks = kept_marks(instance, AppId(str(marked.get(labels.APP_ID))))
     if not isinstance(mounts, list) or not all(_is_kept(mount, marks=marks) for mount in mounts):
         raise Disallowed("HostConfig.Mounts")
     if "CapAdd" in host:

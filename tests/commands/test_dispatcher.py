@@ -1,74 +1,19 @@
 from __future__ import annotations
 
-import asyncio
-import shlex
 from pathlib import Path
 
 import msgspec
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
-from agent.commands.catalogue import every_command
 from agent.commands.command import Context
 from agent.commands.replies import Reply
 from agent.commands.server import Version
 from agent.errors import Unavailable
 from agent.state.keys import Invocations
 from proto.wire import Exit
-from tests.commands.desk import DOCKERFILE, Desk
+from tests.commands.desk import Desk
 from tests.fakes.core import core
 from tests.fakes.session import FakeSession
-
-NAMES = [entry.name for entry in every_command().entries()]
-FLAGS = ["--app", "--force", "--quiet", "--format", "json", "stdout", "--global", "--all", "--help", "--", "-n", "-t"]
-ODD = ["", "'", '"', "\\", "\x00", "\x1b[2J", "🚢", "a b", "$(id)", "`id`", "; reboot", "../..", "-", "=", "A=", "=b"]
-WORDS = st.one_of(
-    st.sampled_from(["blog", "nope", "web=1", "web", "v1", "v9", "A=1", "main", "20", "-1", "x" * 300]),
-    st.sampled_from(FLAGS),
-    st.sampled_from(ODD),
-    st.sampled_from(["deploy-branch", "build", "a.example.com", "ada", "events", "ls", "--row", "--nope=1", "-p", "1"]),
-    st.text(max_size=8),
-)
-LINES = st.one_of(
-    st.builds(lambda name, words: shlex.join([name, *words]), st.sampled_from(NAMES), st.lists(WORDS, max_size=5)),
-    st.lists(WORDS, max_size=4).map(" ".join),
-    st.text(max_size=40),
-)
-WAITS = ("-t", "--tail")
-"""What would wait for events in a test where none come."""
-
-
-def test_no_command_line_leads_to_a_traceback(tmp_path_factory: pytest.TempPathFactory) -> None:
-    folder = tmp_path_factory.mktemp("core")
-    statuses: set[int] = set()
-
-    async def give_all(lines: list[str]) -> None:
-        async with core(folder) as made:
-            desk = Desk(made)
-            if await made.database.read.apps.by_name("blog") is None:
-                app = await made.create("blog")
-                await made.push(app, DOCKERFILE)
-                await made.settle()
-            for line in lines:
-                session = FakeSession(b"A=1\n")
-                leaving = asyncio.get_running_loop().call_later(0.05, session.left.set)
-                status = await desk.dispatcher.run(line, session)
-                leaving.cancel()
-                statuses.add(status)
-                assert status in (0, 1, 20), (line, status, session.out, session.err)
-                assert "Traceback" not in session.out + session.err
-                assert "\x1b" not in session.err and "\x00" not in session.err
-
-    @settings(
-        max_examples=20, deadline=None, database=None, suppress_health_check=[HealthCheck.too_slow], derandomize=True
-    )
-    @given(st.lists(LINES.filter(lambda line: "\ud800" not in line), min_size=100, max_size=100))
-    def try_them(lines: list[str]) -> None:
-        asyncio.run(give_all(lines))
-
-    try_them()
-    assert {0, 1, 20} <= statuses
 
 
 async def test_a_bug_is_a_line_with_an_id_and_the_traceback_is_in_the_log(

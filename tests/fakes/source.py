@@ -94,8 +94,11 @@ class FakeRepos:
 
     async def import_archive(self, app: AppId, upload: AsyncIterator[bytes], commit: ArchiveCommit) -> str:
         content = io.BytesIO(b"".join([chunk async for chunk in upload]))
-        with tarfile.open(fileobj=content) as archive:
-            files = {info.name: _bytes(archive, info) for info in archive if info.isfile()}
+        try:
+            with tarfile.open(fileobj=content) as archive:
+                files = {info.name: _bytes(archive, info) for info in archive if info.isfile()}
+        except tarfile.TarError as error:
+            raise UserError("archive.broken", "This is not a whole tar archive.", "Make it anew.") from error
         tip = self.tips.get((app, commit.branch))
         if tip is not None and self.commits[app, tip] == files:
             return tip
