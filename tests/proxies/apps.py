@@ -27,6 +27,7 @@ class App:
         self.idle_seconds: float | None = None
         """If set: seconds after which an idle connection is closed by the app."""
         self._server: asyncio.Server | None = None
+        self._writers: set[asyncio.StreamWriter] = set()
 
     @property
     def upstream(self) -> Upstream:
@@ -42,13 +43,21 @@ class App:
         assert self._server is not None
         self._server.close()
 
+    def vanish(self) -> None:
+        """Stop listening and cut what is open, as a removed container does."""
+        self.stop()
+        for writer in self._writers:
+            writer.transport.abort()
+
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._writers.add(writer)
         try:
             while await self._answer(reader, writer):
                 pass
         except (asyncio.IncompleteReadError, ConnectionError, TimeoutError):
             pass
         finally:
+            self._writers.discard(writer)
             writer.close()
 
     async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:

@@ -195,8 +195,9 @@ def _global(options: Options, layout: Layout) -> list[str]:
         "    noreuseport",
         f"    stats socket {layout.admin_socket} mode 600 level admin expose-fd listeners",
         "    stats timeout 1h",
-        # A worker that was replaced this often, and still has a connection (about 8 MB each), is ended.
-        "    mworker-max-reloads 20",
+        # A worker that was replaced this often is ended, with all that is in flight there. A websocket must not be cut
+        # because others were changed often; `problems` tells of workers that are held (about 8 MB each).
+        "    mworker-max-reloads 10000",
         *user,
     ]
 
