@@ -104,6 +104,7 @@ def _scheduler(on: Ground) -> SchedulerReconciler:
     return SchedulerReconciler(
         on.database,
         scheduler=on.adapters.scheduler,
+        keeper=on.streamer,
         bridges=on.adapters.bridges,
         transcripts=on.adapters.transcripts,
         clock=on.clock,

@@ -99,6 +99,7 @@ class ContainerDetail(msgspec.Struct, frozen=True, rename="pascal"):
 
     id: str
     name: str = ""
+    created: str = ""
     state: ContainerState = ContainerState()
     restart_count: int = 0
     config: _Config = _Config()
@@ -276,6 +277,7 @@ def detail_status(detail: ContainerDetail) -> ReplicaStatus | None:
         is_oom_killed=state.is_oom_killed,
         restarts=detail.restart_count,
         started_at=unix_seconds(state.started_at),
+        created_at=unix_seconds(detail.created),
     )
 
 

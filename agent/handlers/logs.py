@@ -98,7 +98,9 @@ class LogStreamer:
     @on(ReplicaLost, name="logs.note-loss", limit=8)
     async def note_loss(self, event: ReplicaLost) -> None:
         """Note in the app's log that a replica was lost, if the engine has restarted it: its output just goes on."""
-        if event.replica not in self._followers:
+        status = await self._scheduler.look(event.replica) if event.replica in self._followers else None
+        # The end of one that was not restarted is noted by its follower, after its last line.
+        if status is None or status.phase == "exited":
             return
         position = await self._store.position(event.app, event.replica)
         # Not twice, and not below the note of its end.
@@ -163,7 +165,8 @@ class LogStreamer:
             log.exception("logs.follower-failed", app=follower.app, replica=follower.replica)
         finally:
             self._followers.pop(follower.replica, None)
-            follower.ended.set()
+        # Not if it was cancelled: who waits for the end would remove a container that was not read to it.
+        follower.ended.set()
 
 
 class _Follower:
@@ -224,7 +227,7 @@ class _Follower:
 
     async def _copy(self, status: ReplicaStatus, position: Position) -> bool:
         """Store what is new until the source ends. Return whether anything was."""
-        resume = _Resume(position, started_at=_nanoseconds(status.started_at))
+        resume = _Resume(position, created_at=_nanoseconds(status.created_at))
         has_stored = False
         batches = self._source.follow(self.replica, since=position.since)
         try:
@@ -248,12 +251,12 @@ class _Follower:
 class _Resume:
     """Tells new lines from those that are stored already, and finds out whether some are missing between."""
 
-    def __init__(self, position: Position, *, started_at: int) -> None:
+    def __init__(self, position: Position, *, created_at: int) -> None:
         self._unmet = dict(position.seen)
         self._unmet_until = max(position.seen, default=-SLOT_NS) + SLOT_NS
         """Lines stamped then or later were not stored."""
         # A stored line comes again unless all were rotated away, or belonged to another container.
-        self._may_have_gap = bool(position.seen) and started_at <= max(position.seen) + SLOT_NS
+        self._may_have_gap = bool(position.seen) and created_at <= max(position.seen) + SLOT_NS
 
     def fresh(self, batch: RawLines) -> RawLines:
         """Return the lines of `batch` that are not stored yet, none longer than `MAX_LINE`; the gap, if any, first."""

@@ -18,7 +18,7 @@ from agent.errors import Unavailable
 from agent.lifecycle import deploys, replicas, wishes
 from agent.lifecycle.resources import resources
 from agent.ports.addresses import Bridges
-from agent.ports.logs import Transcripts
+from agent.ports.logs import LogKeeper, Transcripts
 from agent.ports.scheduler import ReplicaStatus, ReplicaWish, Resources, Scheduler, StartFailed
 from agent.ports.world import Clock, Ids
 from agent.state.apps import App
@@ -75,6 +75,7 @@ class SchedulerReconciler:
         database: Database,
         *,
         scheduler: Scheduler,
+        keeper: LogKeeper,
         bridges: Bridges,
         transcripts: Transcripts,
         clock: Clock,
@@ -84,6 +85,7 @@ class SchedulerReconciler:
     ) -> None:
         self._database = database
         self._scheduler = scheduler
+        self._keeper = keeper
         self._bridges = bridges
         self._transcripts = transcripts
         self._clock = clock
@@ -225,6 +227,7 @@ class SchedulerReconciler:
             # It was given up while it was being started, so the one who ends replicas may have missed it.
             if row is None or row.state not in WANTED:
                 await self._scheduler.stop(status.replica, seconds=self._defaults.stop_seconds)
+                await self._keeper.drained(app.id, status.replica)
                 await self._scheduler.remove(status.replica)
 
     async def _cannot_start(self, rows: Sequence[Replica], deploy: Deploy | None, reason: str) -> None:

@@ -197,7 +197,9 @@ class DiskLogStore:
             self._grown += size
             if log.shelf.number != number or self._grown >= self._total_bytes // TIDY_SHARE:
                 self._grown = 0
-                self._upkeep.submit(self._tidy, log.shelf, [app.shelf for app in self._apps.values()])
+                shelves = [app.shelf for app in self._apps.values()]
+                # Nobody waits for it. A mistake in it is told by the loop when the future is thrown away.
+                asyncio.get_running_loop().run_in_executor(self._upkeep, self._tidy, log.shelf, shelves)
 
     async def _remove(self, log: _AppLog) -> None:
         async with log.lock:

@@ -86,6 +86,8 @@ class ReplicaStatus(msgspec.Struct, frozen=True, kw_only=True):
     """How often the engine restarted it by itself."""
     started_at: float = 0.0
     """Unix seconds."""
+    created_at: float = 0.0
+    """When the container was made, in Unix seconds: what it wrote before a restart is still there."""
 
 
 class OneOff(ContainerWish, frozen=True, kw_only=True):

@@ -9,7 +9,7 @@ import msgspec
 from agent.commands.catalogue import every_command
 from agent.commands.command import Doctor, ServerFacts, World
 from agent.commands.dispatcher import Dispatcher
-from agent.commands.services import Services
+from agent.commands.services import Service, Services
 from agent.state.apps import App
 from agent.state.deploys import Deploy
 from tests.fakes.core import Core
@@ -43,6 +43,7 @@ class Desk:
         *,
         doctors: tuple[tuple[str, Doctor], ...] = (),
         remarkers: tuple[tuple[str, Doctor], ...] = (),
+        services: tuple[Service, ...] = (),
     ) -> None:
         self.core = core
         self.database = core.database
@@ -70,7 +71,7 @@ class Desk:
                 doctors=doctors,
                 remarkers=remarkers,
             ),
-            services=Services((), database=core.database),
+            services=Services(services, database=core.database),
         )
 
     async def give(self, line: str, stdin: bytes = b"", *, app: str = "", is_tty: bool = False) -> Answer:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable, Mapping
 from functools import partial
@@ -14,6 +15,7 @@ from agent.handlers.builder import Builder
 from agent.handlers.checks import Checks
 from agent.handlers.deploys import Releaser, Undertaker
 from agent.handlers.janitor import Janitor
+from agent.handlers.logs import LogStreamer
 from agent.handlers.proxy import ProxyReconciler
 from agent.handlers.registry import ImagePusher
 from agent.handlers.retirer import Retirer
@@ -22,8 +24,11 @@ from agent.handlers.tasks import Tasks
 from agent.lifecycle import apps, deploys, domains
 from agent.lifecycle.cleaning import Budget, Cleaner, Doorkeeper
 from agent.lifecycle.old_images import OldImages
+from agent.logs.store import DiskLogStore
 from agent.ports.addresses import Bridges
+from agent.ports.logs import LogKeeper
 from agent.ports.scheduler import Resources
+from agent.ports.turns import Turns
 from agent.ports.world import Clock
 from agent.state.apps import App
 from agent.state.database import Database
@@ -32,6 +37,7 @@ from agent.state.sql import InlineSql, Opener
 from agent.vault import Vault
 from proto.names import AppId, AppName, DeployId
 from tests.fakes.disks import GB, FakeDisks
+from tests.fakes.git import FakeGit
 from tests.fakes.images import FakeBuilder, FakeImages, FakeWorkshops, choose
 from tests.fakes.logs import FakeLogs, FakeTranscripts
 from tests.fakes.proxy import FakeProxy
@@ -57,6 +63,8 @@ HANDLERS = (
     Retirer,
     Janitor,
 )
+FOLLOWING = (*HANDLERS, LogStreamer)
+"""With what follows output, where there is a store to put it into."""
 
 
 class World:
@@ -67,6 +75,7 @@ class World:
         self.prober = FakeProber()
         self.proxy = FakeProxy()
         self.repos = FakeRepos()
+        self.git = FakeGit(self.repos)
         self.downloads = FakeDownloads()
         self.remotes = FakeRemotes(self.repos)
         self.images = FakeImages()
@@ -81,21 +90,32 @@ class World:
     @property
     def changes(self) -> int:
         """Count what is changed by calls that do not wait: what was pushed, and what was said of deploys."""
-        return len(self.repos.commits) + sum(map(len, self.transcripts.lines.values()))
+        return len(self.repos.commits) + self.git.moves + sum(map(len, self.transcripts.lines.values()))
 
     def forget_process(self) -> None:
         """Let go of what an agent that is gone had waited for, and of whom it wanted to be told."""
         self.scheduler.forget_watcher()
         self.transcripts.forget_readers()
+        self.repos.turns = Turns()
 
 
 class Core:
     """One agent's core and the world around it."""
 
     def __init__(
-        self, database: Database, world: World, *, clock: Clock, vault: Vault, reach: Reach = lambda port: port
+        self,
+        database: Database,
+        world: World,
+        *,
+        clock: Clock,
+        vault: Vault,
+        reach: Reach = lambda port: port,
+        store: DiskLogStore | None = None,
     ) -> None:
-        """`reach`: what stands between the core and each of its ports, such as a fault."""
+        """`reach`: what stands between the core and each of its ports, such as a fault.
+
+        `store`: where output goes that is really followed; without one it is a list that nobody fills.
+        """
         self.database = database
         self.world = world
         self.clock = clock
@@ -106,7 +126,9 @@ class Core:
         self.registries = world.registries
         self.repos, self.images, self.builder = world.repos, world.images, world.builder
         self.choose = partial(choose, [self.builder])
-        self.logs, self.transcripts = world.logs, world.transcripts
+        self.transcripts = world.transcripts
+        self.logs: FakeLogs | DiskLogStore = store or world.logs
+        self.streamer: LogStreamer | None = None
         self._vault = vault
         self._reach = reach
         self.bus = self.new_bus()
@@ -115,6 +137,20 @@ class Core:
         """Return a bus with new handlers over the same database and world, as after a restart."""
         self.bus = Bus(self.database, self._handlers(), clock=self.clock)
         return self.bus
+
+    @contextlib.asynccontextmanager
+    async def at_work(self) -> AsyncIterator[None]:
+        """Deliver events, and follow output if there is a store for it, during the block."""
+        async with self.bus.delivering():
+            following = asyncio.ensure_future(self.streamer.run()) if self.streamer else None
+            try:
+                yield
+            finally:
+                # As at the end of an agent: what is under way gets its time, and what it waits for goes on meanwhile.
+                await self.bus.stop(grace=0.0)
+                if following:
+                    following.cancel()
+                    await asyncio.wait((following,))
 
     async def create(self, name: str = "blog") -> App:
         """Make an app."""
@@ -171,7 +207,13 @@ class Core:
     def _handlers(self) -> list[object]:
         reach, clock, database, transcripts = self._reach, self.clock, self.database, self.transcripts
         scheduler, proxy, images = reach(self.scheduler), reach(self.proxy), reach(self.images)
+        logs = reach(self.logs)
+        keeper: LogKeeper = logs
+        if isinstance(self.logs, DiskLogStore):
+            source = reach(self.scheduler.output)
+            keeper = self.streamer = LogStreamer(database, source=source, store=logs, scheduler=scheduler, clock=clock)
         return [
+            *((self.streamer,) if self.streamer else ()),
             Builder(
                 database,
                 repos=self.repos,
@@ -190,8 +232,8 @@ class Core:
                 database,
                 scheduler=scheduler,
                 transcripts=transcripts,
-                logs=self.logs,
-                keeper=reach(self.logs),
+                logs=logs,
+                keeper=keeper,
                 defaults=RunDefaults(resources=Resources(), stop_seconds=30.0, drain_seconds=60.0),
                 limit_seconds=1800.0,
                 clock=clock,
@@ -199,6 +241,7 @@ class Core:
             SchedulerReconciler(
                 database,
                 scheduler=scheduler,
+                keeper=keeper,
                 bridges=Bridges(),
                 transcripts=transcripts,
                 ids=self.ids,
@@ -211,23 +254,21 @@ class Core:
                 scheduler=scheduler,
                 prober=reach(self.prober),
                 transcripts=transcripts,
-                logs=self.logs,
-                keeper=self.logs,
+                logs=logs,
+                keeper=keeper,
                 start_seconds=60.0,
                 stop_seconds=30.0,
                 clock=clock,
             ),
             ProxyReconciler(database, proxy=proxy, transcripts=transcripts, drain_seconds=60.0, clock=clock),
-            Retirer(
-                database, scheduler=scheduler, proxy=proxy, keeper=reach(self.logs), stop_seconds=30.0, clock=clock
-            ),
+            Retirer(database, scheduler=scheduler, proxy=proxy, keeper=keeper, stop_seconds=30.0, clock=clock),
             Janitor(
                 database,
                 scheduler=scheduler,
                 images=images,
                 workshops=reach(self.workshops),
                 repos=reach(self.repos),
-                logs=reach(self.logs),
+                logs=logs,
                 transcripts=reach(transcripts),
                 kept_releases=5,
                 clock=clock,
@@ -243,12 +284,18 @@ async def core(
     clock: Clock | None = None,
     opener: Opener = InlineSql.open,
     reach: Reach = lambda port: port,
+    opens_store: Callable[[Path, Clock], DiskLogStore] | None = None,
 ) -> AsyncIterator[Core]:
-    """Run a core whose database is in `folder`. Call again with the same folder and world for what a restart finds."""
+    """Run a core whose database is in `folder`. Call again with the same folder and world for what a restart finds.
+
+    `opens_store`: makes a store for output, which is followed then; without it nothing is.
+    """
     clock = clock or FakeClock()
     lay(folder / "state.db")
     vault = Vault.open(folder / "key", may_create=True)
-    async with Database.open(
-        folder / "state.db", routes=routes_for(*HANDLERS), clock=clock, vault=vault, opener=opener
-    ) as database:
-        yield Core(database, world or World(), clock=clock, vault=vault, reach=reach)
+    routes = routes_for(*(FOLLOWING if opens_store else HANDLERS))
+    async with contextlib.AsyncExitStack() as stack:
+        opening = Database.open(folder / "state.db", routes=routes, clock=clock, vault=vault, opener=opener)
+        database = await stack.enter_async_context(opening)
+        store = await stack.enter_async_context(opens_store(folder, clock)) if opens_store else None
+        yield Core(database, world or World(), clock=clock, vault=vault, reach=reach, store=store)

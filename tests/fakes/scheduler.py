@@ -27,6 +27,7 @@ from agent.ports.scheduler import (
 from agent.ports.session import Terminal
 from agent.ports.world import Say
 from proto.names import AppId, ProcessType, ReplicaId, TaskId
+from tests.fakes.output import Output
 
 Command = Callable[[Terminal], int]
 
@@ -71,10 +72,11 @@ class FakeScheduler:
         self.most: dict[tuple[AppId, ProcessType], int] = {}
         """How many containers of a process type there were at most at the same time, in any state."""
         self.notify: Notify | None = None
+        self.output = Output()
+        """What containers write."""
         self.now = _no_time
         """Tells the time of starts, in Unix seconds."""
-        self._made = 0
-        self._changed = asyncio.Event()
+        self._made, self._changed = 0, asyncio.Event()
         self._task_ends: dict[TaskId, tuple[float, bool]] = {}
         """When each task that was started ends by itself, by the loop's clock, which goes on from agent to agent, and
         whether the loop of now will end it."""
@@ -121,8 +123,7 @@ class FakeScheduler:
     async def remove(self, replica: ReplicaId) -> None:
         """See ``Scheduler``."""
         self._called("remove", replica)
-        self.containers.pop(replica, None)
-        self.wishes.pop(replica, None)
+        self._forget(replica)
         self._wake()
         self._lose()
 
@@ -130,8 +131,7 @@ class FakeScheduler:
         """See ``Scheduler``."""
         self._called("release", app)
         for replica in [status.replica for status in self.containers.values() if status.app == app]:
-            del self.containers[replica]
-            self.wishes.pop(replica, None)
+            self._forget(replica)
         self._wake()
 
     async def prepare(self, wish: TaskWish) -> None:
@@ -217,6 +217,8 @@ class FakeScheduler:
     def restart(self, replica: ReplicaId) -> None:
         """Let the engine restart a replica by itself."""
         restarts = self.containers[replica].restarts + 1
+        self.output.finish(replica, self.containers[replica].app, now=self.now())
+        self.output.start(replica, self.containers[replica].app, now=self.now())
         self._change(replica, phase="running", restarts=restarts, started_at=self.now())
 
     def set_health(self, replica: ReplicaId, health: Health) -> None:
@@ -225,8 +227,9 @@ class FakeScheduler:
 
     def vanish(self, replica: ReplicaId) -> None:
         """Remove a container behind the agent's back."""
-        app = self.containers.pop(replica).app
-        self.wishes.pop(replica, None)
+        app = self.containers[replica].app
+        self.output.vanish(replica)
+        self._forget(replica)
         self._wake()
         self._hint(app)
 
@@ -237,6 +240,7 @@ class FakeScheduler:
     def forget_watcher(self) -> None:
         """Let go of a watcher, and of a clock, that are gone without having said so."""
         self.notify, self.now = None, _no_time
+        self.output.forget_followers()
         self._changed = asyncio.Event()
         self._task_ends = {task: (ends_at, False) for task, (ends_at, _) in self._task_ends.items()}
 
@@ -290,6 +294,7 @@ class FakeScheduler:
         address: str = "",
     ) -> None:
         self._made += 1
+        self.output.make(replica)
         self.containers[replica] = ReplicaStatus(
             app=wish.app,
             replica=replica,
@@ -301,6 +306,7 @@ class FakeScheduler:
             phase="created",
             fingerprint=fingerprint,
             address=address,
+            created_at=self.now(),
         )
         kind = wish.app, wish.process
         now = sum((status.app, status.process) == kind for status in self.containers.values())
@@ -322,9 +328,18 @@ class FakeScheduler:
 
     def _change(self, replica: ReplicaId, **changes: object) -> None:
         status = self.containers[replica]
-        self.containers[replica] = msgspec.structs.replace(status, **changes)
+        now = self.containers[replica] = msgspec.structs.replace(status, **changes)
+        if now.phase != status.phase and now.phase == "running":
+            self.output.start(replica, status.app, now=self.now())
+        elif now.phase != status.phase and now.phase == "exited":
+            self.output.finish(replica, status.app, now=self.now())
         self._wake()
         self._hint(status.app)
+
+    def _forget(self, replica: ReplicaId) -> None:
+        self.output.take_away(replica)
+        self.containers.pop(replica, None)
+        self.wishes.pop(replica, None)
 
     def _hint(self, app: AppId) -> None:
         if self.notify:

@@ -6,9 +6,11 @@ import hashlib
 import io
 import tarfile
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from pathlib import Path
 
 from agent.errors import UserError
 from agent.ports.source import ArchiveCommit, Commit, SourceTree, TreeEntry
+from agent.ports.turns import Turns
 from proto.names import AppId
 
 
@@ -62,6 +64,12 @@ class FakeRepos:
         self.heads: dict[AppId, str] = {}
         self.made: set[AppId] = set()
         self.collected: list[AppId] = []
+        self.turns = Turns()
+        """Whose turn it is with an app's repository."""
+
+    def path(self, app: AppId) -> Path:
+        """Return where the repository would be, for programs that are fakes too."""
+        return Path("/nonexistent/repos") / app
 
     def put(self, app: AppId, commit: str, files: Mapping[str, str], *, branch: str = "main") -> None:
         """Have a commit with these files, and the branch at it."""

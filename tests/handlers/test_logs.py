@@ -211,11 +211,55 @@ async def test_another_container_of_the_same_replica_is_no_gap(streaming: Stream
         await streaming.until("first")
     streaming.source.written.clear()
     status = streaming.world.scheduler.containers[streaming.replica.id]
-    streaming.world.scheduler.containers[streaming.replica.id] = msgspec.structs.replace(status, started_at=9.0)
+    streaming.world.scheduler.containers[streaming.replica.id] = msgspec.structs.replace(status, created_at=9.0)
     streaming.write("second", at=10_000_000_000)
     async with streaming.streamer() as streamer:
         await streamer.follow(streaming.app.id)
         await streaming.until("first", "second")
+
+
+async def test_what_the_engine_discarded_of_a_run_that_was_restarted_in_place_is_marked(streaming: Streaming) -> None:
+    async with streaming.streamer() as streamer:
+        await streamer.follow(streaming.app.id)
+        streaming.write("first run", at=1_000_000_000)
+        await streaming.until("first run")
+    status = streaming.world.scheduler.containers[streaming.replica.id]
+    streaming.world.scheduler.containers[streaming.replica.id] = msgspec.structs.replace(status, started_at=9.0)
+    streaming.write("gone", at=9_000_000_000)
+    streaming.source.drop(streaming.replica.id, 2)
+    streaming.write("kept", at=10_000_000_000)
+    async with streaming.streamer() as streamer:
+        await streamer.follow(streaming.app.id)
+        await streaming.until("first run", GAP, "kept")
+
+
+async def test_a_streamer_that_is_stopped_lets_nobody_remove_what_was_not_read(streaming: Streaming) -> None:
+    async with streaming.streamer() as streamer:
+        await streamer.follow(streaming.app.id)
+        drained = asyncio.ensure_future(streamer.drained(streaming.app.id, streaming.replica.id))
+        await asyncio.sleep(0)
+    await asyncio.wait((drained,), timeout=0.02)
+    assert not drained.done()
+    drained.cancel()
+
+
+async def test_a_loss_is_not_noted_beside_the_end_that_it_was(streaming: Streaming) -> None:
+    event = ReplicaLost(
+        app=streaming.app.id,
+        replica=streaming.replica.id,
+        process=streaming.replica.process,
+        number=1,
+        release=1,
+        reason="it exited with status 1",
+    )
+    async with streaming.streamer() as streamer:
+        await streamer.follow(streaming.app.id)
+        streaming.write("last words")
+        await streaming.until("last words")
+        streaming.world.scheduler.exit(streaming.replica.id, code=1)
+        await streamer.note_loss(event)
+        streaming.source.end(streaming.replica.id)
+        await streaming.until("last words", "exited with status 1")
 
 
 async def test_an_engine_that_goes_away_costs_nothing(streaming: Streaming) -> None:

@@ -48,8 +48,10 @@ class Chaos:
             self._fill_disk,
             self._break_disk,
             self._set_clock,
+            self._rotate_output,
+            self._lose_streams,
         ]
-        self._deeds = dice.sample(deeds, dice.randrange(len(deeds) + 1))
+        self._deeds = [self._say, *dice.sample(deeds, dice.randrange(len(deeds) + 1))]
 
     async def live(self) -> None:
         """Do harm until cancelled."""
@@ -71,6 +73,19 @@ class Chaos:
             self._world.scheduler.exit(
                 status.replica, code=code, is_oom_killed=code == 137 and self._dice.random() < 0.5
             )
+
+    def _say(self) -> None:
+        if status := self._any("running"):
+            self._world.scheduler.output.say(
+                status.replica, status.app, self._dice.randrange(1, 12), now=self._clock.now()
+            )
+
+    def _rotate_output(self) -> None:
+        if (status := self._any()) and status.replica in self._world.scheduler.output.said:
+            self._world.scheduler.output.rotate(status.replica, self._dice.randrange(1, 12))
+
+    def _lose_streams(self) -> None:
+        self._world.scheduler.output.lose_follows()
 
     def _restart_container(self) -> None:
         if status := self._any("running"):
@@ -116,6 +131,7 @@ class Chaos:
     def _stop_engine(self) -> None:
         loop, world = asyncio.get_running_loop(), self._world
         self._fate.down_until["engine"] = loop.time() + self._outage()
+        world.scheduler.output.lose_follows()
         if self._dice.random() < 0.5:
             for replica in [
                 status.replica for status in world.scheduler.containers.values() if status.phase == "running"
@@ -139,7 +155,10 @@ class Chaos:
         self._fate.fails_to_sync = True
 
     def _set_clock(self) -> None:
-        self._clock.jumped += self._dice.choice(JUMPS)
+        jump = self._dice.choice(JUMPS)
+        self._clock.jumped += jump
+        if jump < -1.0:
+            self._world.scheduler.output.set_back()
         self.jumped_at = asyncio.get_running_loop().time()
 
     def _outage(self) -> float:

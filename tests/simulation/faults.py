@@ -34,11 +34,12 @@ DEADLINES = {
     "prober": 5.0,
     "proxy": 10.0,
     "logs": 10.0,
+    "source": 30.0,
 }
 """Seconds after which an adapter gives up a call that hangs."""
 SHORTEST_DEADLINE = 5.0
 
-ENGINE = ("scheduler", "images", "registries", "builder", "prober")
+ENGINE = ("scheduler", "images", "registries", "builder", "prober", "source")
 BELATED = ("converge", "stop", "remove")
 """What the engine may still do after its caller gave up."""
 
@@ -186,6 +187,13 @@ class Fate:
             if self._dice.random() < 0.5:
                 await act()
             raise StorageBroken("disk.failed", "The disk that holds Pushboat's data fails (simulated).")
+        return await act()
+
+    async def writing(self, act: Act) -> Any:
+        """See ``mortal.Fate``."""
+        if not self.is_calm and asyncio.get_running_loop().time() < self.full_until and self._dice.random() < 0.7:
+            self.count("disk full for lines")
+            raise Unavailable("logs.not-written", "Log lines cannot be stored (simulated).")
         return await act()
 
 

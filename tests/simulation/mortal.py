@@ -8,11 +8,17 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+import os
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping, Sequence
+from contextlib import aclosing
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
+from agent.ports.logs import LogLine, RawLine
 from agent.state.sql import InlineSql, Rows, Sql, Value
+from proto.names import AppId, ReplicaId
+from tests.fakes.log_source import FakeLogSource
+from tests.simulation.stored import SmallStore
 from tests.simulation.virtual import Death
 
 Act = Callable[[], Awaitable[Any]]
@@ -29,6 +35,10 @@ class Fate(Protocol):
         """Run the statement, or raise what the disk may make of it."""
         ...
 
+    async def writing(self, act: Act) -> Any:
+        """Write to the disk, or raise what the log store makes of one that is full."""
+        ...
+
 
 class Kind:
     """Lets everything go well."""
@@ -39,6 +49,9 @@ class Kind:
     async def statement(self, text: str, act: Act) -> Any:
         return await act()
 
+    async def writing(self, act: Act) -> Any:
+        return await act()
+
 
 class Process:
     """What the agent's core holds of the world while it lives."""
@@ -47,6 +60,8 @@ class Process:
         self.is_dead = False
         self.effects = 0
         """Commits and calls of ports so far. While it stays the same, so does everything outside the process."""
+        self.write_under_way: _Write | None = None
+        """Lines that are in the kernel, or half of them: who wrote them does not know it yet."""
         self._fate = fate or Kind()
         self._connections: list[Sql] = []
 
@@ -64,11 +79,17 @@ class Process:
 
     def reach(self, port: Any) -> Any:
         """Return the port as the process sees it."""
+        if isinstance(port, FakeLogSource):
+            return _MortalSource(port, self, self._fate)
+        if isinstance(port, SmallStore):
+            return _MortalStore(port, self, self._fate)
         return _MortalPort(port, self, self._fate)
 
     def die(self, folder: Path) -> None:
         """Do nothing more from here on. What was not committed is undone, and `folder` is free for the next one."""
         self.is_dead = True
+        if self.write_under_way is not None:
+            self.write_under_way.tear()
         for lock in folder.glob("*.lock"):
             lock.unlink()
         for connection in self._connections:
@@ -102,6 +123,83 @@ class _MortalPort:
             return answer
 
         return call
+
+
+class _MortalSource:
+    """What the engine tells of output. Streams break, stall and come late as fate wants, and end with the process."""
+
+    def __init__(self, source: FakeLogSource, process: Process, fate: Fate) -> None:
+        self._source = source
+        self._process = process
+        self._fate = fate
+
+    async def follow(self, replica: ReplicaId, *, since: int) -> AsyncGenerator[Sequence[RawLine], None]:
+        await asyncio.sleep(0)
+        self._process.require_alive()
+        async with aclosing(self._source.follow(replica, since=since)) as batches:
+            async for batch in batches:
+                self._process.require_alive()
+                yield await self._fate.call("source", "follow", _giving(batch))
+
+
+def _giving(batch: Sequence[RawLine]) -> Act:
+    async def give() -> Sequence[RawLine]:
+        return batch
+
+    return give
+
+
+class _MortalStore:
+    """The store of lines, which is a part of the process: nothing of it fails but the disk below."""
+
+    def __init__(self, store: SmallStore, process: Process, fate: Fate) -> None:
+        self._store = store
+        self._process = process
+        self._fate = fate
+
+    async def append(self, app: AppId, replica: ReplicaId, lines: Sequence[LogLine]) -> None:
+        await asyncio.sleep(0)
+        self._process.require_alive()
+        self._process.effects += 1
+        before = _sizes(self._store.folder / app)
+        await self._fate.writing(lambda: self._store.append(app, replica, lines))
+        self._process.write_under_way = _Write(self._store.folder / app, before)
+        self._process.effects += 1
+        await asyncio.sleep(0)
+        self._process.write_under_way = None
+
+    def __getattr__(self, name: str) -> Any:
+        self._process.require_alive()
+        found = getattr(self._store, name)
+        if not inspect.iscoroutinefunction(found):
+            return found
+
+        async def call(*arguments: Any, **more: Any) -> Any:
+            self._process.require_alive()
+            answer = await found(*arguments, **more)
+            self._process.effects += name == "remove"
+            return answer
+
+        return call
+
+
+class _Write(NamedTuple):
+    """The last write to an app's lines."""
+
+    folder: Path
+    before: Mapping[str, int]
+    """Sizes of its files."""
+
+    def tear(self) -> None:
+        """Leave half of it, as a process does that is killed while it writes."""
+        for path in sorted(self.folder.glob("*.log")):
+            grown = path.stat().st_size - self.before.get(path.name, 0)
+            if grown > 1:
+                os.truncate(path, path.stat().st_size - grown // 2)
+
+
+def _sizes(folder: Path) -> Mapping[str, int]:
+    return {path.name: path.stat().st_size for path in folder.glob("*.log")}
 
 
 class _MortalSql:

@@ -17,8 +17,9 @@ from tests.commands.desk import Desk
 from tests.fakes.core import Core, World, core
 from tests.simulation import promises
 from tests.simulation.mortal import Process
+from tests.simulation.stored import SmallStore, differences
 from tests.simulation.virtual import Death, VirtualClock, VirtualLoop, run, without_pauses
-from tests.support.places import silence
+from tests.support.places import empty, silence
 
 CALM_SECONDS = 100.0
 """Virtual. Longer than a drain, a survey and most pauses together."""
@@ -59,8 +60,8 @@ class Settled(NamedTuple):
     """An app with two releases behind it, the first without config, as it lies on disk and in the world."""
 
     app: App
-    database: bytes
-    key: bytes
+    files: dict[Path, bytes]
+    """Within the folder."""
     world: bytes
     time: float
 
@@ -70,26 +71,26 @@ def settle(folder: Path, *, web: int = 1) -> Settled:
     loop, world, clock = VirtualLoop(), World(), VirtualClock()
     app = run(_settle(folder, world, clock, web=web), loop=loop)
     world.forget_process()
-    files = (folder / "state.db").read_bytes(), (folder / "key").read_bytes()
-    return Settled(app, *files, pickle.dumps(world), loop.time())
+    files = {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    return Settled(app, files, pickle.dumps(world), loop.time())
 
 
 def settle_all(folder: Path) -> dict[str, Settled]:
     """Return what every life of each story begins with."""
     beginnings: dict[int, Settled] = {}
     for count in {story.web for story in STORIES.values()}:
-        for left in folder.iterdir():
-            left.unlink()
+        empty(folder)
         beginnings[count] = settle(folder, web=count)
     return {name: beginnings[story.web] for name, story in STORIES.items()}
 
 
 async def _settle(folder: Path, world: World, clock: VirtualClock, *, web: int) -> App:
     process = Process()
-    async with core(folder, world=world, clock=clock, opener=process.open) as c:
+    world.scheduler.now = clock.now
+    async with core(folder, world=world, clock=clock, opener=process.open, opens_store=SmallStore) as c:
         await c.global_domain()
         app = await c.create()
-        async with c.bus.delivering():
+        async with c.at_work():
             await c.push(app, HELLO)
             await asyncio.sleep(CALM_SECONDS)
             async with c.database.transaction() as tx:
@@ -170,8 +171,11 @@ def live(
 async def _first_life(
     folder: Path, story: Story, app: App, world: World, clock: VirtualClock, process: Process, told: list[str]
 ) -> None:
-    async with core(folder, world=world, clock=clock, opener=process.open, reach=process.reach) as c:
-        async with c.bus.delivering():
+    world.scheduler.now = clock.now
+    async with core(
+        folder, world=world, clock=clock, opener=process.open, reach=process.reach, opens_store=SmallStore
+    ) as c:
+        async with c.at_work():
             await story.act(c, app)
             told.append("done")
             await asyncio.sleep(CALM_SECONDS)
@@ -181,10 +185,13 @@ async def _second_life(
     folder: Path, story: Story, app: App, world: World, clock: VirtualClock, is_acknowledged: bool
 ) -> None:
     process = Process()
-    async with core(folder, world=world, clock=clock, opener=process.open) as c:
-        async with c.bus.delivering():
+    world.scheduler.now = clock.now
+    async with core(folder, world=world, clock=clock, opener=process.open, opens_store=SmallStore) as c:
+        async with c.at_work():
             await asyncio.sleep(2 * CALM_SECONDS)
         await promises.check(c)
+        apps = [app.id for app in await c.database.read.apps.all()]
+        assert differences(folder, world.scheduler.output, apps=apps) == []
         if is_acknowledged:
             await story.verify(c, app)
         if story.whole is not None:
@@ -193,11 +200,11 @@ async def _second_life(
 
 def _lay_out(folder: Path, settled: Settled) -> None:
     """Make the folder what it was when the app had settled."""
-    for left in folder.iterdir():
-        left.unlink()
-    (folder / "state.db").write_bytes(settled.database)
-    (folder / "key").write_bytes(settled.key)
-    (folder / "key").chmod(0o600)
+    empty(folder)
+    for path, content in settled.files.items():
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        (folder / path).write_bytes(content)
+        (folder / path).chmod(0o600)
 
 
 async def _push(c: Core, app: App) -> None:

@@ -11,10 +11,9 @@ from pathlib import Path
 import pytest
 
 from agent.bootstrap.handlers import HANDLERS as SHIPPED
-from agent.handlers.logs import LogStreamer
 from agent.state.database import Database
 from agent.state.deploys import Deploys
-from tests.fakes.core import HANDLERS as SIMULATED
+from tests.fakes.core import FOLLOWING as SIMULATED
 from tests.simulation.stories import exhaust, settle
 from tests.simulation.virtual import without_pauses
 from tests.simulation.walk import Broken, walk
@@ -43,8 +42,7 @@ def folder() -> Iterator[Path]:
 
 
 def test_every_handler_that_is_shipped_is_simulated() -> None:
-    # Lines are followed outside the bus too, and tested by dying at each batch in tests/handlers/test_logs.py.
-    assert set(SHIPPED) - {LogStreamer} == set(SIMULATED)
+    assert set(SHIPPED) == set(SIMULATED)
 
 
 @pytest.mark.slow

@@ -17,6 +17,8 @@ from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
+from tests.simulation.programs import Program, Started
+
 T = TypeVar("T")
 
 BEGINNING = 1_700_000_000.0
@@ -61,6 +63,8 @@ class VirtualLoop(asyncio.BaseEventLoop):
         """Called before each step."""
         self.complaints: list[str] = []
         """Exceptions of tasks that nobody asked for."""
+        self.program: Program | None = None
+        """What every program is that is started here."""
         self._passed = begins_at
         self.set_task_factory(_task)  # type: ignore[arg-type]
 
@@ -80,6 +84,14 @@ class VirtualLoop(asyncio.BaseEventLoop):
         except Exception as error:
             future.set_exception(error)
         return future
+
+    async def subprocess_exec(
+        self, protocol_factory: Callable[[], Any], *command: Any, stdin: Any = None, **more: Any
+    ) -> Any:
+        """Start a program, which is one of ours."""
+        assert self.program is not None, f"nothing can be started here: {command}"
+        protocol = protocol_factory()
+        return Started(protocol, command, self.program, is_fed=stdin == asyncio.subprocess.PIPE), protocol
 
     def _run_once(self) -> None:
         ready, scheduled = self._ready, self._scheduled

@@ -25,8 +25,8 @@ import structlog
 from agent.commands.watching import DeployWatcher
 from agent.errors import Unavailable
 from agent.state.sql import StorageBroken
-from proto.events import DeployLive
-from proto.names import AppId
+from proto.events import DeployLive, ReplicaRemoved
+from proto.names import AppId, ReplicaId
 from tests.commands.desk import FACTS, Desk
 from tests.fakes.core import Core, core
 from tests.simulation import promises
@@ -35,8 +35,10 @@ from tests.simulation.clients import Client, Door
 from tests.simulation.faults import Fate
 from tests.simulation.ledger import Ledger
 from tests.simulation.mortal import Process
+from tests.simulation.stored import SmallStore, differences, is_whole
 from tests.simulation.virtual import Death, VirtualClock, VirtualLoop, run
 from tests.simulation.witness import WatchedWorld
+from tests.support.places import empty
 
 LIFE_SECONDS = 60.0
 """Mean, of a life that does not end by death before."""
@@ -55,7 +57,7 @@ HARMLESS = ("build.failed", "upkeep.failed")
 LINES = 80
 """Of what happened before a promise was broken, that are shown."""
 
-NUDGED = ("scheduler.converge",)
+NUDGED = ("scheduler.converge", "logs.follow")
 
 
 class Broken(AssertionError):
@@ -111,6 +113,7 @@ class Walk:
         self._mistakes: list[str] = []
         self._world.witness.may_be_unserved = self._ledger.may_be_unserved
         self._world.witness.may_end_routed = self._is_troubled
+        self._world.witness.is_stored = self._is_stored
 
     def go(self) -> Figures:
         """Walk to the end.
@@ -204,12 +207,17 @@ class Walk:
             try:
                 await promises.check(c, may_have_died=self.figures.deaths > 0)
                 wrong = await self._ledger.check(c.database.read)
+                wrong += await self._output(c)
                 assert not wrong, "; ".join(wrong)
                 break
             except AssertionError as error:
                 if loop.time() - began > PATIENCE_SECONDS:
                     raise Broken(f"after {PATIENCE_SECONDS:.0f} s of calm: {error}") from error
         self.figures.calm_seconds = max(self.figures.calm_seconds, loop.time() - began)
+
+    async def _output(self, c: Core) -> list[str]:
+        apps = [app.id for app in await c.database.read.apps.all()]
+        return differences(self._folder, self._world.scheduler.output, apps=apps)
 
     async def _push_once_more(self, client: Client, c: Core, door: Door) -> None:
         status = await client.push_now(door)
@@ -229,14 +237,21 @@ class Walk:
         world.scheduler.now = self._clock.now
         self._fate.resume()
         c = await stack.enter_async_context(
-            core(self._folder, world=world, clock=self._clock, opener=process.open, reach=process.reach)
+            core(
+                self._folder,
+                world=world,
+                clock=self._clock,
+                opener=process.open,
+                reach=process.reach,
+                opens_store=SmallStore,
+            )
         )
         if not await c.database.read.domains.global_ones():
             await c.global_domain()
         watcher = DeployWatcher(c.database, transcripts=world.transcripts, server=FACTS)
         desk = Desk(_Reached(c, process))  # type: ignore[arg-type]
         c.database.listeners.append(self._tell_commit)
-        await stack.enter_async_context(c.bus.delivering())
+        await stack.enter_async_context(c.at_work())
         hints = asyncio.ensure_future(world.scheduler.watch(lambda app: self._hint(c, app)))
         stack.callback(hints.cancel)
         return c, Door(c.database, desk.dispatcher, watcher, world.repos, world.ids)
@@ -264,6 +279,10 @@ class Walk:
         trouble = max(self._fate.proxy_troubled_at, self._chaos.jumped_at)
         return self._loop.time() - trouble < TROUBLE_SECONDS
 
+    def _is_stored(self, replica: ReplicaId) -> bool:
+        said = self._world.scheduler.output.said.get(replica)
+        return said is None or said.is_excused or is_whole(self._folder, said, replica)
+
     # What is noted.
 
     def _tell(self, line: str) -> None:
@@ -274,6 +293,8 @@ class Walk:
     def _tell_commit(self, events: Any) -> None:
         for event_id, event in events:
             self._tell(f"#{event_id} {event}")
+            if isinstance(event, ReplicaRemoved):
+                self._world.witness.unlisted.add(event.replica)
             if isinstance(event, DeployLive):
                 self._world.witness.went_live(self._world, event.app, event.release)
 
@@ -332,8 +353,7 @@ def walk(seed: int, folder: Path) -> Figures:
     Raises:
         Broken: a promise was broken; the text says which, and what happened before.
     """
-    for left in folder.iterdir():
-        left.unlink()
+    empty(folder)
     one = Walk(seed, folder)
     try:
         return one.go()

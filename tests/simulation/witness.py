@@ -17,6 +17,9 @@ from tests.fakes.core import World
 from tests.fakes.proxy import FakeProxy
 from tests.fakes.scheduler import FakeProber, FakeScheduler
 
+LAST_LINES_SECONDS = 10.0
+"""How long what a replica wrote last is waited for before its container goes."""
+
 DRAIN_SECONDS = 40.0
 """A replaced replica has 60 for what is in flight, from the commit that replaced it; its route goes a little later."""
 
@@ -38,6 +41,21 @@ class Witness:
         """Whether a user asked for something after which the app need not be served."""
         self.may_end_routed: Callable[[], bool] = lambda: False
         """Whether a drain may end before its route was changed: the proxy was away, or a clock was set."""
+
+        self.stopped_at: dict[ReplicaId, float] = {}
+        """When each replica was stopped by the agent, in the loop's time."""
+        self.unlisted: set[ReplicaId] = set()
+        """Replicas whose rows are gone: what comes to be of them is an orphan."""
+        self.is_stored: Callable[[ReplicaId], bool] = lambda replica: True
+        """Whether what a replica wrote is stored to its end."""
+
+    def removing(self, replica: ReplicaId) -> None:
+        """See the agent remove a container, and what it wrote with it."""
+        since = asyncio.get_running_loop().time() - self.stopped_at.get(replica, float("-inf"))
+        if replica in self.harmed or replica in self.unlisted or since >= LAST_LINES_SECONDS:
+            return
+        if not self.is_stored(replica):
+            self.complaints.append(f"{replica} was removed {since:.1f} s after it was stopped, with lines unread")
 
     def went_live(self, world: World, app: AppId, release: int) -> None:
         """See a release being told to be live."""
@@ -135,9 +153,11 @@ class _Scheduler(FakeScheduler):
     async def stop(self, replica: ReplicaId, *, seconds: float) -> None:
         self._world.witness.ending(self._world, replica)
         await super().stop(replica, seconds=seconds)
+        self._world.witness.stopped_at[replica] = asyncio.get_running_loop().time()
 
     async def remove(self, replica: ReplicaId) -> None:
         self._world.witness.ending(self._world, replica)
+        self._world.witness.removing(replica)
         await super().remove(replica)
 
     def _create(self, wish: ContainerWish, *, replica: ReplicaId, address: str = "", **more: Any) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,6 +18,15 @@ def in_memory() -> Iterator[Path]:
     """Have a folder for the block, in memory if the machine has a file system for that."""
     with tempfile.TemporaryDirectory(prefix="pushboat-", dir=_MEMORY if _MEMORY.is_dir() else None) as folder:
         yield Path(folder)
+
+
+def empty(folder: Path) -> None:
+    """Remove all that is in `folder`."""
+    for left in folder.iterdir():
+        if left.is_dir():
+            shutil.rmtree(left)
+        else:
+            left.unlink()
 
 
 @contextmanager
