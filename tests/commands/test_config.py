@@ -131,7 +131,7 @@ async def test_a_mistake_shows_no_value(desk: Desk, line: str, options: str) -> 
         ("config:set blog", "needs at least one <KEY=value>"),
         ("config:set blog KEY", "is not KEY=value"),
         ("config:set blog 1KEY=x", "is not a config key"),
-        ("config:set blog 'K\x00=x'", "What stands before the = of value 1 is not a config key"),
+        ("config:set blog 'K\x01=x'", "What stands before the = of value 1 is not a config key"),
         ("config:set blog PORT=65536", "Give a number from 1 to 65535."),
         ("config:set blog PORT=0", "The value of PORT is not a port"),
         ("config:set --global PORT=http", "The value of PORT is not a port"),

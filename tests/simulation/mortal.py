@@ -14,7 +14,7 @@ from contextlib import aclosing
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
-from agent.ports.logs import LogLine, RawLine
+from agent.ports.logs import LogLine, RawLines
 from agent.state.sql import InlineSql, Rows, Sql, Value
 from proto.names import AppId, ReplicaId
 from tests.fakes.log_source import FakeLogSource
@@ -133,7 +133,7 @@ class _MortalSource:
         self._process = process
         self._fate = fate
 
-    async def follow(self, replica: ReplicaId, *, since: int) -> AsyncGenerator[Sequence[RawLine], None]:
+    async def follow(self, replica: ReplicaId, *, since: int) -> AsyncGenerator[RawLines, None]:
         await asyncio.sleep(0)
         self._process.require_alive()
         async with aclosing(self._source.follow(replica, since=since)) as batches:
@@ -142,8 +142,8 @@ class _MortalSource:
                 yield await self._fate.call("source", "follow", _giving(batch))
 
 
-def _giving(batch: Sequence[RawLine]) -> Act:
-    async def give() -> Sequence[RawLine]:
+def _giving(batch: RawLines) -> Act:
+    async def give() -> RawLines:
         return batch
 
     return give
