@@ -209,7 +209,7 @@ def a_reboot(machine: Booted) -> None:
         machine.must("systemctl", "stop", *UNITS)
         subprocess.run(["docker", "stop", "--time=0", *Engine().containers(instance)], check=True, capture_output=True)
         assert machine.page("blog.localhost") is None
-        for unit in (*UNITS[2:], *order):
+        for unit in (*UNITS[4:], *order, *UNITS[2:4]):
             machine.must("systemctl", "start", unit)
         until_page(machine, "two")
 
