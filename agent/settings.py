@@ -96,7 +96,7 @@ class HttpSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """``[http]``: the proxy."""
 
     binds: tuple[str, ...] = ("0.0.0.0:80",)
-    """``address:port`` each."""
+    """``address:port`` each. Under systemd, run `scripts/install` again after a change: systemd holds the ports."""
     trusted_proxies: tuple[str, ...] = ()
     """Networks (CIDR) whose X-Forwarded-* and X-Request-Id headers are believed."""
     max_connections: Count = 20_000

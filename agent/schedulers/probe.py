@@ -190,4 +190,4 @@ async def _read_up_to(content: aiohttp.StreamReader, limit: int) -> bytes:
         body += chunk
         if len(body) >= limit:
             break
-    return body
+    return body[:limit]

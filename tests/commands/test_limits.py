@@ -96,7 +96,10 @@ GIVEN: dict[str, tuple[Given, str]] = {
 }
 
 
-@pytest.mark.parametrize("what", GIVEN)
+LARGE = ("all config", "config on standard input")
+
+
+@pytest.mark.parametrize("what", [pytest.param(what, marks=[pytest.mark.slow] * (what in LARGE)) for what in GIVEN])
 async def test_at_the_limit_it_is_taken_and_one_past_it_refused(desk: Desk, what: str) -> None:
     given, says = GIVEN[what]
     app = await desk.core.create("blog")

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 
 import pytest
 
 from tests.flow import apps
 from tests.support.neighbour import METADATA, PORT, neighbour
-from tests.support.rig import Rig
+from tests.support.rig import BASE, Rig
 
 pytestmark = pytest.mark.real
 
@@ -50,7 +50,8 @@ class Prisoner:
     async def reaches(self, doors: dict[str, tuple[str, int]]) -> set[str]:
         """Return those of `doors` where somebody answers the app."""
         request = b"GET / HTTP/1.0\r\n\r\n"
-        return {name for name, door in doors.items() if await self.hears(*door, says=request)}
+        heard = await asyncio.gather(*(self.hears(*door, says=request) for door in doors.values()))
+        return {name for name, answer in zip(doors, heard, strict=True) if answer}
 
 
 async def open_to_all(rig: Rig) -> None:
@@ -61,8 +62,12 @@ async def open_to_all(rig: Rig) -> None:
 
 
 async def address_of(rig: Rig, app: str) -> str:
+    return await container_address(rig, *await rig.replicas(app))
+
+
+async def container_address(rig: Rig, container: str) -> str:
     form = "{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}"
-    return (await rig.docker("inspect", "--format", form, *await rig.replicas(app))).out.strip()
+    return (await rig.docker("inspect", "--format", form, container)).out.strip()
 
 
 async def gateway_of(rig: Rig, app: str) -> str:
@@ -105,6 +110,57 @@ async def test_an_app_reaches_the_world_and_neither_other_apps_nor_this_machine(
             asked = f"GET / HTTP/1.1\r\nHost: victim.localhost:{rig.boat.http_port}\r\n\r\n".encode()
             assert await prisoner.hears(gateway, rig.boat.http_port, says=asked) == ""
     server.close()
+
+
+STRANGERS = {
+    "a container on Docker's default bridge": "bridge",
+    "one of another network": "",
+    "one of another bridge of ours": "pool",
+}
+
+
+@asynccontextmanager
+async def strangers(rig: Rig) -> AsyncIterator[dict[str, tuple[str, int]]]:
+    """Servers in containers on other networks: of others, and in a further part of the agent's own addresses."""
+    mark = f"pushboat-test-{secrets.token_hex(4)}"
+    further = list(rig.boat.pool.subnets(new_prefix=20))[-1]
+    networks = {"bridge": "bridge", "": f"{mark}-other", "pool": f"{mark}-pool"}
+    try:
+        assert (await rig.docker("network", "create", f"{mark}-other")).status == 0
+        assert (await rig.docker("network", "create", "--subnet", str(further), f"{mark}-pool")).status == 0
+        found = {}
+        for what, kind in STRANGERS.items():
+            name = f"{mark}-{kind}"
+            run = ("run", "--detach", "--name", name, "--network", networks[kind], BASE, "httpd", "-f", "-p", "5000")
+            started = await rig.docker(*run)
+            assert started.status == 0, started.err
+            found[what] = (await container_address(rig, name), 5000)
+        yield found
+    finally:
+        await rig.docker("rm", "--force", *(f"{mark}-{kind}" for kind in STRANGERS.values()))
+        await rig.docker("network", "rm", f"{mark}-other", f"{mark}-pool")
+
+
+async def test_an_app_reaches_no_other_container_at_any_port_address_or_network(lone_boat: Rig) -> None:
+    rig = lone_boat
+    served = {
+        "Dockerfile": apps.page("victim")["Dockerfile"].replace("CMD exec", "CMD httpd -p 22; httpd -p 8080; exec")
+    }
+    assert (await rig.git_push(rig.checkout("victim", {**apps.page("victim"), **served}))).status == 0
+    assert (await rig.git_push(rig.checkout("prisoner", apps.page("prisoner")))).status == 0
+    prisoner, victim = Prisoner(rig, "prisoner"), await address_of(rig, "victim")
+    name = (await rig.docker("inspect", "--format", "{{.Name}}", *await rig.replicas("victim"))).out.strip().strip("/")
+    doors = {f"port {port}": (victim, port) for port in (22, 5000, 8080)} | {"by name": (name, 5000)}
+    async with strangers(rig) as others:
+        for door in (*doors.values(), *others.values()):
+            if door[0] != name:
+                _, writer = await asyncio.open_connection(*door)  # it is not for want of a server
+                writer.close()
+        with protected(rig):
+            assert await prisoner.reaches(doors | others) == set()
+    # There is no other protocol by which it would be on one wire with them.
+    interfaces = {line.split()[-1] for line in (await prisoner.inside("cat /proc/net/if_inet6")).splitlines()}
+    assert interfaces <= {"lo"}
 
 
 async def test_an_app_sees_none_of_the_sockets_and_files_of_this_machine(lone_boat: Rig) -> None:

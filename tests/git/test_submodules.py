@@ -10,6 +10,8 @@ from agent.git.submodules import MAX_DEPTH, MAX_MANIFEST, MAX_SUBMODULES, Submod
 from agent.ports.remotes import Address, parse_address
 from tests.support.git_client import SUBMODULE, Client
 
+pytestmark = pytest.mark.slow
+
 HERE = parse_address("https://git.example.com/app.git")
 
 

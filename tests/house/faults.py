@@ -479,6 +479,7 @@ ATTACKS = (
         then="there is none, by any address",
         tests=(
             "flow/test_isolation.py::test_an_app_reaches_the_world_and_neither_other_apps_nor_this_machine",
+            "flow/test_isolation.py::test_an_app_reaches_no_other_container_at_any_port_address_or_network",
             "flow/test_isolation.py::test_an_app_sees_none_of_the_sockets_and_files_of_this_machine",
             "docker/test_firewall.py::test_containers_do_not_reach_this_machine_while_the_way_out_and_the_way_in_stay_open",
             "schedulers/test_docker.py::test_apps_on_one_bridge_do_not_reach_each_other",

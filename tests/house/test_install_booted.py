@@ -18,8 +18,8 @@ from tests.support.rig import BASE
 pytestmark = [pytest.mark.real, pytest.mark.skipif(os.geteuid() != 0, reason="the network of containers needs root")]
 
 UNITS = (
-    *("pushboat.service", "pushboat-proxy.service", "pushboat-proxy.path", "pushboat-firewall.service"),
-    "pushboat-builds.service",
+    *("pushboat.service", "pushboat-proxy.service", "pushboat-proxy.socket", "pushboat-proxy.path"),
+    *("pushboat-firewall.service", "pushboat-builds.service"),
 )
 AGENT, PROXY = UNITS[:2]
 UNTIL_AGENT = "until pushboat version; do sleep 0.2; done"
@@ -115,6 +115,8 @@ def test_an_installation_from_the_first_start_to_its_end(machine: Booted) -> Non
     push(machine, "one")
     until_page(machine, "one")
     again_and_a_newer_one(machine)
+    a_proxy_without_rights(machine)
+    a_reload(machine)
     kills(machine)
     a_hang(machine)
     a_reboot(machine)
@@ -145,6 +147,30 @@ def packets(machine: Booted) -> int:
     saved = machine.must("iptables-save", "--counters", "--table", "filter").splitlines()
     [line] = [line for line in saved if f" -A INPUT -s {machine.pool} " in line]
     return int(line.partition(":")[0].removeprefix("["))
+
+
+def a_proxy_without_rights(machine: Booted) -> None:
+    """HAProxy has no capability, and users of its own; what it listens at was given to it."""
+    proxy = machine.unit(PROXY, "MainPID")
+    status = machine.must("cat", f"/proc/{proxy}/status")
+    for line in ("CapEff", "CapPrm", "CapBnd", "CapAmb"):
+        assert f"{line}:\t{'0' * 16}\n" in status
+    assert "4294967295" not in machine.must("cat", f"/proc/{proxy}/uid_map"), "it sees root and its own user alone"
+    assert f"127.0.0.1:{machine.http_port} (Stream)" in machine.unit("pushboat-proxy.socket", "Listen")
+    assert machine.unit("pushboat-proxy.socket", "ActiveState") == "active"
+
+
+def a_reload(machine: Booted) -> None:
+    """A setting that HAProxy reads anew is taken over without a failed request."""
+    proxy = machine.unit(PROXY, "MainPID")
+    workers = machine.must("pgrep", "--parent", proxy)
+    machine.must("sed", "-i", "s/^binds/keep_alive = 14.0\\nbinds/", "/etc/pushboat/pushboat.toml")
+    with asking(machine) as bad:
+        machine.must("systemctl", "restart", AGENT)
+        machine.must("sh", "-c", f"until test \"$(pgrep --parent {proxy})\" != '{workers.strip()}'; do sleep 0.1; done")
+        machine.must("sh", "-c", UNTIL_AGENT)
+    assert bad == []
+    assert machine.unit(PROXY, "MainPID") == proxy
 
 
 def kills(machine: Booted) -> None:
@@ -183,7 +209,7 @@ def a_reboot(machine: Booted) -> None:
         machine.must("systemctl", "stop", *UNITS)
         subprocess.run(["docker", "stop", "--time=0", *Engine().containers(instance)], check=True, capture_output=True)
         assert machine.page("blog.localhost") is None
-        for unit in (*UNITS[2:], *order):
+        for unit in (*UNITS[4:], *order, *UNITS[2:4]):
             machine.must("systemctl", "start", unit)
         until_page(machine, "two")
 
@@ -208,8 +234,12 @@ def removed_and_back(machine: Booted) -> None:
         assert machine.page("blog.localhost") is None
         assert machine.run("ls", "/opt/pushboat").returncode != 0
         assert str(machine.pool) not in machine.must("iptables", "--list-rules")
+        assert "pushboat" not in machine.must("ls", "/etc/systemd/system")
+    other = f"127.0.0.2:{machine.http_port}"
+    machine.must("sed", "-i", f's/^binds = \\[/&"{other}", /', "/etc/pushboat/pushboat.toml")
     installed(machine)
     until_page(machine, "two")
+    assert machine.must("curl", "--silent", "--header", "Host: blog.localhost", f"http://{other}/") == "two"
 
 
 def purged(machine: Booted) -> None:

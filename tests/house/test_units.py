@@ -18,7 +18,7 @@ UNITS = Path(__file__).parent.parent.parent / "systemd"
     ("unit", "most"),
     [
         ("pushboat.service", 1.5),
-        ("pushboat-proxy.service", 1.4),  # binding ports 80 and 443 is what it has more than the barest unit
+        ("pushboat-proxy.service", 1.0),
         ("pushboat-firewall.service", 2.5),  # root, for iptables, and over in a second
         ("pushboat-builds.service", 2.5),  # root without a capability, for the kernel's groups of processes
     ],

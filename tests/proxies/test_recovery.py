@@ -32,6 +32,19 @@ if libc.prctl(65, 1, 0, 0, 0) and ctypes.get_errno() != errno.EINVAL:
 os.execv("/usr/sbin/haproxy", sys.argv)
 """
 
+HELD = """#!{python}
+import os, socket, sys
+# As pushboat-proxy.socket: HAProxy gets the open socket and the word that it stands for the address. It executes itself
+# anew by the name it was started by, which is this one.
+if "-c" not in sys.argv and "PUSHBOAT_AT_127_0_0_1_{port}" not in os.environ:
+    held = socket.create_server(("127.0.0.1", {held})).detach()
+    if held != 3:
+        os.dup2(held, 3)
+    os.set_inheritable(3, True)
+    os.environ["PUSHBOAT_AT_127_0_0_1_{port}"] = "fd@3"
+os.execv("/usr/sbin/haproxy", sys.argv)
+"""
+
 PICKY = """#!/bin/sh
 if [ "$1" = -c ] && [ -e {flag} ]; then
   echo "[ALERT] (1) : too new"
@@ -286,6 +299,23 @@ async def test_haproxy_starts_and_reloads_where_no_memory_may_become_code(tmp_pa
 
         assert await front.reloads() == 1
         assert (await front.ask("blog.test")).app == "r1"
+
+
+async def test_an_address_that_is_held_for_haproxy_is_served_at_through_reloads(tmp_path: Path) -> None:
+    port, held = free_port(), free_port()
+    given = tmp_path / "haproxy"
+    given.write_text(HELD.format(python=sys.executable, port=port, held=held))
+    given.chmod(0o755)
+    async with running_front(binary=str(given), port=port) as front, running_app("r1") as app:
+        for count, balance in enumerate(("roundrobin", "leastconn", "roundrobin")):
+            await front.proxy.apply(table(route("blog", app, balance=balance)))
+            assert await front.reloads() == count
+            client = await Client.connect(held)
+            assert (await client.ask("blog.test")).app == "r1"
+            client.close()
+        with pytest.raises(ConnectionRefusedError):
+            await Client.connect(port)  # nobody opened the address itself
+        assert not await front.proxy.survey()
 
 
 async def test_a_file_that_haproxy_refuses_is_never_put_in_its_place(tmp_path: Path) -> None:

@@ -32,6 +32,7 @@ from agent.proxies.haproxy.held import (
 from agent.proxies.haproxy.pages import load_pages
 from agent.proxies.haproxy.plan import Maps
 from agent.proxies.haproxy.slots import Slot
+from agent.proxies.haproxy.sockets import drop_ins
 
 ONE = Upstream("r1", "10.0.0.1", 5000)
 SERVING = Server(host="10.0.0.1", port=5000, is_serving=True, is_withdrawn=False)
@@ -135,9 +136,19 @@ def test_an_ipv6_replica_is_written_in_brackets() -> None:
 @pytest.mark.parametrize(
     ("binds", "lines"),
     [
-        (["[::]:80"], ["[::]:80"]),
-        (["0.0.0.0:80", "[::]:80"], ["0.0.0.0:80", "[::]:80 v6only"]),
-        (["[::]:443", "127.0.0.1:80", "[::1]:80"], ["[::]:443", "127.0.0.1:80", "[::1]:80"]),
+        (["[::]:80"], ['"${PUSHBOAT_AT______80-[::]:80}"']),
+        (
+            ["0.0.0.0:80", "[::]:80"],
+            ['"${PUSHBOAT_AT_0_0_0_0_80-0.0.0.0:80}"', '"${PUSHBOAT_AT______80-[::]:80}" v6only'],
+        ),
+        (
+            ["[::]:443", "127.0.0.1:80", "[::1]:80"],
+            [
+                '"${PUSHBOAT_AT______443-[::]:443}"',
+                '"${PUSHBOAT_AT_127_0_0_1_80-127.0.0.1:80}"',
+                '"${PUSHBOAT_AT____1__80-[::1]:80}"',
+            ],
+        ),
     ],
 )
 def test_all_addresses_of_ipv6_leave_ipv4s_port_to_its_own_line(binds: list[str], lines: list[str]) -> None:
@@ -147,6 +158,20 @@ def test_all_addresses_of_ipv6_leave_ipv4s_port_to_its_own_line(binds: list[str]
         *lines,
         "unix@/srv/proxy/sockets/handover.sock mode 600 accept-proxy",
     ]
+
+
+def test_systemd_is_told_which_addresses_to_hold_and_haproxy_which_socket_is_which() -> None:
+    assert drop_ins(parse_binds(["0.0.0.0:80", "[::]:80"])) == {
+        "pushboat-proxy.socket.d/addresses.conf": (
+            "[Socket]\nBindIPv6Only=ipv6-only\nListenStream=\nListenStream=0.0.0.0:80\nListenStream=[::]:80\n"
+        ),
+        "pushboat-proxy.service.d/addresses.conf": (
+            "[Service]\nEnvironment=PUSHBOAT_AT_0_0_0_0_80=fd@3\nEnvironment=PUSHBOAT_AT______80=fd@4\n"
+        ),
+    }
+    assert "BindIPv6Only=both\n" in drop_ins(parse_binds(["[::]:80"]))["pushboat-proxy.socket.d/addresses.conf"]
+    with pytest.raises(Misconfigured, match="beside"):
+        drop_ins(parse_binds(["[::]:80", "0.0.0.0:80", "[::]:443"]))
 
 
 def test_no_pattern_is_used_that_haproxy_would_compile_to_machine_code() -> None:

@@ -19,6 +19,11 @@ class Bind(msgspec.Struct, frozen=True):
     host: str
     port: int
 
+    @property
+    def variable(self) -> str:
+        """The variable of HAProxy's environment that names an open socket in its place (``fd@3``), where it has one."""
+        return f"PUSHBOAT_AT_{re.sub(r'[^0-9a-z]', '_', str(self))}"
+
     def __str__(self) -> str:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
@@ -32,6 +37,11 @@ def parse_binds(texts: Sequence[str]) -> tuple[Bind, ...]:
     if not texts:
         raise Misconfigured("proxy.no-binds", "The proxy has no address to listen on.", "Set http.binds.")
     return tuple(_parse_bind(text) for text in texts)
+
+
+def leaves_ipv4_alone(bind: Bind, binds: Sequence[Bind]) -> bool:
+    """Tell whether ``[::]``, which would take IPv4's port as well, must not, since that has a line of its own."""
+    return bind.host == "::" and any(":" not in other.host and other.port == bind.port for other in binds)
 
 
 def parse_networks(texts: Sequence[str]) -> tuple[str, ...]:

@@ -21,7 +21,7 @@ from typing import Final
 import msgspec
 
 from agent.ports.proxy import Upstream
-from agent.proxies.haproxy.binds import Bind
+from agent.proxies.haproxy.binds import Bind, leaves_ipv4_alone
 from agent.proxies.haproxy.pages import ERRORS, NO_RELEASE, UNKNOWN_HOST
 from agent.proxies.haproxy.plan import Maps
 from agent.proxies.haproxy.slots import FREE, Slot
@@ -252,9 +252,9 @@ def _frontend(options: Options, layout: Layout) -> list[str]:
 
 
 def _bind_words(bind: Bind, binds: Sequence[Bind]) -> str:
-    """Return an address to listen on. ``[::]`` would take IPv4's port as well, where that has a line of its own."""
-    is_shared = bind.host == "::" and any(":" not in other.host and other.port == bind.port for other in binds)
-    return f"{bind} v6only" if is_shared else str(bind)
+    """Return an address to listen on, or the open socket that stands for it: see `sockets`."""
+    address = f'"${{{bind.variable}-{bind}}}"'
+    return f"{address} v6only" if leaves_ipv4_alone(bind, binds) else address
 
 
 def _headers(trusted: Sequence[str]) -> list[str]:
