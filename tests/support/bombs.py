@@ -16,10 +16,10 @@ Packed = tuple[str, bytes]
 """An object's id, and what stands for it in a pack."""
 
 
-def small(kind: int, content: bytes) -> Packed:
-    """Return an ordinary object."""
+def small(kind: int, content: bytes, *, level: int = -1) -> Packed:
+    """Return an ordinary object, compressed at a level of zlib's."""
     oid = hashlib.sha1(_NAMES[kind] + b" %d\0" % len(content) + content).hexdigest()
-    return oid, _head(kind, len(content)) + zlib.compress(content)
+    return oid, _head(kind, len(content)) + zlib.compress(content, level)
 
 
 def zeros(size: int) -> Packed:
