@@ -6,18 +6,14 @@ the Engine API, create a container, start it, ask it until it answers.
 
 from __future__ import annotations
 
-import getpass
 import http.client
 import json
 import os
-import shutil
 import subprocess
 import time
 from pathlib import Path
 
-from scripts.house import processes
-from scripts.house.addresses import LOOPBACK, free_port
-from scripts.house.boat import make_key
+from bench.sshd import Sshd
 from scripts.house.engine import Engine
 
 PORT = 5000
@@ -33,20 +29,17 @@ class ByHand:
         self._engine = Engine()
         self._repo = folder / "by-hand.git"
         self._container = ""
-        self._sshd: processes.Process | None = None
-        self._remote = str(self._repo)
-        self._ssh = ""
+        self._sshd = Sshd(folder)
 
     def __enter__(self) -> ByHand:
         """Make the repository and start sshd."""
         subprocess.run(["git", "init", "-q", "--bare", "-b", "main", str(self._repo)], check=True)
-        self._start_sshd()
+        self._sshd.__enter__()
         return self
 
     def __exit__(self, *_: object) -> None:
         """Remove all that was made."""
-        if self._sshd:
-            processes.end(self._sshd)
+        self._sshd.__exit__()
         self._remove(self._container)
         images = self._engine.call("GET", "/images/json", filters={"label": [NAME]})
         for image in images:
@@ -54,10 +47,12 @@ class ByHand:
 
     def push(self, checkout: Path, *, version: str) -> float:
         """Do all of it for the commit at HEAD; return the seconds until `version` is answered."""
-        environment = {**os.environ, "GIT_SSH_COMMAND": self._ssh}
+        environment = {**os.environ, "GIT_SSH_COMMAND": self._sshd.git_ssh_command}
         before = self._container
         started = time.perf_counter()
-        subprocess.run(["git", "push", "-q", self._remote, "HEAD:main"], cwd=checkout, env=environment, check=True)
+        subprocess.run(
+            ["git", "push", "-q", self._sshd.remote(self._repo), "HEAD:main"], cwd=checkout, env=environment, check=True
+        )
         archive = subprocess.run(["git", "archive", "main"], cwd=self._repo, capture_output=True, check=True).stdout
         tag = f"{NAME}:{version}"
         self._engine.call("POST", "/build", archive, version=2, t=tag, labels={NAME: "1"})
@@ -96,29 +91,3 @@ class ByHand:
     def _remove(self, container: str) -> None:
         if container:
             self._engine.call("DELETE", f"/containers/{container}", force=1, v=1)
-
-    def _start_sshd(self) -> None:
-        """Start an sshd of our own on loopback that lets one key in."""
-        program = shutil.which("sshd", path=f"{os.environ['PATH']}:/usr/sbin")
-        if not program:
-            raise RuntimeError("there is no sshd here, and a push by a local path is less work: install openssh-server")
-        port = free_port()
-        for name in ("host", "user"):
-            make_key(self.folder / name, comment=NAME)
-        config = self.folder / "sshd_config"
-        config.write_text(
-            f"Port {port}\nListenAddress {LOOPBACK}\nHostKey {self.folder / 'host'}\nPidFile none\nStrictModes no\n"
-            f"AuthorizedKeysFile {self.folder / 'user.pub'}\nUsePAM no\nPasswordAuthentication no\n"
-            "SetEnv SHLVL=2\n"  # else bash reads the login's .bashrc for each command, whatever that costs here
-        )
-        Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)  # sshd insists on it
-        log = self.folder / "sshd.log"
-        command = [program, "-D", "-e", "-f", str(config)]
-        self._sshd = processes.spawn(command, log=log, environment=dict(os.environ), folder=self.folder)
-        while "Server listening" not in log.read_text():
-            if not self._sshd.is_alive:
-                raise RuntimeError(log.read_text())
-            time.sleep(PAUSE_SECONDS)
-        options = "-o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null -o LogLevel=ERROR -o IdentitiesOnly=yes"
-        self._ssh = f"ssh -F none -i {self.folder / 'user'} {options}"
-        self._remote = f"ssh://{getpass.getuser()}@{LOOPBACK}:{port}{self._repo}"

@@ -38,7 +38,7 @@ STALL_SECONDS = 600.0
 FINISH_SECONDS = 900.0
 """For git to check and store a pack after its last byte."""
 
-DRAIN_SECONDS = 2.0
+DRAIN_SECONDS = 1.0
 DRAIN_BYTES = 256 << 20
 """How much of a refused push is read and thrown away, so that the client gets to read why."""
 

@@ -1,8 +1,8 @@
 """One session's streams, as the port ``Session`` wants them, over an asyncssh channel.
 
 asyncssh's own streams are not used: they tell a window's change as an exception of the next read, and drop the whole
-connection for an exception in a handler. Here the channel's callbacks fill one bounded buffer, whose fullness stops
-the client's window, and writing waits while the client (or the network under all its channels) does not read.
+connection for an exception in a handler. Here the channel's callbacks fill one buffer, and the client may send as much
+again only as was read from it; writing waits while the client (or the network under all its channels) does not read.
 """
 
 from __future__ import annotations
@@ -14,11 +14,14 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 import asyncssh
+from asyncssh.constants import MSG_CHANNEL_WINDOW_ADJUST
+from asyncssh.packet import UInt32
 
 from agent.ports.session import User
 
-READ_AHEAD = 262_144
-"""Bytes kept for a command that does not read yet. The client's window (2 MiB) may add to it."""
+WINDOW = 2 * 1024 * 1024
+"""Bytes that a client may send before they are read, and so what one session holds at most. As OpenSSH's own: with less
+a push over a long way would wait for the network."""
 
 WRITE_AHEAD = 65_536
 """Bytes handed to asyncssh before a writer waits."""
@@ -52,9 +55,8 @@ class Channel(asyncssh.SSHServerSession[bytes]):
         self._link = link
         self._started = started
         self._closed = closed
-        self._channel: asyncssh.SSHServerChannel[bytes] | None = None
+        self._channel: ByteChannel | None = None
         self._input: deque[bytes] = deque()
-        self._buffered = 0
         self._was_read = False
         self._is_ended = False
         self._changed = asyncio.Event()
@@ -69,6 +71,7 @@ class Channel(asyncssh.SSHServerSession[bytes]):
 
     def connection_made(self, chan: asyncssh.SSHServerChannel[bytes]) -> None:
         """See `asyncssh.SSHServerSession`."""
+        assert isinstance(chan, ByteChannel)  # the gate makes both
         self._channel = chan
         chan.set_write_buffer_limits(high=WRITE_AHEAD)
         self._writable.set()
@@ -113,9 +116,6 @@ class Channel(asyncssh.SSHServerSession[bytes]):
     def data_received(self, data: bytes, datatype: int | None) -> None:
         """See `asyncssh.SSHServerSession`."""
         self._input.append(data)
-        self._buffered += len(data)
-        if self._buffered > READ_AHEAD:
-            self._open_channel.pause_reading()
         if self.is_tty and _CTRL_C in data:
             self._note_ctrl_c()
         self._changed.set()
@@ -198,16 +198,9 @@ class Channel(asyncssh.SSHServerSession[bytes]):
         if self._ignored is not None:
             self._ignored.cancel()
             self._ignored = None
-        if not self._input:
-            return b""
-        data = self._input.popleft()
-        if len(data) > size:
-            self._input.appendleft(data[size:])
-            data = data[:size]
-        was_full = self._buffered > READ_AHEAD
-        self._buffered -= len(data)
-        if was_full and self._buffered <= READ_AHEAD and not self._is_lost:
-            self._open_channel.resume_reading()
+        data = self._take(size)
+        if data and not self._is_lost:
+            self._open_channel.consumed(len(data))
         return data
 
     async def write(self, data: bytes) -> None:
@@ -242,6 +235,18 @@ class Channel(asyncssh.SSHServerSession[bytes]):
                 raise ConnectionResetError("the other end has gone")
             self._open_channel.write(data[start : start + WRITE_AHEAD], datatype)
 
+    def _take(self, size: int) -> bytes:
+        """Return up to `size` bytes of what came, in one piece: each costs whoever looks through a pack."""
+        pieces: list[bytes] = []
+        while self._input and size:
+            piece = self._input.popleft()
+            if len(piece) > size:
+                self._input.appendleft(piece[size:])
+                piece = piece[:size]
+            size -= len(piece)
+            pieces.append(piece)
+        return b"".join(pieces)
+
     def _note_ctrl_c(self) -> None:
         # With a pty the client sends Ctrl-C as a byte. A command that reads gets it; nobody else would.
         if not self._was_read:
@@ -250,18 +255,37 @@ class Channel(asyncssh.SSHServerSession[bytes]):
             self._ignored = asyncio.get_running_loop().call_later(IGNORED_SECONDS, self._gone.set)
 
     @property
-    def _open_channel(self) -> asyncssh.SSHServerChannel[bytes]:
+    def _open_channel(self) -> ByteChannel:
         assert self._channel is not None  # asyncssh calls connection_made first
         return self._channel
 
 
 class ByteChannel(asyncssh.SSHServerChannel[bytes]):
-    """asyncssh's channel, except that a command which is no UTF-8 reaches us, so that we can say what is wrong."""
+    """asyncssh's channel, with two things of it put right.
 
-    def __init__(self, connection: asyncssh.SSHServerConnection, *, window: int, max_packet: int) -> None:
+    A client may send as much more as was read. asyncssh grants a whole window whenever it delivers anything, so that
+    what waits for a slow reader has no bound: fifty pushes of 10 MB at once held all that git had not taken yet.
+
+    And a command that is no UTF-8 reaches us, so that we can say what is wrong.
+    """
+
+    def __init__(self, connection: asyncssh.SSHServerConnection, *, max_packet: int) -> None:
         super().__init__(
-            connection, asyncio.get_running_loop(), True, False, False, 0, 0, None, "strict", window, max_packet
+            connection, asyncio.get_running_loop(), True, False, False, 0, 0, None, "strict", WINDOW, max_packet
         )
+        self._consumed = 0
+
+    def consumed(self, size: int) -> None:
+        """Let the client send as much more, once that is worth a packet."""
+        self._consumed += size
+        if self._consumed >= WINDOW // 2 and not self.is_closing():
+            self.send_packet(MSG_CHANNEL_WINDOW_ADJUST, UInt32(self._consumed))
+            self._recv_window += self._consumed
+            self._consumed = 0
+
+    def _deliver_data(self, data: bytes, datatype: int | None) -> None:
+        if self._session is not None:
+            self._session.data_received(data, datatype)
 
     def _process_exec_request(self, packet: asyncssh.packet.SSHPacket) -> bool:
         command = packet.get_string()

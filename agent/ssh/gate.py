@@ -32,7 +32,6 @@ REQUESTS_PER_TRY = 10
 """asyncssh asks us twice for each key that is offered, refused ones and bare questions included. A connection that
 makes it ask far more often than its tries can explain only wants to keep us busy."""
 
-_WINDOW = 2 * 1024 * 1024
 _MAX_PACKET = 32_768
 """What asyncssh takes itself."""
 
@@ -172,7 +171,7 @@ class Gate(asyncssh.SSHServer):
         session = Channel(self._user, self, started=self._house.started, closed=self._session_closed)
         self._sessions += 1
         self._set_idle()
-        return ByteChannel(self._connection, window=_WINDOW, max_packet=_MAX_PACKET), session
+        return ByteChannel(self._connection, max_packet=_MAX_PACKET), session
 
     def _session_closed(self) -> None:
         self._sessions -= 1

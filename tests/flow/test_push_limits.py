@@ -213,47 +213,14 @@ async def test_a_new_app_whose_first_pack_is_a_byte_too_large_is_not_made(strict
     assert (await strict.ssh("apps:exists", "first-pack")).status == 20
 
 
-def zeros(size: int) -> bytes:
-    blob = bombs.zeros(size)
-    tree = bombs.tree(("100644", "zeros", blob[0]))
-    commit = bombs.commit(tree[0])
-    return bombs.push(commit[0], [blob, tree, commit])
-
-
-def deep(levels: int) -> bytes:
-    objects = [bombs.small(bombs.BLOB, b"x")]
-    objects.append(bombs.tree(("100644", "d", objects[-1][0])))
-    for _ in range(levels):
-        objects.append(bombs.tree(("40000", "d", objects[-1][0])))
-    objects.append(bombs.commit(objects[-1][0]))
-    return bombs.push(objects[-1][0], objects)
-
-
-def wide(files: int) -> bytes:
-    blob = bombs.small(bombs.BLOB, b"x")
-    tree = bombs.tree(*(("100644", f"{number:07}", blob[0]) for number in range(files)))
-    commit = bombs.commit(tree[0])
-    return bombs.push(commit[0], [blob, tree, commit])
-
-
-def folded(levels: int) -> bytes:
-    objects = [bombs.small(bombs.BLOB, b"x")]
-    mode = "100644"
-    for _ in range(levels):
-        objects.append(bombs.tree(*((mode, f"{number}", objects[-1][0]) for number in range(10))))
-        mode = "40000"
-    objects.append(bombs.commit(objects[-1][0]))
-    return bombs.push(objects[-1][0], objects)
-
-
 BOMBS: dict[str, tuple[Callable[[int], bytes], int, str]] = {
-    "a gigabyte of zeros": (zeros, 1 << 30, "larger than 256 MiB"),
-    "some zeros": (zeros, 8 << 20, "zeros is larger than 195.312 KiB"),
-    "deep": (deep, 5_000, "more than 4 folders deep"),
-    "too deep for git": (deep, 100_000, "missing necessary objects"),
-    "a million files": (wide, 1_000_000, "more than 100,000 files"),
-    "some files": (wide, 1_000, "more than 20 files and folders"),
-    "ten thousand files of a few bytes": (folded, 4, "more than 20 files and folders"),
+    "a gigabyte of zeros": (bombs.push_of_zeros, 1 << 30, "larger than 256 MiB"),
+    "some zeros": (bombs.push_of_zeros, 8 << 20, "zeros is larger than 195.312 KiB"),
+    "deep": (bombs.push_of_depth, 5_000, "more than 4 folders deep"),
+    "too deep for git": (bombs.push_of_depth, 100_000, "missing necessary objects"),
+    "a million files": (bombs.push_of_width, 1_000_000, "more than 100,000 files"),
+    "some files": (bombs.push_of_width, 1_000, "more than 20 files and folders"),
+    "ten thousand files of a few bytes": (bombs.push_of_folds, 4, "more than 20 files and folders"),
 }
 
 

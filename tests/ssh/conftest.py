@@ -170,6 +170,10 @@ class House:
             "PATH": os.environ["PATH"],
             "HOME": str(self.folder),
             "GIT_CONFIG_NOSYSTEM": "1",
+            # Much of what is pushed is noise, and to compress it would take most of the time.
+            "GIT_CONFIG_COUNT": "1",
+            "GIT_CONFIG_KEY_0": "core.compression",
+            "GIT_CONFIG_VALUE_0": "0",
             "GIT_SSH_COMMAND": "ssh " + " ".join(self.ssh_options()),
             "GIT_AUTHOR_NAME": "Ann",
             "GIT_AUTHOR_EMAIL": "ann@example.com",

@@ -11,7 +11,7 @@ import pytest
 
 from agent.errors import Unavailable, UserError
 from agent.ports.session import Session
-from agent.ssh.channel import IGNORED_SECONDS, MAX_VALUE, READ_AHEAD
+from agent.ssh.channel import IGNORED_SECONDS, MAX_VALUE, WINDOW
 from tests.ssh.conftest import Builder, House, eventually
 
 Body = Callable[[Session], Awaitable[int]]
@@ -78,18 +78,44 @@ async def test_a_command_that_does_not_read_holds_up_its_client_alone(house: Hou
         process.stdin.write(b"x" * (16 << 20))
         assert (await connection.run("hello", encoding=None)).stdout == b"ann: hello"
         sent = 16 << 20
-        assert sum(size for size in _buffered(house)) <= READ_AHEAD + (4 << 20) < sent
+        assert sum(_held(house)) <= WINDOW < sent
         finish.set()
         process.stdin.close()
         async with asyncio.timeout(10):
             assert (await process.wait()).exit_status == 0
 
 
-def _buffered(house: House) -> list[int]:
+def _held(house: House) -> list[int]:
+    """Return how much of its client's input each session holds, unread."""
     tasks = house.listener._sessions
     frames = [frame for task in tasks for frame in task.get_stack()]
     channels = {frame.f_locals.get("channel") for frame in frames} - {None}
-    return [channel._buffered for channel in channels]
+    parts = [[*channel._input, *(data for data, _ in channel._channel._recv_buf)] for channel in channels]
+    return [sum(map(len, part)) for part in parts]
+
+
+async def test_a_command_that_reads_slowly_holds_no_more_than_a_window(house: House) -> None:
+    """asyncssh lets a client send a whole window more with each piece that is read, however small."""
+    held: list[int] = []
+
+    @command(house, "sip")
+    async def sip(session: Session) -> int:
+        for _ in range(400):
+            assert len(await session.read(10_000)) <= 10_000
+            for _ in range(20):
+                await asyncio.sleep(0)
+            held.extend(_held(house))
+        while await session.read():
+            pass
+        return 0
+
+    async with house.connect() as connection:
+        process = await connection.create_process("sip", encoding=None)
+        process.stdin.write(b"x" * (32 << 20))
+        process.stdin.write_eof()
+        async with asyncio.timeout(30):
+            assert (await process.wait()).exit_status == 0
+    assert WINDOW // 2 < max(held) <= WINDOW
 
 
 async def test_writing_waits_for_a_reader_who_does_not_read(house: House) -> None:

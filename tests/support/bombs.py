@@ -16,10 +16,10 @@ Packed = tuple[str, bytes]
 """An object's id, and what stands for it in a pack."""
 
 
-def small(kind: int, content: bytes) -> Packed:
-    """Return an ordinary object."""
+def small(kind: int, content: bytes, *, level: int = -1) -> Packed:
+    """Return an ordinary object, compressed at a level of zlib's."""
     oid = hashlib.sha1(_NAMES[kind] + b" %d\0" % len(content) + content).hexdigest()
-    return oid, _head(kind, len(content)) + zlib.compress(content)
+    return oid, _head(kind, len(content)) + zlib.compress(content, level)
 
 
 def zeros(size: int) -> Packed:
@@ -65,6 +65,43 @@ def push(tip: str, objects: Sequence[Packed], *, ref: str = "refs/heads/main") -
     """Return all that a client sends to push `objects` to an empty repository, without waiting for its greeting."""
     line = f"{'0' * 40} {tip} {ref}\0 report-status\n".encode()
     return b"%04x" % (len(line) + 4) + line + b"0000" + pack(objects)
+
+
+def push_of_zeros(size: int) -> bytes:
+    """Return the push of one file of `size` zeros."""
+    blob = zeros(size)
+    folder = tree(("100644", "zeros", blob[0]))
+    tip = commit(folder[0])
+    return push(tip[0], [blob, folder, tip])
+
+
+def push_of_depth(levels: int) -> bytes:
+    """Return the push of one file that many folders deep."""
+    objects = [small(BLOB, b"x")]
+    objects.append(tree(("100644", "d", objects[-1][0])))
+    for _ in range(levels):
+        objects.append(tree(("40000", "d", objects[-1][0])))
+    objects.append(commit(objects[-1][0]))
+    return push(objects[-1][0], objects)
+
+
+def push_of_width(files: int) -> bytes:
+    """Return the push of one folder with that many files."""
+    blob = small(BLOB, b"x")
+    folder = tree(*(("100644", f"{number:07}", blob[0]) for number in range(files)))
+    tip = commit(folder[0])
+    return push(tip[0], [blob, folder, tip])
+
+
+def push_of_folds(levels: int) -> bytes:
+    """Return the push of ten to the power of `levels` files, all one and the same, in a few objects."""
+    objects = [small(BLOB, b"x")]
+    mode = "100644"
+    for _ in range(levels):
+        objects.append(tree(*((mode, f"{number}", objects[-1][0]) for number in range(10))))
+        mode = "40000"
+    objects.append(commit(objects[-1][0]))
+    return push(objects[-1][0], objects)
 
 
 def _head(kind: int, size: int) -> bytes:
