@@ -15,7 +15,7 @@ from agent.state.sql import InlineSql, Rows, Sql, Value
 from tests.fakes.core import Core, World, core
 
 FEW, MANY = 30, 300
-MOST_EACH = {"statements": 40, "rows": 25, "engine.look": 2}
+MOST_EACH = {"statements": 32, "rows": 25, "engine.look": 2}
 """What a restart may ask for each app; once of all else."""
 FILES = {"Dockerfile": "FROM scratch\n"}
 
