@@ -17,7 +17,8 @@ Series = dict[str, list[Point]]
 PANELS = {
     "converged.term": "restart until all is well, s (SIGTERM)",
     "converged.kill": "restart until all is well, s (SIGKILL)",
-    "ready.kill": "restart until ssh answers, s",
+    "healed.kill": "restart until lost containers run, s",
+    "cpu.kill": "restart, s of processor time",
     "memory": "memory, MB",
     "idle-cpu": "idle, % of a core",
     "lag-p99.idle": "loop lag p99, idle, ms",

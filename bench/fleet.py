@@ -16,11 +16,13 @@ from contextlib import asynccontextmanager
 from functools import cached_property
 from ipaddress import IPv4Network
 from pathlib import Path
+from typing import NamedTuple
 
 import asyncssh
 
 from bench import fake_engine
 from bench.measured import cpu_seconds, say
+from bench.seeding import seed
 from bench.watched import LAG
 from scripts.house.addresses import LOOPBACK, free_port
 from scripts.house.boat import ROOT, Boat
@@ -33,6 +35,8 @@ POOL = IPv4Network("127.213.0.0/16")
 IMAGE = "pushboat-bench/scale:1"
 AT_ONCE = 8
 """Commands that deploy at the same time while the fleet grows."""
+DEPLOYED = 20
+"""Apps that are deployed by commands at each size of a seeded fleet."""
 DAMAGED = 10
 """Containers that are removed while the agent does not run."""
 REST_SECONDS = 1.0
@@ -42,14 +46,29 @@ PATIENCE_SECONDS = 240.0
 PAUSE_SECONDS = 0.02
 
 
+class Restart(NamedTuple):
+    """How a restart went, in seconds from the agent's start."""
+
+    ready: float
+    """Until ssh and HTTP answer."""
+    healed: float
+    """Until the containers that were missing run again."""
+    converged: float
+    """Until it has nothing left to do as well."""
+    cpu: float
+    """What the agent has used of the processor by then, its imports included."""
+
+
 class Fleet:
     """One agent and its apps, ``app-0`` to ``app-N``."""
 
-    def __init__(self, boat: Boat, *, image: str, socket: str) -> None:
+    def __init__(self, boat: Boat, *, image: str, socket: str, seeded_port: int = 0) -> None:
+        """`seeded_port`: where a fake engine's replicas listen; most apps are seeded then, see `seeding`."""
         self.boat = boat
         self.lag = boat.folder / "lag"
         self.size = 0
         self.image = image
+        self._seeded_port = seeded_port
         self._engine = Engine(socket)
 
     @property
@@ -60,7 +79,9 @@ class Fleet:
         return agent.pid
 
     async def grow(self, size: int) -> float:
-        """Deploy apps until there are so many; return the seconds per app."""
+        """Deploy apps until there are so many, all of them or the last ones; return the seconds per app deployed."""
+        if self._seeded_port and size - self.size > DEPLOYED:
+            await self._seed(range(self.size, size - DEPLOYED))
         before, started = self.size, time.perf_counter()
         numbers = iter(range(self.size, size))
 
@@ -75,6 +96,15 @@ class Fleet:
                 group.create_task(deploy())
         self.size = size
         return (time.perf_counter() - started) / max(1, size - before)
+
+    async def _seed(self, numbers: range) -> None:
+        say(f"Seeding {len(numbers)} of them.")
+        await asyncio.to_thread(self.boat.stop)
+        pool = str(self.boat.pool)
+        await seed(self.boat.data, engine=self._engine, pool=pool, port=self._seeded_port, numbers=numbers)
+        await asyncio.to_thread(self.boat.start)
+        await asyncio.to_thread(self._rest)
+        self.size = numbers.stop
 
     @asynccontextmanager
     async def connection(self) -> AsyncIterator[Callable[[str], Awaitable[str]]]:
@@ -91,11 +121,8 @@ class Fleet:
 
             yield run
 
-    async def restart(self, how: Callable[[], None]) -> tuple[float, float]:
-        """End the agent by `how`, remove some of its containers, start it; see `DAMAGED`.
-
-        Return the seconds from its start until ssh and HTTP answer, and until all runs and it has nothing left to do.
-        """
+    async def restart(self, how: Callable[[], None]) -> Restart:
+        """End the agent by `how`, remove some of its containers, start it; see `DAMAGED`."""
         await asyncio.to_thread(how)
         apps = await asyncio.to_thread(self._damage)
         started = time.perf_counter()
@@ -105,7 +132,7 @@ class Fleet:
         healed = time.perf_counter() - started
         rested = await asyncio.to_thread(self._rest) - started
         say(f"ready after {ready:.2f} s, healed after {healed:.2f} s, at rest after {rested:.2f} s")
-        return ready, max(healed, rested)
+        return Restart(ready, healed, max(healed, rested), cpu_seconds(self.pid))
 
     def _rest(self) -> float:
         """Return when the agent's rest began, once it has lasted for a while."""
@@ -186,7 +213,7 @@ async def fake_fleet() -> AsyncIterator[Fleet]:
         boat.folder.mkdir()
         engine = await asyncio.to_thread(_start_engine, socket, port)
         try:
-            fleet = Fleet(boat, image=fake_engine.IMAGE, socket=socket)
+            fleet = Fleet(boat, image=fake_engine.IMAGE, socket=socket, seeded_port=port)
             os.environ[LAG] = str(fleet.lag)
             await asyncio.to_thread(boat.start)
             await asyncio.to_thread(boat.grant_key, "bench")

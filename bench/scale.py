@@ -63,8 +63,8 @@ async def _at(fleet: Fleet, size: int, *, is_fake: bool) -> Values:
         if is_fake:
             fleet.calls()
         offset = fleet.lag.stat().st_size
-        ready, converged = await fleet.restart(how)
-        values |= {f"ready.{name}": ("s", ready, 1), f"converged.{name}": ("s", converged, 1)}
+        restart = await fleet.restart(how)
+        values |= {f"{what}.{name}": ("s", seconds, 1) for what, seconds in restart._asdict().items()}
         values |= _lag(f"restart-{name}", fleet, offset)
         if is_fake:
             say(f"calls to the engine: {dict(sorted(fleet.calls().items(), key=lambda call: -call[1]))}")

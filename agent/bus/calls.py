@@ -170,32 +170,33 @@ class Calls:
             facts["deploy"] = deploy
         cause_var.set(cause)
         lane.waits_for_world = False
-        with structlog.contextvars.bound_contextvars(**facts):
-            try:
-                return Outcome("done", await call())
-            except Stopped:
-                return Outcome("done")
-            except Retry as error:
-                log.info("handler.not-yet", reason=str(error), seconds=error.after)
-                return Outcome("later", bounded(error.after))
-            except Unavailable as error:
-                lane.failures += 1
-                lane.waits_for_world = True
-                log.warning("handler.unavailable", code=error.code, reason=error.message, seconds=pause(lane.failures))
-                return Outcome("later", pause(lane.failures))
-            except GiveUp as error:
-                log.error("handler.gave-up", reason=str(error))
-                return Outcome("hopeless", reason=str(error))
-            except asyncio.CancelledError as error:
-                task = asyncio.current_task()
-                if task is not None and task.cancelling():
-                    raise
-                # Nobody cancelled us: the handler let one of its own escape.
-                return self._bug(error)
-            except Exception as error:
-                return self._bug(error)
-            finally:
-                self._free(lane)
+        # For the rest of this task, which is this one call: nothing has to be bound back after it.
+        structlog.contextvars.bind_contextvars(**facts)
+        try:
+            return Outcome("done", await call())
+        except Stopped:
+            return Outcome("done")
+        except Retry as error:
+            log.info("handler.not-yet", reason=str(error), seconds=error.after)
+            return Outcome("later", bounded(error.after))
+        except Unavailable as error:
+            lane.failures += 1
+            lane.waits_for_world = True
+            log.warning("handler.unavailable", code=error.code, reason=error.message, seconds=pause(lane.failures))
+            return Outcome("later", pause(lane.failures))
+        except GiveUp as error:
+            log.error("handler.gave-up", reason=str(error))
+            return Outcome("hopeless", reason=str(error))
+        except asyncio.CancelledError as error:
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():
+                raise
+            # Nobody cancelled us: the handler let one of its own escape.
+            return self._bug(error)
+        except Exception as error:
+            return self._bug(error)
+        finally:
+            self._free(lane)
 
     @staticmethod
     def _bug(error: BaseException) -> Outcome:

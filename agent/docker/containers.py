@@ -133,7 +133,29 @@ class Containers:
         """Return all containers of ours, running or not, that carry these labels too."""
         mine = labels.filters({labels.INSTANCE: self._engine.instance, **wanted})
         rows = await self._engine.get("containers/json", into=list[ContainerRow], params={"all": True, "filters": mine})
+        if not wanted:
+            self._engine.whereabouts = {
+                replica: row.id for row in rows or [] if (replica := (row.labels or {}).get(labels.REPLICA_ID))
+            }
         return rows or []
+
+    async def of_replica(self, replica: ReplicaId) -> ContainerDetail | None:
+        """Return all about the container that carries a replica's or a task's id, or `None` if there is none.
+
+        Where it was seen before, it is asked for by its own id. The engine goes through all containers to find one by a
+        label (6 µs each), so that asking for each of them so would grow with the square of their number.
+        """
+        known = self._engine.whereabouts.get(replica)
+        detail = await self.inspect(known) if known else None
+        if detail is not None and (detail.config.labels or {}).get(labels.REPLICA_ID) == replica:
+            return detail
+        for row in await self.find({labels.REPLICA_ID: replica}):
+            detail = await self.inspect(row.id)
+            if detail is not None:
+                self._engine.whereabouts[replica] = row.id
+                return detail
+        self._engine.whereabouts.pop(replica, None)
+        return None
 
     async def inspect(self, container: str) -> ContainerDetail | None:
         """Return all about one container, or `None` if it has gone."""

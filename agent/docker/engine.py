@@ -86,6 +86,8 @@ class Engine:
         """Labels what is ours: 12 characters, random per data folder."""
         self.socket = socket
         """Where the engine listens, ``unix:///…``."""
+        self.whereabouts: dict[str, str] = {}
+        """The container in which a replica or a task was last seen. A hint: see ``Containers.of_replica``."""
         self.went_silent = asyncio.Event()
         """Set by each call that got no answer. Whoever waits for the engine's return clears it."""
 

@@ -19,7 +19,6 @@ from collections import Counter
 from collections.abc import AsyncIterator, Iterator, Sequence
 from typing import Final
 
-from agent.docker import labels
 from agent.docker.containers import Containers
 from agent.docker.engine import Engine, Refused
 from agent.docker.log_lines import LineReader
@@ -54,15 +53,10 @@ class DockerLogs:
 
     async def follow(self, replica: ReplicaId, *, since: int) -> AsyncIterator[RawLines]:
         """See ``LogSource``."""
-        rows = await self._containers.find({labels.REPLICA_ID: replica})
-        if not rows:
-            return
-        container, resume, pause = rows[0].id, _Resume(since), PAUSE_SECONDS
-        while True:
-            # Looked at before the read and not after: what was written before the end is then surely in it.
-            detail = await self._containers.inspect(container)
-            if detail is None:
-                return
+        detail = await self._containers.of_replica(replica)
+        resume, pause = _Resume(since), PAUSE_SECONDS
+        while detail is not None:
+            container = detail.id
             is_over = detail.state.status not in ("created", "running", "restarting", "paused")
             async for batch in self._once(container, resume, is_followed=detail.is_running):
                 pause = PAUSE_SECONDS
@@ -72,6 +66,8 @@ class DockerLogs:
                 return
             await asyncio.sleep(pause)
             pause = min(pause * 2, MAX_PAUSE_SECONDS)
+            # Looked at before the read and not after: what was written before the end is then surely in it.
+            detail = await self._containers.inspect(container)
 
     async def _once(self, container: str, resume: _Resume, *, is_followed: bool) -> AsyncIterator[RawLines]:
         """Yield what one answer of the engine holds. Returns when it ends, or stalls."""

@@ -1,6 +1,6 @@
 """Replicas as Docker containers on this machine.
 
-Nothing is remembered between calls: what is, is asked of the engine by label each time, so a crash, a lost answer or a
+Nothing is relied on between calls: what is, is asked of the engine each time, so a crash, a lost answer or a
 hand at the `docker` command changes nothing about the way back. A replica's container is found by the label with its
 id; a container made by a call whose answer was lost is found so too. Since the engine gives a name once only, a create
 that comes late cannot make a second one.
@@ -76,11 +76,8 @@ class DockerScheduler:
 
     async def look(self, replica: ReplicaId) -> ReplicaStatus | None:
         """See ``Scheduler``."""
-        for row in await self._of_replica(replica):
-            detail = await self._containers.inspect(row.id)
-            if detail is not None:
-                return detail_status(detail)
-        return None
+        detail = await self._containers.of_replica(replica)
+        return None if detail is None else detail_status(detail)
 
     async def entrust(self, replica: ReplicaId) -> None:
         """See ``Scheduler``."""
