@@ -43,7 +43,7 @@ async def _importing() -> float:
     python = await asyncio.create_subprocess_exec(sys.executable, "-c", program, stdin=pipe, stdout=pipe)
     assert python.stdout
     await python.stdout.readline()
-    size = _megabytes(python.pid)
+    size = megabytes(python.pid)
     await python.communicate(b"\n")
     return size
 
@@ -71,23 +71,28 @@ async def _idle(r: Rig, apps: int, imports: float, *, megabytes: int, when: str 
     await asyncio.sleep(CALM_SECONDS)
     agent = r.boat.agent
     assert agent
-    before = _cpu_seconds(agent.pid)
+    before = cpu_seconds(agent.pid)
     await asyncio.sleep(WATCH_SECONDS)
-    percent = 100 * (_cpu_seconds(agent.pid) - before) / WATCH_SECONDS
+    percent = 100 * (cpu_seconds(agent.pid) - before) / WATCH_SECONDS
     name = f"{apps}-app{'s' if apps > 1 else ''}{when}"
     return [
-        Figure(f"memory.{name}", "MB", _megabytes(agent.pid), imports, f"ours < {megabytes} MB", 1),
+        Figure(f"memory.{name}", "MB", megabytes(agent.pid), imports, f"ours < {megabytes} MB", 1),
         Figure(f"cpu.{name}", "% of a core", percent, 0.0, "ours < 0.5 %", 1),
     ]
 
 
-def _megabytes(pid: int) -> float:
-    """Return the resident memory of a process: VmRSS of proc(5), in kB there."""
+def megabytes(pid: int, which: str = "VmRSS") -> float:
+    """Return the resident memory of a process: VmRSS of proc(5), in kB there; or VmHWM, the most that it was."""
     lines = Path(f"/proc/{pid}/status").read_text().splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith("VmRSS")) / 1000
+    return next(int(line.split()[1]) for line in lines if line.startswith(which)) / 1000
 
 
-def _cpu_seconds(pid: int) -> float:
+def forget_peak(pid: int) -> None:
+    """Let VmHWM begin anew at what is resident now: 5 in clear_refs of proc(5)."""
+    Path(f"/proc/{pid}/clear_refs").write_text("5")
+
+
+def cpu_seconds(pid: int) -> float:
     """Return the processor time a process has used: utime and stime of proc(5)."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")

@@ -43,6 +43,21 @@ class RawStream:
         except OSError as error:
             raise Unavailable("docker.unavailable", _LOST) from error
 
+    async def gather(self, seconds: float) -> None:
+        """Leave what comes meanwhile in the kernel, so that the next read takes much at once.
+
+        For after a read that gave less than it could: then nothing waits in this process.
+        """
+        transport = self._writer.transport
+        assert isinstance(transport, asyncio.ReadTransport)
+        if transport.is_closing():
+            return
+        transport.pause_reading()
+        try:
+            await asyncio.sleep(seconds)
+        finally:
+            transport.resume_reading()
+
     async def write(self, data: bytes) -> None:
         """Send bytes. What the other end no longer takes is dropped: its own output tells why it ended."""
         try:

@@ -63,6 +63,41 @@ def test_lines_do_not_depend_on_how_the_bytes_are_cut(data: st.DataObject) -> No
     assert [*lines, *reader.end()] == list(LineReader().feed(whole))
 
 
+SIZES_WITH_A_NEWLINE = (266 - 32, 522 - 32)
+"""Lengths of texts whose frame's length has the byte of a newline in it."""
+
+payloads = st.one_of(
+    st.binary(max_size=40),
+    st.sampled_from(SIZES_WITH_A_NEWLINE).map(lambda size: b"n" * size),
+    st.just(frame(STAMP + b" a frame in a text")),
+    st.sampled_from([MAX_LINE - 1, MAX_LINE, MAX_LINE + 1]).map(lambda size: b"l" * size),
+)
+
+
+@given(st.lists(st.tuples(st.sampled_from([0, 1, 2]), payloads, st.sampled_from([b"\n", b"\n", b""])), max_size=8))
+def test_many_lines_at_once_are_the_same_as_each_by_itself(written: list[tuple[int, bytes, bytes]]) -> None:
+    whole = b"".join(frame(STAMP + b" " + text + end, stream) for stream, text, end in written)
+    assert list(LineReader().feed(whole)) == LineReader()._singly(whole)
+
+
+def test_ordinary_lines_are_read_at_once() -> None:
+    texts = [b"a", b"", b"n" * SIZES_WITH_A_NEWLINE[0], "ä\u2028".encode(), b"\xff", b"l" * MAX_LINE]
+    whole = b"".join(frame(STAMP + b" " + text + b"\n", 1 + index % 2) for index, text in enumerate(texts))
+    found = LineReader()._at_once(whole + frame(STAMP + b" begun\n")[:20])
+    assert found is not None
+    assert [(line.data, line.stream) for line in found] == [
+        (text, ("stdout", "stderr")[index % 2]) for index, text in enumerate(texts)
+    ]
+
+
+def test_an_endless_text_that_looks_like_frames_is_a_text() -> None:
+    fake = frame(STAMP + b" ")[:-1]
+    reader, size = LineReader(), 0
+    for _ in range(32):
+        size += sum(len(line.data) for line in reader.feed(frame(STAMP + b" " + fake * 420)))
+    assert 32 * 420 * len(fake) - size < MAX_LINE
+
+
 def test_a_line_in_parts_is_joined_and_cut_at_the_limit() -> None:
     reader = LineReader()
     parts = [STAMP + b" " + b"a" * 16_384, STAMP + b" " + b"b" * 100 + b"\n"]
@@ -149,6 +184,31 @@ def test_what_the_engine_repeats_within_one_follow_is_given_once(data: st.DataOb
     resume.begin()
     given_lines = [line for pieces in engine for line in resume.unseen(RawLines.of(pieces))]
     assert given_lines == [line for pieces in log for line in pieces]
+
+
+@given(st.data())
+def test_many_lines_are_known_again_as_each_by_itself_is(data: st.DataObject) -> None:
+    """Of the same follow, cut into any batches and begun anew anywhere, the same lines are given."""
+    stream = st.sampled_from(["stdout", "stderr"])
+    steps = data.draw(st.lists(st.tuples(stream, st.integers(0, 30_000_000)), min_size=1, max_size=30))
+    log, at = [], AT
+    for number, (name, step) in enumerate(steps):
+        at += step
+        log.append(RawLine(at, name, b"%d" % number))
+    size = data.draw(st.integers(1, 10))
+    cut = data.draw(st.integers(0, len(log)))
+    at_once, singly = _Resume(0), _Resume(0)
+    given_at_once: list[RawLine] = []
+    given_singly: list[RawLine] = []
+    for part in (log[:cut], log):
+        at_once.begin()
+        singly.begin()
+        again = [line for line in part if line.at >= at_once.start]
+        for start in range(0, len(again), size):
+            given_at_once += at_once.unseen(RawLines.of(again[start : start + size]))
+            given_singly += singly._singly_unseen(RawLines.of(again[start : start + size]))
+    assert given_at_once == given_singly == log
+    assert (at_once.since, at_once._given) == (singly.since, singly._given)
 
 
 def test_a_clock_that_is_set_back_costs_no_line() -> None:
