@@ -21,6 +21,7 @@ from pathlib import Path
 
 from agent.docker import labels
 from agent.docker.stamps import LINE_STAMP, StampReader
+from agent.handlers.logs import GAP
 from agent.logs import lines as records
 from scripts.house.engine import Engine
 
@@ -192,3 +193,15 @@ def differing(outputs: Sequence[Output], folder: Path) -> tuple[int, int, int]:
                 missing += len(set(theirs) - set(mine))
                 doubled += len(mine) - len(set(mine))
     return missing, doubled, total
+
+
+def holes(output: Output, folder: Path) -> tuple[float, int]:
+    """Return which part of a flood's lines is missing between those that are stored, and how many gaps are marked."""
+    numbers: list[int] = []
+    gaps = 0
+    for segment in sorted((folder / output.app).iterdir()):
+        data = gzip.decompress(segment.read_bytes()) if segment.suffix == ".gz" else segment.read_bytes()
+        gaps += data.count(GAP.encode())
+        numbers += [int(found) for found in re.findall(rb"(?m) %b (\d{10}) .{900}" % output.replica.encode(), data)]
+    wanted = max(numbers) - min(numbers) + 1
+    return 1 - len(numbers) / wanted, gaps

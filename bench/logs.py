@@ -18,8 +18,6 @@ from collections.abc import Sequence
 from contextlib import AsyncExitStack, ExitStack
 from pathlib import Path
 
-import uvloop
-
 from bench import log_outputs
 from bench.log_followers import engine_follows, sessions
 from bench.log_outputs import Output, Written
@@ -31,8 +29,9 @@ from tests.support.rig import BASE, Rig, rig
 RATE = int(os.environ.get("BENCH_RATE", "100000"))
 """Lines a second that all replicas write together."""
 SECONDS = float(os.environ.get("BENCH_SECONDS", "15"))
-APPS = 5
-REPLICAS = 10
+APPS = int(os.environ.get("BENCH_APPS", "5"))
+REPLICAS = int(os.environ.get("BENCH_REPLICAS", "10"))
+"""Of each app."""
 FOLLOWERS = int(os.environ.get("BENCH_FOLLOWERS", "2000"))
 SESSIONS = 100
 """Of them share one connection."""
@@ -137,7 +136,7 @@ async def _until_stored(r: Rig, outputs: Sequence[Output], written: Written) -> 
     missing = {output.replica for output in outputs}
     async with asyncio.timeout(PATIENCE_SECONDS):
         while missing:
-            await asyncio.sleep(0.1)
+            await asyncio.sleep(0.02)
             for app in {output.app for output in outputs if output.replica in missing}:
                 missing -= await asyncio.to_thread(log_outputs.ended, r.data / "logs" / app, written.last)
     return time.time()
@@ -249,9 +248,12 @@ async def _flooding(r: Rig, outputs: Sequence[Output]) -> list[Figure]:
     mega = log_outputs.FLOOD_BYTES / 1e6
     say(f"The engine took {written.rate * mega:.0f} MB/s; the agent used {cpu / written.seconds:.2f} cores.")
     lost = len(calm) * round(SECONDS / 0.1) - len(ours)
+    holes, gaps = await asyncio.to_thread(log_outputs.holes, loud_output, r.data / "logs")
+    say(f"Of the flood's lines that are kept, {holes:.1%} are missing between others; {gaps} gaps are marked.")
     return [
         Figure("logs.beside-a-flood.p99", "s", _p99(ours), _p99(reference), "ours < 1 s", len(ours), failed=lost),
         Figure("logs.flood.memory-peak", "MB", peak, 0.0, "ours < 250 MB", 1),
+        Figure("logs.flood.missing", "of its lines", holes, 0.0, "marked as gaps", gaps),
         Figure("logs.flood.taken-by-engine", "MB/s", written.rate * mega, 0.0, "100", 1),
     ]
 
@@ -264,4 +266,4 @@ async def _first_of(r: Rig, number: int, outputs: Sequence[Output]) -> tuple[str
 
 
 if __name__ == "__main__":
-    uvloop.run(measure())
+    asyncio.run(measure())

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from typing import Final, Literal
+from typing import Final, Literal, cast
 from urllib.parse import quote, urlencode
 
 import msgspec
@@ -48,15 +48,16 @@ class RawStream:
 
         For after a read that gave less than it could: then nothing waits in this process.
         """
-        transport = self._writer.transport
-        assert isinstance(transport, asyncio.ReadTransport)
+        # The loop's own class, which need not be asyncio's.
+        transport = cast("asyncio.ReadTransport", self._writer.transport)
         if transport.is_closing():
             return
         transport.pause_reading()
         try:
             await asyncio.sleep(seconds)
         finally:
-            transport.resume_reading()
+            if not transport.is_closing():
+                transport.resume_reading()
 
     async def write(self, data: bytes) -> None:
         """Send bytes. What the other end no longer takes is dropped: its own output tells why it ended."""
