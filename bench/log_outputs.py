@@ -21,8 +21,8 @@ from pathlib import Path
 
 from agent.docker import labels
 from agent.docker.stamps import LINE_STAMP, StampReader
-from agent.handlers.logs import GAP
 from agent.logs import lines as records
+from agent.ports.logs import GAP
 from scripts.house.engine import Engine
 
 LINE_BYTES = 100

@@ -13,10 +13,11 @@ from hypothesis import strategies as st
 from agent.docker.engine import Engine
 from agent.docker.frames import FrameReader
 from agent.docker.log_lines import LineReader
-from agent.docker.logs import MOST_SLOTS, MOST_STAMPS, DockerLogs, _Resume
+from agent.docker.log_resume import FILE_BYTES, MOST_SLOTS, RECORD_BYTES, Resume
+from agent.docker.logs import DockerLogs
 from agent.docker.stamps import StampReader, query_time, unix_seconds
 from agent.errors import Unavailable
-from agent.ports.logs import MAX_LINE, RawLine, RawLines
+from agent.ports.logs import GAP, MAX_LINE, RawLine, RawLines
 from agent.ports.scheduler import ReplicaWish
 from agent.schedulers.docker import DockerScheduler
 from proto.names import ReplicaId
@@ -158,7 +159,7 @@ def test_a_follow_taken_up_again_neither_doubles_nor_drops_lines_whose_stamps_st
     second = 1_000_000_000
     log = [RawLine(second + at * 1_000_000, "stdout", b"%d" % number) for number, at in enumerate([0, 30, 25, 60, 41])]
     for cut in range(len(log) + 1):
-        resume = _Resume(0)
+        resume = Resume(0)
         resume.begin()
         given = list(resume.unseen(RawLines.of(log[:cut])))
         resume.begin()
@@ -180,7 +181,7 @@ def test_what_the_engine_repeats_within_one_follow_is_given_once(data: st.DataOb
     # A long line that is the only one of its stream in the file looks as if it went on.
     assume(len(log[start]) == 1 or log[start][0].stream in {pieces[0].stream for pieces in log[start + 1 : cut]})
     engine = [*log[:cut], *log[start:cut], *log[cut:]]
-    resume = _Resume(0)
+    resume = Resume(0)
     resume.begin()
     given_lines = [line for pieces in engine for line in resume.unseen(RawLines.of(pieces))]
     assert given_lines == [line for pieces in log for line in pieces]
@@ -197,7 +198,7 @@ def test_many_lines_are_known_again_as_each_by_itself_is(data: st.DataObject) ->
         log.append(RawLine(at, name, b"%d" % number))
     size = data.draw(st.integers(1, 10))
     cut = data.draw(st.integers(0, len(log)))
-    at_once, singly = _Resume(0), _Resume(0)
+    at_once, singly = Resume(0), Resume(0)
     given_at_once: list[RawLine] = []
     given_singly: list[RawLine] = []
     for part in (log[:cut], log):
@@ -213,26 +214,103 @@ def test_many_lines_are_known_again_as_each_by_itself_is(data: st.DataObject) ->
 
 def test_a_clock_that_is_set_back_costs_no_line() -> None:
     log = [RawLine(AT + step, "stdout", b"x") for step in (1_000, 2_000, 3_000, 1_500, 1_600, 2_500)]
-    resume = _Resume(0)
+    resume = Resume(0)
     resume.begin()
     assert list(resume.unseen(RawLines.of(log))) == log
 
 
-def test_few_stamps_are_kept_of_a_long_follow() -> None:
-    resume = _Resume(0)
+def test_as_many_stamps_are_kept_of_a_long_follow_as_a_file_has_lines() -> None:
+    resume, step = Resume(0), 10_000
     resume.begin()
-    for start in range(0, 4 * MOST_STAMPS, MOST_STAMPS):
-        resume.unseen(RawLines.of(RawLine(AT + start + step, "stderr", b"") for step in range(MOST_STAMPS)))
-    assert len(resume._met["stderr"]) <= MOST_STAMPS
+    for start in range(AT, AT + 60 * step, step):
+        resume.unseen(RawLines(range(start, start + step), ["stderr"] * step, [b"x" * 30] * step))
+    of_a_file = FILE_BYTES // (RECORD_BYTES + 30)
+    assert of_a_file <= len(resume._met["stderr"]) <= 2 * of_a_file
 
 
 def test_a_long_follow_counts_few_slots() -> None:
-    resume = _Resume(0)
+    resume = Resume(0)
     resume.begin()
     for number in range(100):
         stamps = [number * 1_000_000_000 + step * 20_000_000 for step in range(50)]
         resume.unseen(RawLines(stamps, ["stdout"] * 50, [b""] * 50))
     assert len(resume._given) <= MOST_SLOTS
+
+
+class Flood:
+    """A log whose lines come a microsecond apart, 1,000 bytes each, as an engine reads it that may skip and repeat."""
+
+    def __init__(self, lines: int) -> None:
+        self.at = [AT + number * 10_000 for number in range(lines)]
+        self.resume = Resume(0)
+        self.given: list[RawLine] = []
+
+    def read(self, start: int, stop: int, *, waited: float = 0.0) -> bool:
+        """Let some lines come, in batches of a hundred. Return whether all of this read is of use."""
+        for first in range(start, stop, 100):
+            at = self.at[first : min(first + 100, stop)]
+            self.given += self.resume.unseen(RawLines(at, ["stdout"] * len(at), [b"x" * 900] * len(at)), waited=waited)
+            if self.resume.has_hole:
+                return False
+        return True
+
+    def begin(self, oldest: int = 0) -> None:
+        """Begin a read of what the engine still has."""
+        start = self.resume.start
+        self.resume.begin()
+        first = next(number for number, at in enumerate(self.at) if at >= start and number >= oldest)
+        assert self.read(first, len(self.at))
+
+
+def test_a_file_that_the_engine_skips_is_noticed_and_read_after_all() -> None:
+    flood = Flood(30_000)
+    flood.resume.begin()
+    assert flood.read(0, 10_000)
+    assert not flood.read(20_000, 30_000), "10,000 lines are missing, and the bytes went on without a pause"
+    flood.begin()
+    assert [line.at for line in flood.given] == flood.at
+
+
+def test_a_file_that_is_given_again_and_one_that_is_skipped_after_it_cost_nothing() -> None:
+    flood = Flood(30_000)
+    flood.resume.begin()
+    assert flood.read(0, 10_000)
+    assert flood.read(1_000, 10_000)
+    assert not flood.read(20_000, 30_000)
+    flood.begin()
+    assert [line.at for line in flood.given] == flood.at
+
+
+def test_what_is_gone_when_it_is_read_after_all_is_marked() -> None:
+    flood = Flood(30_000)
+    flood.resume.begin()
+    assert flood.read(0, 10_000)
+    assert not flood.read(20_000, 30_000)
+    flood.begin(oldest=15_000)
+    assert [line.at for line in flood.given if line.stream == "stdout"] == flood.at[:10_000] + flood.at[15_000:]
+    assert [line for line in flood.given if line.stream == "agent"] == [
+        RawLine(flood.at[15_000], "agent", GAP.encode())
+    ]
+    assert flood.given[10_000].stream == "agent"
+
+
+def test_new_lines_are_not_taken_for_those_of_the_same_moment_that_were_rotated_away() -> None:
+    log = [RawLine(AT + number, "stdout", b"%d" % number) for number in range(10)]
+    resume = Resume(0)
+    resume.begin()
+    given_lines = list(resume.unseen(RawLines.of(log[:4])))
+    resume.begin()
+    given_lines += resume.unseen(RawLines.of(log[6:]))
+    assert given_lines == [*log[:4], RawLine(AT + 6, "agent", GAP.encode()), *log[6:]]
+
+
+def test_a_pause_of_the_app_is_no_skipped_file() -> None:
+    flood = Flood(10_000)
+    flood.at += [at + 5_000_000_000 for at in flood.at]
+    flood.resume.begin()
+    assert flood.read(0, 10_000)
+    assert flood.read(10_000, 20_000, waited=5.0)
+    assert [line.at for line in flood.given] == flood.at
 
 
 @pytest.mark.real

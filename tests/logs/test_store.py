@@ -140,12 +140,12 @@ async def test_a_position_counts_the_newest_lines(store: DiskLogStore) -> None:
     # Stamps of two streams may step back a little; all of them count.
     await store.append(APP, REPLICA, [line("c", at=late - 5), line("d", at=late)])
     position = await store.position(APP, REPLICA)
-    assert position == Position(since=late - OVERLAP_NS, seen={late: 3, late - SLOT_NS: 1})
+    assert position == Position(since=late - OVERLAP_NS, seen={late: 3, late - SLOT_NS: 1}, newest=late)
 
 
 async def test_a_position_tells_whether_the_end_was_noted(store: DiskLogStore) -> None:
     await store.append(APP, REPLICA, [line("a", at=5), line("exited", at=9, stream="agent")])
-    assert await store.position(APP, REPLICA) == Position(since=0, seen={0: 1}, ended_at=9)
+    assert await store.position(APP, REPLICA) == Position(since=0, seen={0: 1}, newest=5, ended_at=9)
     await store.append(APP, REPLICA, [line("again", at=12)])
     assert (await store.position(APP, REPLICA)).ended_at == 0
 
