@@ -71,10 +71,15 @@ def say(words: str) -> None:
     print(f"       {words}", file=sys.stderr, flush=True)
 
 
-def megabytes(pid: int) -> float:
-    """Return the resident memory of a process: VmRSS of proc(5), in kB there."""
+def megabytes(pid: int, which: str = "VmRSS") -> float:
+    """Return the resident memory of a process: VmRSS of proc(5), in kB there; or VmHWM, the most that it was."""
     lines = Path(f"/proc/{pid}/status").read_text().splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith("VmRSS")) / 1000
+    return next(int(line.split()[1]) for line in lines if line.startswith(which)) / 1000
+
+
+def forget_peak(pid: int) -> None:
+    """Let VmHWM begin anew at what is resident now: 5 in clear_refs of proc(5)."""
+    Path(f"/proc/{pid}/clear_refs").write_text("5")
 
 
 def cpu_seconds(pid: int) -> float:

@@ -64,7 +64,7 @@ class LineReader:
             return None
         streams, sizes, seconds, fractions, texts = (parts[group :: _GROUPS + 1] for group in range(1, _GROUPS + 1))
         lengths = struct.unpack(f">{len(sizes)}I", b"".join(sizes))
-        if max(lengths) > MAX_LINE + _AROUND or lengths != tuple(_AROUND + size for size in map(len, texts)):
+        if max(lengths) > MAX_LINE + _AROUND or list(lengths) != [_AROUND + size for size in map(len, texts)]:
             return None
         at = self._stamps.column(seconds, fractions)
         if streams.count(streams[0]) == len(streams):

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from typing import Final, Literal
+from typing import Final, Literal, cast
 from urllib.parse import quote, urlencode
 
 import msgspec
@@ -42,6 +42,22 @@ class RawStream:
             return await self._reader.read(READ_BUFFER)
         except OSError as error:
             raise Unavailable("docker.unavailable", _LOST) from error
+
+    async def gather(self, seconds: float) -> None:
+        """Leave what comes meanwhile in the kernel, so that the next read takes much at once.
+
+        For after a read that gave less than it could: then nothing waits in this process.
+        """
+        # The loop's own class, which need not be asyncio's.
+        transport = cast("asyncio.ReadTransport", self._writer.transport)
+        if transport.is_closing():
+            return
+        transport.pause_reading()
+        try:
+            await asyncio.sleep(seconds)
+        finally:
+            if not transport.is_closing():
+                transport.resume_reading()
 
     async def write(self, data: bytes) -> None:
         """Send bytes. What the other end no longer takes is dropped: its own output tells why it ended."""

@@ -20,6 +20,7 @@ from agent.bus.subscriptions import on, reconciles, surveys
 from agent.errors import Unavailable
 from agent.lifecycle.replicas import ending_of
 from agent.ports.logs import (
+    GAP,
     MAX_LINE,
     SLOT_NS,
     LogLine,
@@ -48,8 +49,6 @@ those who see to it that everything runs want answers, too."""
 
 PAUSES = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
 """Seconds before following anew, after the engine went away or the disk was full; the last one repeats."""
-
-GAP = "Lines are missing here: the engine had discarded them before Pushboat could read them."
 
 
 class LogStreamer:
@@ -253,21 +252,20 @@ class _Resume:
 
     def __init__(self, position: Position, *, created_at: int) -> None:
         self._unmet = dict(position.seen)
-        self._unmet_until = max(position.seen, default=-SLOT_NS) + SLOT_NS
-        """Lines stamped then or later were not stored."""
+        self._newest = position.newest
         # A stored line comes again unless all were rotated away, or belonged to another container.
         self._may_have_gap = bool(position.seen) and created_at <= max(position.seen) + SLOT_NS
 
     def fresh(self, batch: RawLines) -> RawLines:
         """Return the lines of `batch` that are not stored yet, none longer than `MAX_LINE`; the gap, if any, first."""
-        if not self._may_have_gap and min(batch.at) >= self._unmet_until and batch.longest <= MAX_LINE:
+        if not self._may_have_gap and min(batch.at) > self._newest and batch.longest <= MAX_LINE:
             return batch
         return RawLines.of(self._singly_fresh(batch))
 
     def _singly_fresh(self, batch: RawLines) -> Iterator[RawLine]:
         for raw in batch:
             for piece in _pieces(raw):
-                if self._unmet and self._was_seen(piece):
+                if piece.at <= self._newest and self._was_seen(piece):
                     self._may_have_gap = False
                     continue
                 if self._may_have_gap:

@@ -69,7 +69,7 @@ class Recent(msgspec.Struct, kw_only=True):
 
     def position(self) -> Position:
         """Return where to follow from."""
-        return Position(since=self.since, seen=dict(self.seen), ended_at=self.ended_at)
+        return Position(since=self.since, seen=dict(self.seen), newest=self.newest, ended_at=self.ended_at)
 
 
 class Checkpoint(msgspec.Struct):

@@ -23,6 +23,8 @@ Stream = Literal["stdout", "stderr", "agent"]
 MAX_LINE = 10_000
 """Bytes of one stored line. A longer one is split into several."""
 
+GAP = "Lines are missing here: the engine had discarded them before Pushboat could read them."
+"""The ``agent`` line in their place."""
 
 SLOT_NS = 20_000_000
 """Length of the slots of time in which stored lines are counted (20 ms). See `Position`."""
@@ -138,7 +140,9 @@ class LogSource(Protocol):
     def follow(self, replica: ReplicaId, *, since: int) -> AsyncIterator[RawLines]:
         """Yield batches of lines with ``at >= since`` (ns), then new ones as they come; end when the container has.
 
-        Lines stamped exactly `since` come again: the caller de-duplicates. A batch is never empty.
+        Lines stamped exactly `since` come again: the caller de-duplicates. A batch is never empty. Where lines are
+        missing, because the engine discarded them before they could be read, `GAP` stands by the stream ``agent``
+        before the next one.
 
         Raises:
             Unavailable: the engine went away; follow again from the last time stamp.
@@ -158,6 +162,8 @@ class Position(msgspec.Struct, frozen=True, kw_only=True):
     """Nanoseconds: where to follow from, the beginning of a slot. 0: nothing is stored."""
     seen: Mapping[int, int] = {}
     """Slot (see `slot_of`) -> how many of the replica's stored lines are of it, for every slot from `since` on."""
+    newest: int = 0
+    """The newest stamp of all: what the engine gives that is later is not stored."""
     ended_at: int = 0
     """Stamp of the ``agent`` line that is the replica's last one (its end was noted), or 0."""
 

@@ -13,10 +13,11 @@ from hypothesis import strategies as st
 from agent.docker.engine import Engine
 from agent.docker.frames import FrameReader
 from agent.docker.log_lines import LineReader
-from agent.docker.logs import MOST_SLOTS, MOST_STAMPS, DockerLogs, _Resume
+from agent.docker.log_resume import FILE_BYTES, MOST_SLOTS, RECORD_BYTES, Resume
+from agent.docker.logs import DockerLogs
 from agent.docker.stamps import StampReader, query_time, unix_seconds
 from agent.errors import Unavailable
-from agent.ports.logs import MAX_LINE, RawLine, RawLines
+from agent.ports.logs import GAP, MAX_LINE, RawLine, RawLines
 from agent.ports.scheduler import ReplicaWish
 from agent.schedulers.docker import DockerScheduler
 from proto.names import ReplicaId
@@ -61,6 +62,41 @@ def test_lines_do_not_depend_on_how_the_bytes_are_cut(data: st.DataObject) -> No
     for start, stop in zip([0, *cuts], [*cuts, len(whole)], strict=True):
         lines += reader.feed(whole[start:stop])
     assert [*lines, *reader.end()] == list(LineReader().feed(whole))
+
+
+SIZES_WITH_A_NEWLINE = (266 - 32, 522 - 32)
+"""Lengths of texts whose frame's length has the byte of a newline in it."""
+
+payloads = st.one_of(
+    st.binary(max_size=40),
+    st.sampled_from(SIZES_WITH_A_NEWLINE).map(lambda size: b"n" * size),
+    st.just(frame(STAMP + b" a frame in a text")),
+    st.sampled_from([MAX_LINE - 1, MAX_LINE, MAX_LINE + 1]).map(lambda size: b"l" * size),
+)
+
+
+@given(st.lists(st.tuples(st.sampled_from([0, 1, 2]), payloads, st.sampled_from([b"\n", b"\n", b""])), max_size=8))
+def test_many_lines_at_once_are_the_same_as_each_by_itself(written: list[tuple[int, bytes, bytes]]) -> None:
+    whole = b"".join(frame(STAMP + b" " + text + end, stream) for stream, text, end in written)
+    assert list(LineReader().feed(whole)) == LineReader()._singly(whole)
+
+
+def test_ordinary_lines_are_read_at_once() -> None:
+    texts = [b"a", b"", b"n" * SIZES_WITH_A_NEWLINE[0], "ä\u2028".encode(), b"\xff", b"l" * MAX_LINE]
+    whole = b"".join(frame(STAMP + b" " + text + b"\n", 1 + index % 2) for index, text in enumerate(texts))
+    found = LineReader()._at_once(whole + frame(STAMP + b" begun\n")[:20])
+    assert found is not None
+    assert [(line.data, line.stream) for line in found] == [
+        (text, ("stdout", "stderr")[index % 2]) for index, text in enumerate(texts)
+    ]
+
+
+def test_an_endless_text_that_looks_like_frames_is_a_text() -> None:
+    fake = frame(STAMP + b" ")[:-1]
+    reader, size = LineReader(), 0
+    for _ in range(32):
+        size += sum(len(line.data) for line in reader.feed(frame(STAMP + b" " + fake * 420)))
+    assert 32 * 420 * len(fake) - size < MAX_LINE
 
 
 def test_a_line_in_parts_is_joined_and_cut_at_the_limit() -> None:
@@ -123,7 +159,7 @@ def test_a_follow_taken_up_again_neither_doubles_nor_drops_lines_whose_stamps_st
     second = 1_000_000_000
     log = [RawLine(second + at * 1_000_000, "stdout", b"%d" % number) for number, at in enumerate([0, 30, 25, 60, 41])]
     for cut in range(len(log) + 1):
-        resume = _Resume(0)
+        resume = Resume(0)
         resume.begin()
         given = list(resume.unseen(RawLines.of(log[:cut])))
         resume.begin()
@@ -145,34 +181,136 @@ def test_what_the_engine_repeats_within_one_follow_is_given_once(data: st.DataOb
     # A long line that is the only one of its stream in the file looks as if it went on.
     assume(len(log[start]) == 1 or log[start][0].stream in {pieces[0].stream for pieces in log[start + 1 : cut]})
     engine = [*log[:cut], *log[start:cut], *log[cut:]]
-    resume = _Resume(0)
+    resume = Resume(0)
     resume.begin()
     given_lines = [line for pieces in engine for line in resume.unseen(RawLines.of(pieces))]
     assert given_lines == [line for pieces in log for line in pieces]
 
 
+@given(st.data())
+def test_many_lines_are_known_again_as_each_by_itself_is(data: st.DataObject) -> None:
+    """Of the same follow, cut into any batches and begun anew anywhere, the same lines are given."""
+    stream = st.sampled_from(["stdout", "stderr"])
+    steps = data.draw(st.lists(st.tuples(stream, st.integers(0, 30_000_000)), min_size=1, max_size=30))
+    log, at = [], AT
+    for number, (name, step) in enumerate(steps):
+        at += step
+        log.append(RawLine(at, name, b"%d" % number))
+    size = data.draw(st.integers(1, 10))
+    cut = data.draw(st.integers(0, len(log)))
+    at_once, singly = Resume(0), Resume(0)
+    given_at_once: list[RawLine] = []
+    given_singly: list[RawLine] = []
+    for part in (log[:cut], log):
+        at_once.begin()
+        singly.begin()
+        again = [line for line in part if line.at >= at_once.start]
+        for start in range(0, len(again), size):
+            given_at_once += at_once.unseen(RawLines.of(again[start : start + size]))
+            given_singly += singly._singly_unseen(RawLines.of(again[start : start + size]))
+    assert given_at_once == given_singly == log
+    assert (at_once.since, at_once._given) == (singly.since, singly._given)
+
+
 def test_a_clock_that_is_set_back_costs_no_line() -> None:
     log = [RawLine(AT + step, "stdout", b"x") for step in (1_000, 2_000, 3_000, 1_500, 1_600, 2_500)]
-    resume = _Resume(0)
+    resume = Resume(0)
     resume.begin()
     assert list(resume.unseen(RawLines.of(log))) == log
 
 
-def test_few_stamps_are_kept_of_a_long_follow() -> None:
-    resume = _Resume(0)
+def test_as_many_stamps_are_kept_of_a_long_follow_as_a_file_has_lines() -> None:
+    resume, step = Resume(0), 10_000
     resume.begin()
-    for start in range(0, 4 * MOST_STAMPS, MOST_STAMPS):
-        resume.unseen(RawLines.of(RawLine(AT + start + step, "stderr", b"") for step in range(MOST_STAMPS)))
-    assert len(resume._met["stderr"]) <= MOST_STAMPS
+    for start in range(AT, AT + 60 * step, step):
+        resume.unseen(RawLines(range(start, start + step), ["stderr"] * step, [b"x" * 30] * step))
+    of_a_file = FILE_BYTES // (RECORD_BYTES + 30)
+    assert of_a_file <= len(resume._met["stderr"]) <= 2 * of_a_file
 
 
 def test_a_long_follow_counts_few_slots() -> None:
-    resume = _Resume(0)
+    resume = Resume(0)
     resume.begin()
     for number in range(100):
         stamps = [number * 1_000_000_000 + step * 20_000_000 for step in range(50)]
         resume.unseen(RawLines(stamps, ["stdout"] * 50, [b""] * 50))
     assert len(resume._given) <= MOST_SLOTS
+
+
+class Flood:
+    """A log whose lines come a microsecond apart, 1,000 bytes each, as an engine reads it that may skip and repeat."""
+
+    def __init__(self, lines: int) -> None:
+        self.at = [AT + number * 10_000 for number in range(lines)]
+        self.resume = Resume(0)
+        self.given: list[RawLine] = []
+
+    def read(self, start: int, stop: int, *, waited: float = 0.0) -> bool:
+        """Let some lines come, in batches of a hundred. Return whether all of this read is of use."""
+        for first in range(start, stop, 100):
+            at = self.at[first : min(first + 100, stop)]
+            self.given += self.resume.unseen(RawLines(at, ["stdout"] * len(at), [b"x" * 900] * len(at)), waited=waited)
+            if self.resume.has_hole:
+                return False
+        return True
+
+    def begin(self, oldest: int = 0) -> None:
+        """Begin a read of what the engine still has."""
+        start = self.resume.start
+        self.resume.begin()
+        first = next(number for number, at in enumerate(self.at) if at >= start and number >= oldest)
+        assert self.read(first, len(self.at))
+
+
+def test_a_file_that_the_engine_skips_is_noticed_and_read_after_all() -> None:
+    flood = Flood(30_000)
+    flood.resume.begin()
+    assert flood.read(0, 10_000)
+    assert not flood.read(20_000, 30_000), "10,000 lines are missing, and the bytes went on without a pause"
+    flood.begin()
+    assert [line.at for line in flood.given] == flood.at
+
+
+def test_a_file_that_is_given_again_and_one_that_is_skipped_after_it_cost_nothing() -> None:
+    flood = Flood(30_000)
+    flood.resume.begin()
+    assert flood.read(0, 10_000)
+    assert flood.read(1_000, 10_000)
+    assert not flood.read(20_000, 30_000)
+    flood.begin()
+    assert [line.at for line in flood.given] == flood.at
+
+
+def test_what_is_gone_when_it_is_read_after_all_is_marked() -> None:
+    flood = Flood(30_000)
+    flood.resume.begin()
+    assert flood.read(0, 10_000)
+    assert not flood.read(20_000, 30_000)
+    flood.begin(oldest=15_000)
+    assert [line.at for line in flood.given if line.stream == "stdout"] == flood.at[:10_000] + flood.at[15_000:]
+    assert [line for line in flood.given if line.stream == "agent"] == [
+        RawLine(flood.at[15_000], "agent", GAP.encode())
+    ]
+    assert flood.given[10_000].stream == "agent"
+
+
+def test_new_lines_are_not_taken_for_those_of_the_same_moment_that_were_rotated_away() -> None:
+    log = [RawLine(AT + number, "stdout", b"%d" % number) for number in range(10)]
+    resume = Resume(0)
+    resume.begin()
+    given_lines = list(resume.unseen(RawLines.of(log[:4])))
+    resume.begin()
+    given_lines += resume.unseen(RawLines.of(log[6:]))
+    assert given_lines == [*log[:4], RawLine(AT + 6, "agent", GAP.encode()), *log[6:]]
+
+
+def test_a_pause_of_the_app_is_no_skipped_file() -> None:
+    flood = Flood(10_000)
+    flood.at += [at + 5_000_000_000 for at in flood.at]
+    flood.resume.begin()
+    assert flood.read(0, 10_000)
+    assert flood.read(10_000, 20_000, waited=5.0)
+    assert [line.at for line in flood.given] == flood.at
 
 
 @pytest.mark.real

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from agent.handlers.logs import GAP
+from agent.ports.logs import GAP
 from tests.flow import apps
 from tests.support.docker import token
 from tests.support.rig import PAUSE_SECONDS, Rig

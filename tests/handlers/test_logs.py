@@ -12,9 +12,9 @@ import pytest
 
 from agent.errors import Unavailable
 from agent.handlers import logs
-from agent.handlers.logs import GAP, LogStreamer
+from agent.handlers.logs import LogStreamer
 from agent.logs.store import DiskLogStore
-from agent.ports.logs import MAX_LINE, LogLine, LogQuery, Missed
+from agent.ports.logs import GAP, MAX_LINE, LogLine, LogQuery, Missed
 from agent.state.apps import App
 from agent.state.replicas import Replica
 from proto.events import ReplicaLost
@@ -202,6 +202,23 @@ async def test_what_the_engine_discarded_meanwhile_is_marked(streaming: Streamin
         await streamer.follow(streaming.app.id)
         streaming.write("more")
         await streaming.until("old", GAP, "kept", "more")
+
+
+async def test_new_lines_are_not_taken_for_those_of_the_same_moment_that_the_engine_discarded(
+    streaming: Streaming,
+) -> None:
+    """A flood: the rotation came in the middle of a slot of time in which lines are counted."""
+    async with streaming.streamer() as streamer:
+        await streamer.follow(streaming.app.id)
+        for number in range(3):
+            streaming.write(f"old {number}", at=1_000_000_000 + number)
+        await streaming.until("old 0", "old 1", "old 2")
+    for number in range(3, 9):
+        streaming.write(f"new {number}", at=1_000_000_000 + number)
+    del streaming.source.written[streaming.replica.id][:5]
+    async with streaming.streamer() as streamer:
+        await streamer.follow(streaming.app.id)
+        await streaming.until("old 0", "old 1", "old 2", GAP, "new 5", "new 6", "new 7", "new 8")
 
 
 async def test_another_container_of_the_same_replica_is_no_gap(streaming: Streaming) -> None:

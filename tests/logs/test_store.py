@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -12,11 +13,11 @@ from hypothesis import strategies as st
 
 from agent.errors import Unavailable
 from agent.logs import segments
-from agent.logs.lines import OVERLAP_NS, decode, encode, split
+from agent.logs.lines import OVERLAP_NS, Recent, decode, encode, split
 from agent.logs.segments import Shelf
 from agent.logs.store import DiskLogStore
-from agent.ports.logs import SLOT_NS, LogLine, Position
-from proto.names import AppId, ReplicaId
+from agent.ports.logs import SLOT_NS, LogLine, LogLines, Position, RawLine, RawLines, count_slots, slot_of
+from proto.names import AppId, ProcessType, ReplicaId
 from tests.fakes.world import FakeClock
 from tests.logs.lines import APP, OTHER, REPLICA, SECOND, line, numbered, stored, stored_lines
 
@@ -30,6 +31,30 @@ def test_what_is_written_is_read(one: LogLine) -> None:
     assert fields is not None
     text = one.text.replace("\n", "\\n")
     assert decode(fields) == line(text, at=one.at, release=one.release)
+
+
+raw_lines = st.builds(
+    RawLine, st.integers(0, 2**62), st.sampled_from(["stdout", "stderr", "agent"]), st.binary(max_size=20)
+)
+
+
+@settings(deadline=None)
+@given(st.lists(raw_lines, min_size=1, max_size=10))
+def test_lines_in_columns_are_stored_as_single_ones_are(raws: list[RawLine]) -> None:
+    columns = LogLines(RawLines.of(raws), process=ProcessType("web"), number=3, release=12)
+    assert encode(REPLICA, columns) == encode(REPLICA, list(columns))
+    together, singly = Recent(), Recent()
+    together.absorb_lines(columns)
+    for one in columns:
+        singly.absorb([(one.at, one.stream == "agent")])
+    assert together == singly
+
+
+@given(st.lists(st.integers(0, 10 * SLOT_NS)))
+def test_slots_are_counted_whatever_the_order(stamps: list[int]) -> None:
+    counted = Counter(map(slot_of, stamps))
+    assert count_slots(stamps) == counted
+    assert count_slots(sorted(set(stamps))) == Counter(map(slot_of, set(stamps)))
 
 
 @settings(deadline=None)
@@ -115,12 +140,12 @@ async def test_a_position_counts_the_newest_lines(store: DiskLogStore) -> None:
     # Stamps of two streams may step back a little; all of them count.
     await store.append(APP, REPLICA, [line("c", at=late - 5), line("d", at=late)])
     position = await store.position(APP, REPLICA)
-    assert position == Position(since=late - OVERLAP_NS, seen={late: 3, late - SLOT_NS: 1})
+    assert position == Position(since=late - OVERLAP_NS, seen={late: 3, late - SLOT_NS: 1}, newest=late)
 
 
 async def test_a_position_tells_whether_the_end_was_noted(store: DiskLogStore) -> None:
     await store.append(APP, REPLICA, [line("a", at=5), line("exited", at=9, stream="agent")])
-    assert await store.position(APP, REPLICA) == Position(since=0, seen={0: 1}, ended_at=9)
+    assert await store.position(APP, REPLICA) == Position(since=0, seen={0: 1}, newest=5, ended_at=9)
     await store.append(APP, REPLICA, [line("again", at=12)])
     assert (await store.position(APP, REPLICA)).ended_at == 0
 
