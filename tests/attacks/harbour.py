@@ -234,7 +234,6 @@ async def _last(desk: Desk, logged: list[str]) -> Told:
 
 def wrong(line: Line, answer: Answer, *, has_left: bool = False) -> Iterator[str]:
     """Yield what is wrong about an answer."""
-    words = _words(line.text)
     is_raw = not line.is_tty and any(name in line.text for name in UNTOUCHED)
     if answer.status not in STATUSES:
         yield f"status {answer.status}"
@@ -248,20 +247,20 @@ def wrong(line: Line, answer: Answer, *, has_left: bool = False) -> Iterator[str
         tells = any(one in line.text for one in TELLING) or (line.is_tty and "apps:destroy" in line.text)
         if (CANARY in text or STORED in text) and (name == "error" or not tells):
             yield f"{name} has a secret: {text}"
-    if answer.status and not has_left and not _has_way_out(answer, words):
+    if answer.status and not has_left and not has_way_out(line, answer.out, answer.err):
         yield f"it says no way out: {answer.out!r} {answer.err!r}"
 
 
-def _has_way_out(answer: Answer, words: Sequence[str]) -> bool:
+def has_way_out(line: Line, out: str, err: str) -> bool:
     """Tell whether a refusal says what to do next, on a line of its own or as ``hint``."""
-    if any(one in said for said in (answer.out, answer.err) for one in OUTCOMES):
+    if any(one in said for said in (out, err) for one in OUTCOMES):
         return True
-    if "config:get" in words and answer.out + answer.err == "":
+    if "config:get" in _words(line.text) and out + err == "":
         return True  # Nothing is set: for scripts, as its help says.
-    for text in answer.err.split("\n"):
+    for text in err.split("\n"):
         if text.startswith('{"error":'):
             return bool(msgspec.json.decode(text)["error"].get("hint"))
-    return _SHOWN in answer.err.replace("\r\n", "\n")
+    return _SHOWN in err.replace("\r\n", "\n")
 
 
 def _words(text: str) -> list[str]:
