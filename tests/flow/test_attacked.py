@@ -10,15 +10,12 @@ import asyncio
 import json
 import os
 import random
-import re
-from collections import Counter
 from pathlib import Path
 
-import asyncssh
 import pytest
 
-from tests.attacks.harbour import has_way_out
-from tests.attacks.lines import CANARY, HOSTILE, SHELLED, Line, draw
+from tests.attacks.client import chosen, send
+from tests.attacks.lines import HOSTILE, SHELLED
 from tests.flow import apps
 from tests.support.git_client import Client
 from tests.support.git_servers import ssh_server
@@ -28,62 +25,6 @@ from tests.support.straced import Straced, is_shell
 pytestmark = pytest.mark.real
 
 LINES = int(os.environ.get("PUSHBOAT_TEST_LINES", "300"))
-AT_ONCE = 8
-"""Sessions on the one connection; more than ten are refused."""
-PATIENCE_SECONDS = 60.0
-SLOW = re.compile(r"cleanup|ps:re|-t\b|--tail|shop\.eu|--all|\bgit:(?:from-image|sync)")
-"""Lines that would empty everybody's build cache, wait for a deploy, or for a network that is not there."""
-
-
-def chosen(seed: int) -> list[Line]:
-    """Return the lines of a seed."""
-    chance = random.Random(seed)
-    lines = (draw(chance) for _ in range(LINES * 3))
-    return [line for line in lines if not SLOW.search(line.text)][:LINES]
-
-
-async def connected(r: Rig) -> asyncssh.SSHClientConnection:
-    """Return a connection on which anything can be said."""
-    return await asyncssh.connect(
-        "127.0.0.1", r.boat.ssh_port, client_keys=[str(r.boat.key)], known_hosts=None, config=None, agent_path=None
-    )
-
-
-async def give(connection: asyncssh.SSHClientConnection, line: Line) -> tuple[int | None, str, str]:
-    """Give one line on a session of its own; return its status, output and errors."""
-    async with asyncio.timeout(PATIENCE_SECONDS):
-        term = {"term_type": "xterm"} if line.is_tty else {}
-        environment = {"PUSHBOAT_APP": line.app} if line.app else {}
-        process = await connection.create_process(line.text, env=environment, encoding=None, **term)  # type: ignore[arg-type]
-        out, err = await process.communicate(line.stdin + (b"\x04" if line.is_tty else b""))
-        return process.exit_status, _text(out), _text(err)
-
-
-def _text(data: bytes | str | None) -> str:
-    return (data or b"").decode("utf-8", "replace") if not isinstance(data, str) else data
-
-
-async def attacked(r: Rig) -> Counter[int | None]:
-    """Give generated lines, several at a time, on one connection; return the statuses."""
-    seed = random.SystemRandom().randrange(1 << 40)
-    print(f"{LINES} lines, half of them of seed {seed}")
-    statuses: Counter[int | None] = Counter()
-    lines = iter([*chosen(1)[: LINES // 2], *chosen(seed)[: LINES // 2]])
-    connection = await connected(r)
-
-    async def work() -> None:
-        for line in lines:
-            status, out, err = await give(connection, line)
-            statuses[status] += 1
-            told = (line, status, out[-2_000:], err)
-            assert status in (0, 1, 20, 75) or (status not in (None, -1, 70, 255) and line.text.startswith("run")), told
-            assert "Traceback" not in out + err and CANARY not in err and "made a mistake" not in err, told
-            assert status not in (20, 75) or has_way_out(line, out, err), told
-
-    async with connection, asyncio.TaskGroup() as group:
-        for _ in range(AT_ONCE):
-            group.create_task(work())
-    return statuses
 
 
 PROCFILE = """\
@@ -153,7 +94,10 @@ async def test_nothing_that_is_sent_starts_a_shell_or_ends_the_connection(short_
         strace.watch_programs()
         await r.start_agent()
         await r.must("apps:create", "draft")
-        statuses = await attacked(r)
+        seed = random.SystemRandom().randrange(1 << 40)
+        print(f"{LINES} lines, half of them of seed {seed}")
+        lines = [*chosen(1, LINES // 2), *chosen(seed, LINES // 2)]
+        statuses = await send(lines, port=r.boat.ssh_port, key=r.boat.key)
         assert sum(statuses.values()) == LINES and {0, 1, 20} <= statuses.keys(), statuses
         await r.ssh("apps:destroy", "blog", "--force")
         await stored(r)
