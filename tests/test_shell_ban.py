@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ast
+
 import pytest
 
-from tests.support.shell_ban import findings
+from tests.support.shell_ban import doors, findings, named_shells
 
 EVASIONS = {
     "the plain call": "import os\nos.system(words)",
@@ -70,6 +72,48 @@ EVASIONS = {
     "__builtins__": "__builtins__['eval'](words)",
     "pickle": "import pickle\npickle.loads(words)",
     "pickle, by name": "from pickle import loads\nloads(words)",
+    "the module through one that has it": "import shutil\nshutil.os.system(words)",
+    "the module through a part of itself": "import os.path as p\np.os.system(words)",
+    "the module through one of ours": "from agent.git.process import os\nos.system(words)",
+    "the module through one of ours, renamed": "from agent.git.process import subprocess as s\ns.getoutput(words)",
+    "subprocess through asyncio's": "import asyncio\nasyncio.subprocess.subprocess.getoutput(words)",
+    "a module passed on": "import shutil\ngetattr(getattr(shutil, 'o' + 's'), 'sys' + 'tem')(words)",
+    "a module of a module, by its text": "getattr(thing, 'o' + 's').system(words)",
+    "asyncio's loop": "loop.subprocess_exec(factory, '/bin/sh', '-c', words)",
+    "what is below subprocess": "import _posixsubprocess\n_posixsubprocess.fork_exec(words)",
+    "what subprocess keeps to itself": "import subprocess\nsubprocess._fork_exec(words)",
+    "multiprocessing": "from multiprocessing.util import spawnv_passfds\nspawnv_passfds(b'/bin/sh', words, ())",
+    "os.fork": "import os\nos.fork()",
+    "globals()": "globals()['os'].system(words)",
+    "locals()": "locals()['os'].system(words)",
+    "vars() of nothing": "vars()['os'].system(words)",
+    "a frame": "import sys\nsys._getframe().f_globals['os'].system(words)",
+    "a frame of something": "error.__traceback__.tb_frame.f_globals['os'].system(words)",
+    "every class there is": "().__class__.__base__.__subclasses__()",
+    "the getter itself": "thing.__getattribute__('system')(words)",
+    "a loader": "thing.__loader__.load_module('os').system(words)",
+    "pkgutil": "from pkgutil import resolve_name\nresolve_name('os:system')(words)",
+    "pydoc": "import pydoc\npydoc.pipepager('', words)",
+    "timeit": "import timeit\ntimeit.timeit(words)",
+    "a profiler": "import cProfile\ncProfile.run(words)",
+    "a debugger": "import pdb\npdb.run(words)",
+    "a function made of code": "import types\ntypes.FunctionType(words, {})()",
+    "a loader of importlib": "from importlib.machinery import SourceFileLoader\nSourceFileLoader('x', words)",
+    "importlib.util": "import importlib.util\nimportlib.util.module_from_spec(words)",
+    "importlib's own __import__": "import importlib\nimportlib.__import__('os').system(words)",
+    "a browser": "import webbrowser\nwebbrowser.open(words)",
+    "env": "import subprocess\nsubprocess.run(['/usr/bin/env', '-S', words])",
+    "busybox": "import asyncio\nasyncio.create_subprocess_exec('busybox', applet, words)",
+    "python": "import asyncio, sys\nasyncio.create_subprocess_exec(sys.executable, '-c', words)",
+    "perl": "import subprocess\nsubprocess.run(['perl', '-e', words])",
+    "another executable": "import subprocess\nsubprocess.run(words, executable=shell)",
+    "a function before the program": "import subprocess\nsubprocess.run(words, preexec_fn=start)",
+    "a shell in pieces": "import subprocess\nsubprocess.run(['/bin/' + 's' + 'h', '-c', words])",
+    "a shell for asyncssh": "connect(host, proxy_command=words)",
+    "an attribute getter": "import operator, shutil\noperator.attrgetter('os.system')(shutil)(words)",
+    "a method caller": "from operator import methodcaller\nmethodcaller('system', words)",
+    "a library of SQLite's": "connection.load_extension(words)",
+    "text evaluated as a type": "import typing\ntyping.ForwardRef(words)",
     "an archive, unpacked": "import tarfile\ntarfile.open(path).extractall(folder)",
     "an archive, unpacked by shutil": "import shutil\nshutil.unpack_archive(path)",
 }
@@ -103,3 +147,32 @@ def test_what_is_harmless_passes(source: str) -> None:
 def test_a_finding_says_where_what_and_why() -> None:
     [found] = findings("import os as o\n\no.system(words)")
     assert found == (3, "os.system", "a shell would read what users wrote")
+
+
+@pytest.mark.parametrize("text", ["/bin/sh", "bash", "bash -c 'ls'", "/usr/bin/zsh -lc ls"])
+def test_a_text_that_is_a_shell_is_found(text: str) -> None:
+    assert [one.value for one in named_shells(ast.parse(f"x = {text!r}"))] == [text]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("GIT_SSH_COMMAND", "GIT_PAGER", "GIT_EDITOR", "GIT_SEQUENCE_EDITOR", "GIT_PROXY_COMMAND"),
+        *(
+            "GIT_EXTERNAL_DIFF",
+            "core.sshCommand=ssh",
+            "alias.x=!ls",
+            "credential.helper=!ls",
+            "uploadpack.packObjectsHook=ls",
+        ),
+        *("filter.x.smudge=ls", "diff.x.textconv=ls", "merge.x.driver=ls", "ext::ls", "  ProxyCommand nc %h %p\n"),
+        *("LocalCommand ls", "KnownHostsCommand ls", "Match exec ls"),
+    ],
+)
+def test_what_makes_git_or_ssh_start_a_shell_is_found(text: str) -> None:
+    assert [line for line, _ in doors(ast.parse(f"x = {text!r}"))] == [1]
+
+
+@pytest.mark.parametrize("text", ["ProxyCommand none", "PermitLocalCommand no", "GIT_SSH", "core.fsmonitor=false"])
+def test_what_forbids_it_passes(text: str) -> None:
+    assert list(doors(ast.parse(f"x = {text!r}"))) == []

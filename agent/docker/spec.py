@@ -152,6 +152,8 @@ def check_body(body: Mapping[str, object], *, instance: str) -> None:
     for name in _REQUIRED:
         if name not in host:
             raise Disallowed(f"HostConfig.{name} is missing")
+    if "Type" not in _mapping(host["LogConfig"]):
+        raise Disallowed("HostConfig.LogConfig.Type is missing")
 
 
 Rule = Callable[[object], bool]
@@ -242,5 +244,7 @@ _ALLOWED: Final[Mapping[str, Rule | Mapping[str, Any]]] = {
 }
 """Every field that a container of ours may have. What is not here is refused."""
 
-_REQUIRED: Final = ("NetworkMode", "IpcMode", "CapDrop", "SecurityOpt", "PidsLimit", "RestartPolicy", "LogConfig")
+_REQUIRED: Final = (
+    *("NetworkMode", "IpcMode", "CgroupnsMode", "CapDrop", "SecurityOpt", "PidsLimit", "RestartPolicy", "LogConfig"),
+)
 """Fields of HostConfig whose absence would mean one of the engine's laxer defaults."""

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import shlex
 import shutil
 import socket
 import tempfile
@@ -22,6 +21,7 @@ from typing import Final
 import msgspec
 
 from agent.errors import UserError
+from agent.git.environment import environment
 from agent.git.ssh_agent import Signer, listening
 from agent.ports.remotes import Access, Address, Login, refuse_link_local
 
@@ -29,6 +29,7 @@ CONNECT_SECONDS: Final = 15
 STALL_SECONDS: Final = 60
 """With less than `_SLOWEST` bytes a second."""
 _SLOWEST: Final = 100
+_PROGRAM: Final = "ssh"
 
 _SSH = f"""\
 Host *
@@ -67,8 +68,10 @@ class Door(msgspec.Struct, frozen=True, kw_only=True):
 
 
 @asynccontextmanager
-async def opened(address: Address, *, access: Access, ca_file: str = "") -> AsyncIterator[Door]:
+async def opened(address: Address, *, access: Access, aside: Path, ca_file: str = "") -> AsyncIterator[Door]:
     """Have what git needs to reach `address` for the length of a block.
+
+    `aside`: the path of a folder that does not exist, where programs may be run, as they may not in every ``/tmp``.
 
     Raises:
         UserError: ``git.unknown-host``, no key is known of that ssh server; ``git.address-forbidden``,
@@ -94,10 +97,11 @@ async def opened(address: Address, *, access: Access, ca_file: str = "") -> Asyn
         async with AsyncExitStack() as stack:
             if access.key:
                 await stack.enter_async_context(listening(folder / "agent", Signer(access.key)))
-            await asyncio.to_thread(_write, folder, address, keys, bool(access.key))
-            yield Door(options=(), environment=ssh_environment(folder / "config"))
+            await asyncio.to_thread(_write, folder, aside, address, keys, bool(access.key))
+            yield Door(options=(), environment=ssh_environment(aside / _PROGRAM))
     finally:
-        await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
+        for made in (folder, aside):
+            await asyncio.to_thread(shutil.rmtree, made, ignore_errors=True)
 
 
 def https_options(*, ca_file: str = "") -> tuple[str, ...]:
@@ -124,20 +128,21 @@ def https_environment(address: Address, *, login: Login | None) -> dict[str, str
     return variables
 
 
-def ssh_environment(config: Path) -> dict[str, str]:
-    """Return the variables of a git that speaks ssh as the file `config` says."""
-    # Git gives this text to a shell, which is why nothing is in it but a path of ours.
-    return {
-        "GIT_ALLOW_PROTOCOL": "ssh",
-        "GIT_SSH_COMMAND": shlex.join(("ssh", "-F", str(config))),
-        "GIT_SSH_VARIANT": "ssh",
-    }
+def ssh_environment(program: Path) -> dict[str, str]:
+    """Return the variables of a git that speaks ssh by `program`."""
+    # Git gives GIT_SSH_COMMAND to a shell as soon as there is an argument in it, GIT_SSH never (git(1)).
+    return {"GIT_ALLOW_PROTOCOL": "ssh", "GIT_SSH": str(program), "GIT_SSH_VARIANT": "ssh"}
 
 
-def ssh_config(folder: Path, *, has_key: bool) -> str:
-    """Return what ssh reads: nothing of this machine's or of a user's configuration counts."""
+def ssh_config(folder: Path, *, has_key: bool, ssh: str = "/usr/bin/ssh") -> str:
+    """Return what ssh reads: nothing of this machine's or of a user's configuration counts.
+
+    Its first line is a comment to ssh, and makes a program of the file: run, it is ``ssh -F`` with its own path and
+    what it is given besides (execve(2), "Interpreter scripts"). So git needs no argument, and no shell, to have ssh
+    read it.
+    """
     agent = folder / "agent" if has_key else "none"
-    return f'{_SSH}  UserKnownHostsFile "{folder / "known_hosts"}"\n  IdentityAgent "{agent}"\n'
+    return f'#!{ssh} -F\n{_SSH}  UserKnownHostsFile "{folder / "known_hosts"}"\n  IdentityAgent "{agent}"\n'
 
 
 def known_hosts(address: Address, keys: Sequence[str]) -> str:
@@ -147,9 +152,12 @@ def known_hosts(address: Address, keys: Sequence[str]) -> str:
     return "".join(f"{name} {key}\n" for key in keys)
 
 
-def _write(folder: Path, address: Address, keys: Sequence[str], has_key: bool) -> None:
+def _write(folder: Path, aside: Path, address: Address, keys: Sequence[str], has_key: bool) -> None:
     (folder / "known_hosts").write_text(known_hosts(address, keys))
-    (folder / "config").write_text(ssh_config(folder, has_key=has_key))
+    aside.mkdir(mode=0o700)
+    ssh = shutil.which("ssh", path=environment()["PATH"]) or "/usr/bin/ssh"
+    (aside / _PROGRAM).write_text(ssh_config(folder, has_key=has_key, ssh=ssh))
+    (aside / _PROGRAM).chmod(0o700)
 
 
 async def _look_up(address: Address) -> None:

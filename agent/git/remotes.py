@@ -186,7 +186,8 @@ class GitRemotes:
         file_bytes: int = 0,
     ) -> bytes:
         """Run git where it speaks to the other end. `file_bytes`: how much it may write."""
-        async with opened(address, access=access, ca_file=self._ca_file) as door:
+        aside = self._repos.aside(_app_of(git_dir))
+        async with opened(address, access=access, aside=aside, ca_file=self._ca_file) as door:
             git = limited(
                 command(git_dir, *door.options, *arguments),
                 file_bytes=max(file_bytes, 0),
@@ -225,6 +226,11 @@ async def _is_ancestor(git_dir: Path, older: str, newer: str) -> bool:
             return False
         raise
     return True
+
+
+def _app_of(git_dir: Path) -> AppId:
+    """Return whose repository `git_dir` is: the app's own, or one aside."""
+    return AppId(git_dir.name.removeprefix(".").partition(".")[0])
 
 
 def _size(folder: Path) -> int:

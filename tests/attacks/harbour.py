@@ -15,7 +15,7 @@ import re
 import shlex
 import time
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -112,6 +112,10 @@ class Told(msgspec.Struct, frozen=True):
     complaints: tuple[str, ...]
 
 
+def _deaf(answer: Answer) -> None:
+    """Hear nothing."""
+
+
 def prepare() -> Server:
     """Return a server that has something of everything."""
     loop, world, clock = VirtualLoop(), World(), VirtualClock()
@@ -163,18 +167,23 @@ def batch(seed: int) -> list[Line]:
     return [draw(chance) for _ in range(BATCH)]
 
 
-def attack(server: Server, lines: Sequence[Line]) -> list[Told]:
-    """Give `lines` to a copy of the server, one after the other; return how each was answered."""
+def attack(server: Server, lines: Sequence[Line], *, hear: Callable[[Answer], None] = _deaf) -> list[Told]:
+    """Give `lines` to a copy of the server, one after the other; return how each was answered. `hear` gets the answers.
+
+    What follows after the last one was found when all had come to rest.
+    """
     loop = VirtualLoop(begins_at=server.time)
     logged: list[str] = []
     with in_memory() as folder, _listening(logged):
         (folder / "state.db").write_bytes(server.database)
         (folder / "key").write_bytes(server.key)
         (folder / "key").chmod(0o600)
-        return run(_attack(folder, server, lines, logged), loop=loop)
+        return run(_attack(folder, server, lines, logged, hear), loop=loop)
 
 
-async def _attack(folder: Path, server: Server, lines: Sequence[Line], logged: list[str]) -> list[Told]:
+async def _attack(
+    folder: Path, server: Server, lines: Sequence[Line], logged: list[str], hear: Callable[[Answer], None]
+) -> list[Told]:
     clock = VirtualClock()
     told = []
     async with core(folder, world=pickle.loads(server.world), clock=clock) as c:
@@ -182,12 +191,12 @@ async def _attack(folder: Path, server: Server, lines: Sequence[Line], logged: l
         async with c.bus.delivering():
             for line in lines:
                 del logged[:]
-                told.append(await _give(desk, line, logged))
+                told.append(await _give(desk, line, logged, hear))
             told.append(await _last(desk, logged))
     return told
 
 
-async def _give(desk: Desk, line: Line, logged: list[str]) -> Told:
+async def _give(desk: Desk, line: Line, logged: list[str], hear: Callable[[Answer], None]) -> Told:
     environment = {"PUSHBOAT_APP": line.app} if line.app else {}
     session = FakeSession(line.stdin, user=ADA if line.has_key else NOBODY, is_tty=line.is_tty, environment=environment)
     complaints: list[str] = []
@@ -212,6 +221,7 @@ async def _give(desk: Desk, line: Line, logged: list[str]) -> Told:
     else:
         status = given.result()
         answer = Answer(status, session.written.decode("utf-8", "replace"), session.complained.decode())
+        hear(answer)
         complaints += wrong(line, answer, has_left=session.left.is_set())
     complaints += [text for text in logged if _is_mistake(text) or CANARY in text or STORED in text]
     return Told(line, status, time.process_time() - began, tuple(complaints))
@@ -234,7 +244,6 @@ async def _last(desk: Desk, logged: list[str]) -> Told:
 
 def wrong(line: Line, answer: Answer, *, has_left: bool = False) -> Iterator[str]:
     """Yield what is wrong about an answer."""
-    words = _words(line.text)
     is_raw = not line.is_tty and any(name in line.text for name in UNTOUCHED)
     if answer.status not in STATUSES:
         yield f"status {answer.status}"
@@ -248,20 +257,20 @@ def wrong(line: Line, answer: Answer, *, has_left: bool = False) -> Iterator[str
         tells = any(one in line.text for one in TELLING) or (line.is_tty and "apps:destroy" in line.text)
         if (CANARY in text or STORED in text) and (name == "error" or not tells):
             yield f"{name} has a secret: {text}"
-    if answer.status and not has_left and not _has_way_out(answer, words):
+    if answer.status and not has_left and not has_way_out(line, answer.out, answer.err):
         yield f"it says no way out: {answer.out!r} {answer.err!r}"
 
 
-def _has_way_out(answer: Answer, words: Sequence[str]) -> bool:
+def has_way_out(line: Line, out: str, err: str) -> bool:
     """Tell whether a refusal says what to do next, on a line of its own or as ``hint``."""
-    if any(one in said for said in (answer.out, answer.err) for one in OUTCOMES):
+    if any(one in said for said in (out, err) for one in OUTCOMES):
         return True
-    if "config:get" in words and answer.out + answer.err == "":
+    if "config:get" in _words(line.text) and out + err == "":
         return True  # Nothing is set: for scripts, as its help says.
-    for text in answer.err.split("\n"):
+    for text in err.split("\n"):
         if text.startswith('{"error":'):
             return bool(msgspec.json.decode(text)["error"].get("hint"))
-    return _SHOWN in answer.err.replace("\r\n", "\n")
+    return _SHOWN in err.replace("\r\n", "\n")
 
 
 def _words(text: str) -> list[str]:

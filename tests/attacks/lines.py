@@ -196,7 +196,10 @@ STDIN = (
 )
 
 ENTRIES = tuple(every_command().entries())
-HOSTILE = payloads("/tmp/pushboat-shelled")
+SHELLED = "/tmp/pushboat-shelled"
+"""A file that a shell would make of most payloads."""
+
+HOSTILE = payloads(SHELLED)
 FLAGS = (
     *("--app", "blog", "--force", "--quiet", "--format", "json", "stdout", "--global", "--all", "--help", "-h", "--"),
     *("-t", "-n", "--row", "--nope=1", "-q", "-tq", "-n5", "--app=blog", "--format=json", "--version", "--app="),

@@ -190,6 +190,8 @@ FORBIDDEN: list[tuple[str, object]] = [
     ("HostConfig.Init", 1),
     ("HostConfig.RestartPolicy", {"Name": "always"}),
     ("HostConfig.LogConfig", {"Type": "syslog", "Config": {}}),
+    ("HostConfig.LogConfig", {}),
+    ("HostConfig.LogConfig", {"Config": {}}),
     ("HostConfig.LogConfig", {"Type": "json-file", "Config": {"env": "SECRET"}}),
     ("Image", "busybox"),
     ("Env", ["A"]),
@@ -221,7 +223,9 @@ def test_what_is_not_on_the_list_is_refused(path: str, value: object) -> None:
         check_body(body, instance=INSTANCE)
 
 
-@pytest.mark.parametrize("name", ["CapDrop", "SecurityOpt", "PidsLimit", "IpcMode", "NetworkMode", "LogConfig"])
+@pytest.mark.parametrize(
+    "name", ["CapDrop", "SecurityOpt", "PidsLimit", "IpcMode", "CgroupnsMode", "NetworkMode", "LogConfig"]
+)
 def test_a_protection_that_is_left_out_is_refused(name: str) -> None:
     body = body_of(replica())
     del body["HostConfig"][name]

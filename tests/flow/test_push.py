@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import signal
 
 import pytest
 
 from tests.flow import apps
+from tests.support.docker import token
 from tests.support.rig import Checkout, Rig
 
 pytestmark = [pytest.mark.real, pytest.mark.asyncio(loop_scope="module")]
@@ -172,3 +174,40 @@ async def test_a_source_that_cannot_be_built_is_told_why(boat: Rig, files: dict[
     assert pushed.status == 1
     assert wanted in pushed.err
     assert "Traceback" not in pushed.err
+
+
+ESCAPES = "\x1b]0;title\x07\x1b[2J\x1b[8mhidden\x1b]52;c;cm0=\x1b\\\x9b31m\u202eegnahc"
+"""Sets the title, clears, hides, fills the clipboard, C1, and turns the order of what is read."""
+ECHOED = ESCAPES.encode().decode("latin-1").translate({n: f"\\{n:03o}" for n in (*range(32), *range(127, 256), 92)})
+"""The same as printf has it."""
+ACTS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+COLOUR = re.compile(r"\x1b\[[0-9;]*m")
+
+
+async def test_no_escape_of_an_app_its_build_or_its_commits_reaches_a_terminal(boat: Rig) -> None:
+    say = f"printf 'said {ECHOED}\\n'"
+    files = apps.shell(f"{say}; exec httpd -f -p $PORT -h /www", more=f"RUN {say} # {token()}\n")
+    app = boat.checkout("escapes", files)
+    await app.commit(f"Subject {ESCAPES}")
+    pushed = await boat.git_push(app)
+    assert pushed.status == 0, pushed.err
+    app.write({"Dockerfile": f"{files['Dockerfile']}RUN {say} >&2; {say}; exit 3\n"})
+    await app.commit(f"Broken {ESCAPES}")
+    failed = await boat.git_push(app)
+    assert failed.status == 1
+    await boat.until_logged("escapes", "said")
+    ssh, *rest = boat.boat.ssh_command(())
+    heard = {"push": pushed.out + pushed.err, "failed push": failed.out + failed.err}
+    for words in (
+        *(("logs", "escapes"), ("deploys", "escapes"), ("deploys:show", "escapes"), ("deploys:output", "escapes")),
+        *(("releases", "escapes"), ("releases:info", "escapes"), ("events", "escapes"), ("git:status", "escapes")),
+        *(("run", "escapes", "true"), (f"'apps:rename {ESCAPES}' x",), ("apps:create", f"'{ESCAPES}'")),
+        *(("logs", "escapes", "--format", "json"), ("deploys:show", "escapes", "--format", "json")),
+    ):
+        for options in ((), ("-tt",)):
+            done = await boat.run(ssh, *options, *rest, *words)
+            heard[" ".join((*options, words[0]))] = done.out + done.err
+    shown = {name: COLOUR.sub("", text.replace("\r\n", "\n")) for name, text in heard.items()}
+    assert {name: found[0] for name, text in shown.items() if (found := ACTS.search(text))} == {}
+    assert "said hidden" in shown["logs"] and "said hidden" in shown["push"] and "said hidden" in shown["failed push"]
+    assert "Subject hidden" in shown["releases"] + shown["releases:info"] + shown["git:status"] + shown["deploys"]

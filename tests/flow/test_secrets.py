@@ -27,14 +27,14 @@ from tests.support.rig import BASE, Done, Rig, rig
 
 pytestmark = pytest.mark.real
 
-SET, IMPORTED, JSON, GLOBAL, ARGUMENT, MISTAKEN, FAILED, ONE_OFF, BUILDS, TYPED, LOGIN = (
+SET, IMPORTED, JSON, GLOBAL, ARGUMENT, MISTAKEN, FAILED, ONE_OFF, BUILDS, TYPED, LOGIN, TOKEN, TOKEN_TYPED = (
     f"canary-{name}-5d0c7e"
     for name in (
         *("set", "imported", "json", "global", "argument", "mistaken", "failed", "oneoff"),
-        *("builds", "typed", "login"),
+        *("builds", "typed", "login", "token", "token-typed"),
     )
 )
-CANARIES = (SET, IMPORTED, JSON, GLOBAL, ARGUMENT, MISTAKEN, FAILED, ONE_OFF, BUILDS, TYPED, LOGIN)
+CANARIES = (SET, IMPORTED, JSON, GLOBAL, ARGUMENT, MISTAKEN, FAILED, ONE_OFF, BUILDS, TYPED, LOGIN, TOKEN, TOKEN_TYPED)
 
 TAKES_ARGUMENT = (
     f'FROM {BASE}\nARG API_TOKEN\nRUN test -n "$API_TOKEN"\nCOPY . /www\nEXPOSE 5000\n'
@@ -149,6 +149,8 @@ async def tell_all_secrets(ears: Ears) -> None:
     await ears.ssh("docker-options:add", "blog", "build", f"'--build-arg API_TOKEN={ARGUMENT}'")
     await ears.ssh("builder:secrets:set", "blog", "FILE", stdin=f"first\n{BUILDS}\n".encode())
     await ears.ssh("builder:secrets:set", "blog", f"TYPED={TYPED}")
+    await ears.ssh("git:auth", "git.example.com", "ann", stdin=f"{TOKEN}\n".encode())
+    await ears.ssh("git:auth", "git.example.org", "ann", TOKEN_TYPED)
     for words in (
         ("config:set", f"TOKEN={MISTAKEN}"),
         ("config:set", "blog", "TOKEN", MISTAKEN),
@@ -159,6 +161,8 @@ async def tell_all_secrets(ears: Ears) -> None:
         ("builder:secrets:set", "blog", f"/TOKEN/={MISTAKEN}"),
         ("registry:login", "--global", "127.0.0.1:9", "ada", MISTAKEN),
         ("registry:login", "--global", "127.0.0.1:9", "ada", "two", MISTAKEN),
+        ("git:auth", "git.example.com", "ann", "two", MISTAKEN),
+        ("git:sync", "blog", f"https://ann:{MISTAKEN}@127.0.0.1:9/blog.git"),
     ):
         assert (await ears.ssh(*words, status=None)).status != 0
     too_long = f"TOKEN={MISTAKEN}{'x' * 200_000}".encode()

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.errors import UserError
-from agent.git.access import https_environment, known_hosts, ssh_config
+from agent.git.access import https_environment, known_hosts, ssh_config, ssh_environment
 from agent.git.explained import explained
 from agent.git.hostkeys import read_keys
 from agent.git.process import GitFailed
@@ -130,6 +130,12 @@ def test_ssh_knows_the_server_by_the_given_keys_and_nothing_else() -> None:
     for line in ("StrictHostKeyChecking yes", "GlobalKnownHostsFile none", 'UserKnownHostsFile "/a b/known_hosts"'):
         assert f"  {line}\n" in config
     assert '  IdentityAgent "none"\n' in config and "  IdentityFile none\n" in config
+
+
+def test_git_speaks_ssh_by_a_program_and_not_by_a_line_for_a_shell() -> None:
+    assert "GIT_SSH_COMMAND" not in ssh_environment(Path("/data/.a/ssh"))
+    assert ssh_environment(Path("/data/.a/ssh"))["GIT_SSH"] == "/data/.a/ssh"
+    assert ssh_config(Path("/a"), has_key=False, ssh="/usr/bin/ssh").startswith("#!/usr/bin/ssh -F\nHost *\n")
 
 
 def test_an_agent_signs_with_its_key_and_answers_nothing_else() -> None:

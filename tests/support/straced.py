@@ -1,4 +1,5 @@
-"""An agent run under strace, which meddles with its n-th sync: kills it there, or has the disk fail.
+"""An agent run under strace, which meddles with its n-th sync (kills it there, or has the disk fail), or notes what it
+and everything below it starts.
 
 The agent stays the child of whoever started it, with the pid that he knows (``strace -D``). strace counts for each
 thread apart. Those of the agent that call fdatasync(2) are SQLite's, and one alone of them writes: so the n-th sync of
@@ -15,12 +16,15 @@ import sys
 from pathlib import Path
 
 from scripts.house.boat import Boat
+from tests.support.shell_ban import SHELLS
 
 KILL = "signal=SIGKILL"
 """Ends the agent as the n-th sync begins: what it writes is there, and never acknowledged."""
 FAIL = "error=EIO"
 """Has the n-th sync fail."""
 
+_STARTED = re.compile(r'execve(?:at)?\((?:AT_FDCWD, )?"(?P<path>[^"]*)", \[(?P<words>.*?)\](?:, |\.\.\.)')
+_WORD = re.compile(r'"((?:[^"\\]|\\.)*)"')
 _SYNC = re.compile(r"^(?P<thread>\d+) +fdatasync\(", re.MULTILINE)
 
 
@@ -38,7 +42,15 @@ class Straced:
     def on(self, meddling: str = "", *, at: int = 0) -> None:
         """Meddle with the agent's sync number `at`, from 1, or just count."""
         inject = ["-e", f"inject=fdatasync:{meddling}:when={at}"] if meddling else []
-        traced = ["-D", "-f", "-qq", "-o", str(self._record), "-e", "trace=fdatasync", "-e", "signal=none", *inject]
+        self._trace("-e", "trace=fdatasync", *inject)
+
+    def watch_programs(self) -> None:
+        """Note each program that the agent, or what it has started, becomes."""
+        # Only the calls that are asked for stop, so that all else is as quick as ever.
+        self._trace("--seccomp-bpf", "-s", "200", "-e", "trace=execve,execveat")
+
+    def _trace(self, *what: str) -> None:
+        traced = ["-D", "-f", "-qq", "-o", str(self._record), "-e", "signal=none", *what]
         command = shlex.join([self._strace, *traced, sys.executable])
         self._script.write_text(f'#!/bin/sh\nexec {command} "$@"\n')
         self._script.chmod(0o755)
@@ -53,3 +65,27 @@ class Straced:
         """How many syncs the thread has seen that made most of them: the one that commits."""
         threads = [found["thread"] for found in _SYNC.finditer(self._record.read_text())]
         return max((threads.count(thread) for thread in set(threads)), default=0)
+
+    @property
+    def programs(self) -> list[tuple[str, list[str]]]:
+        """What was started, each by its path and its words; what was looked for in vain is left out."""
+        return [
+            (found["path"], _WORD.findall(found["words"]))
+            for line in self._record.read_text(errors="replace").splitlines()
+            if (found := _STARTED.search(line)) and " = -1 " not in line
+        ]
+
+
+def is_shell(path: str, words: list[str]) -> bool:
+    """Tell whether a program that was started is a shell, by its name or its first line."""
+    names = [path, *words[:1]]
+    if path.endswith("busybox") or words[:1] == ["busybox"]:
+        names += words[1:2]
+    try:
+        with Path(path).open("rb") as file:
+            first = file.readline(200)
+    except OSError:
+        first = b""
+    if first.startswith(b"#!"):
+        names += first[2:].decode(errors="replace").split()
+    return any(SHELLS.fullmatch(name.lstrip("-")) for name in names)

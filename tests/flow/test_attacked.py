@@ -1,0 +1,114 @@
+"""A whole Pushboat is attacked over one connection, while strace notes what it starts: never a shell.
+
+Hundreds of generated lines, then an app that is hostile in all that an app can say of itself: pushed, synced from
+elsewhere, configured, renamed and destroyed. Containers are not below the agent, so what runs in them is not seen here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import random
+from pathlib import Path
+
+import pytest
+
+from tests.attacks.client import chosen, send
+from tests.attacks.lines import HOSTILE, SHELLED
+from tests.flow import apps
+from tests.support.git_client import Client
+from tests.support.git_servers import ssh_server
+from tests.support.rig import Rig, rig
+from tests.support.straced import Straced, is_shell
+
+pytestmark = pytest.mark.real
+
+LINES = int(os.environ.get("PUSHBOAT_TEST_LINES", "300"))
+
+
+PROCFILE = """\
+web: exec httpd -f -p $PORT -h /www; `id>/tmp/pushboat-shelled`
+w-1_x: echo '$(id)' "`id`" %s {} ; sleep 1000
+"""
+
+
+async def stored(r: Rig) -> None:
+    """Store what is hostile, use it by deploying with it, rename, and destroy: it is whole, or it was refused."""
+    await r.must("apps:create", "blog")
+    values = {f"K{number}": text for number, text in enumerate(HOSTILE) if "\0" not in text}
+    await r.must("config:import", "--no-restart", "--format", "json", "blog", stdin=json.dumps(values).encode())
+    for number, text in enumerate(HOSTILE[:40]):
+        word = shlexed(text)
+        await r.ssh("docker-options:add", "blog", "build", shlexed(f"--build-arg K{number}={text}"))
+        for words in (
+            ("domains:add", "blog", word),
+            ("config:set", "--no-restart", "blog", shlexed(f"{text}=1")),
+            ("git:set", "blog", "deploy-branch", word),
+            ("registry:set", "blog", "server", word),
+            ("ps:set", "blog", "strategy", word),
+            ("builder:set", "blog", "build-dir", word),
+            ("builder-dockerfile:set", "blog", "target", word),
+        ):
+            assert (await r.ssh(*words)).status in (0, 1), words
+    for noun, key in (("git", "deploy-branch"), ("registry", "server"), ("builder", "build-dir")):
+        await r.must(f"{noun}:set", "blog", key)
+    await r.must("builder-dockerfile:set", "blog", "target")
+    app = r.checkout("blog", {**apps.page("1"), "Procfile": PROCFILE})
+    pushed = await r.git_push(app)
+    assert pushed.status == 0, pushed.err
+    await r.must("ps:scale", "blog", "w-1_x=1")
+    assert json.loads(await r.must("config:export", "blog", "--format", "json")) == values
+    inside = await r.ssh("run", "blog", "env", "-0")
+    told = dict(line.partition("=")[::2] for line in inside.out.split("\0") if "=" in line)
+    assert {key: told.get(key) for key in values} == values
+    await r.must("apps:rename", "blog", "journal")
+    assert json.loads(await r.must("config:export", "journal", "--format", "json")) == values
+    await r.must("apps:destroy", "journal", "--force")
+
+
+def shlexed(text: str) -> str:
+    """Return a word as the one command line that ssh sends has to have it."""
+    return "'" + text.replace("\0", "").replace("'", "'\\''") + "'"
+
+
+async def synced(r: Rig, folder: Path) -> None:
+    """Have an app from a git server elsewhere, over ssh and by a deploy key."""
+    (folder / "elsewhere").mkdir()
+    client = await asyncio.to_thread(Client, folder / "elsewhere" / "app.git")
+    client.commit(apps.page("synced"))
+    async with ssh_server(folder / "elsewhere") as ssh:
+        await r.must("apps:create", "away")
+        await r.must("git:allow-host", ssh.place)
+        await r.must("git:generate-deploy-key", "away")
+        ssh.allowed = await r.must("git:public-key", "away")
+        await r.must("git:sync", "away", ssh.url("app.git"))
+
+
+async def test_nothing_that_is_sent_starts_a_shell_or_ends_the_connection(short_folder: Path) -> None:
+    canary = Path(SHELLED)
+    canary.unlink(missing_ok=True)
+    async with rig(short_folder) as r:
+        await r.stop_agent()
+        strace = Straced(r.boat, short_folder)
+        strace.watch_programs()
+        await r.start_agent()
+        await r.must("apps:create", "draft")
+        seed = random.SystemRandom().randrange(1 << 40)
+        print(f"{LINES} lines, half of them of seed {seed}")
+        lines = [*chosen(1, LINES // 2), *chosen(seed, LINES // 2)]
+        statuses = await send(lines, port=r.boat.ssh_port, key=r.boat.key)
+        assert sum(statuses.values()) == LINES and {0, 1, 20} <= statuses.keys(), statuses
+        await r.ssh("apps:destroy", "blog", "--force")
+        await stored(r)
+        await synced(r, short_folder)
+        assert (await r.run("git", "clone", r.boat.remote("away"), str(short_folder / "clone"))).status == 0
+        await r.ssh("logs", "away", "--grep", "x")
+        assert "Traceback" not in r.log and "command.failed" not in r.log
+        await r.stop_agent()
+        strace.off()
+        programs = strace.programs
+        names = {Path(path).name for path, _ in programs}
+        assert {"git", "ssh", "haproxy"} <= names, names
+        assert [program for program in programs if is_shell(*program)] == []
+    assert not canary.exists()
