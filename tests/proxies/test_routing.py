@@ -123,6 +123,29 @@ async def test_an_app_that_breaks_off_its_answer_gets_a_page_that_says_so() -> N
     assert b"The app broke off its answer" in answer.body
 
 
+@pytest.mark.parametrize("method", ["GET", "POST"])
+async def test_a_replica_that_dies_takes_requests_with_it_and_none_is_sent_to_another(method: str) -> None:
+    async with running_front() as front, running_app("r1") as dying, running_app("r2") as other:
+        await front.proxy.apply(table(route("blog", dying)))
+        first, used = await Client.connect(front.port), await Client.connect(front.port)
+        assert (await used.ask("blog.test")).app == "r1"
+        for client in (first, used):
+            dying.waiting.clear()
+            await client.send("blog.test", "/wait", method=method)
+            await dying.waiting.wait()
+        await front.proxy.apply(table(route("blog", dying, other)))
+
+        dying.vanish()
+
+        assert (await first.answer()).status == 502
+        # HAProxy means the client to ask again, as nobody can know whether a used connection was still good
+        # (https://github.com/haproxy/haproxy/issues/2375). There is no setting for it.
+        async with asyncio.timeout(DEADLINE):
+            assert await used.reader.read() == b""
+        assert other.requests == 0
+        assert {(await front.ask("blog.test", method=method)).app for _ in range(4)} == {"r2"}
+
+
 async def test_who_drips_a_request_is_hung_up_on() -> None:
     async with running_front() as front, running_app("r1") as app:
         await front.proxy.apply(table(route("blog", app)))

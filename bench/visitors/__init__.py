@@ -1,0 +1,1 @@
+"""Visitors who see each failed request, and the app that they visit."""
