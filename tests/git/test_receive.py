@@ -15,7 +15,7 @@ from agent.errors import UserError
 from agent.git import receive as receiving
 from agent.git.answer import HeldAnswer
 from agent.git.command_list import CommandList
-from agent.git.receive import PushLimits, Received, Settle, receive
+from agent.git.receive import Judge, PushLimits, Received, Settle, receive
 from agent.git.repos import GitRepos
 from proto.names import AppId
 from tests.support.git_client import Client
@@ -83,7 +83,7 @@ def push(
     folder: Path,
     terminal: FakeTerminal,
     *,
-    judge: Callable[[CommandList], None] = lambda commands: None,
+    judge: Judge = nothing_to_settle,
     settle: Settle = nothing_to_settle,
     max_bytes: int = 1 << 30,
 ) -> Received:
@@ -140,7 +140,7 @@ def test_a_client_who_leaves_without_a_word_wants_nothing(
 
 @pytest.mark.parametrize("factory", LOOPS)
 def test_what_is_judged_never_reaches_git(factory: Callable[[], asyncio.AbstractEventLoop], tmp_path: Path) -> None:
-    def judge(commands: CommandList) -> None:
+    async def judge(commands: CommandList) -> None:
         raise UserError("no.way", "No.")
 
     terminal = FakeTerminal(PUSH, b"PACK")
@@ -274,7 +274,7 @@ def test_a_push_that_is_cancelled_leaves_nothing(tmp_path: Path) -> None:
             repos.path(APP),
             terminal,
             protocol="",
-            judge=lambda commands: None,
+            judge=nothing_to_settle,
             settle=nothing_to_settle,
             limits=PushLimits(),
         )
