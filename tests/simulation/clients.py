@@ -82,8 +82,8 @@ class Client:
         """The name of an app whose creation was not acknowledged."""
         self._open: list[Order] = []
         self._commits = 0
-        self._unheard: str | None = None
-        """The last commit that was pushed, if nobody said that it was stored."""
+        self._unheard: tuple[str, dict[str, str]] | None = None
+        """The last commit that was pushed and its files, if nobody said that it was stored."""
         self._first: set[str] = set()
         """Commits that were acknowledged for an app that they made, and which was not looked at since."""
         self._is_patient = False
@@ -192,12 +192,12 @@ class Client:
 
     async def _push_to(self, door: Door, name: str, *, extra: str, take: Callable[[str], None]) -> int:
         """Push a new commit, or again the last one if nobody said that it was stored. `take` notes that it was."""
-        if self._unheard is None or self._dice.random() < 0.5:
+        if self._unheard is None or self._is_patient or self._dice.random() < 0.5:
             self._commits += 1
-            self._unheard = f"{self._number:02x}{self._commits:038x}"
-        commit = self._unheard
-        procfile = PROCFILE if self._commits % 3 else WITH_TASK
-        files = {"Dockerfile": f"FROM scratch\nEXPOSE {5000 + self._commits}\n{extra}", "Procfile": procfile}
+            procfile = PROCFILE if self._commits % 3 else WITH_TASK
+            files = {"Dockerfile": f"FROM scratch\nEXPOSE {5000 + self._commits}\n{extra}", "Procfile": procfile}
+            self._unheard = f"{self._number:02x}{self._commits:038x}", files
+        commit, files = self._unheard
         breaks_off_at = self._dice.random() if not self._is_patient and self._dice.random() < 0.15 else None
         session = GitClient(commit, files, breaks_off_at=breaks_off_at)
         self._may_leave(session)

@@ -28,6 +28,10 @@ from tests.support.places import empty, silence
 
 CALM_SECONDS = 100.0
 """Virtual. Longer than a drain, a survey and most pauses together."""
+LOOK_SECONDS = 20.0
+"""Virtual, between two looks whether all is at rest."""
+SURVEY_SECONDS = 35.0
+"""Virtual. Longer than the pause between two surveys."""
 
 HELLO = {"Dockerfile": "FROM scratch\nEXPOSE 8080\n", "Procfile": "web: ./serve\nworker: ./work\n"}
 OTHER = {"Dockerfile": "FROM scratch\nEXPOSE 8081\n", "Procfile": "web: ./serve\nworker: ./work\n"}
@@ -199,14 +203,33 @@ async def _second_life(
     async with core(folder, world=world, clock=clock, opener=process.open, opens_store=SmallStore) as c:
         await undo_broken_off(c.database, c.repos)
         async with c.at_work():
-            await asyncio.sleep(2 * CALM_SECONDS)
-        await promises.check(c)
-        apps = [app.id for app in await c.database.read.apps.all()]
-        assert differences(folder, world.scheduler.output, apps=apps) == []
-        if is_acknowledged:
-            await story.verify(c, app)
-        if story.whole is not None:
-            await story.whole(c, app)
+            await _at_rest(lambda: _check(folder, story, app, c, is_acknowledged))
+
+
+async def _at_rest(check: Callable[[], Awaitable[None]]) -> None:
+    """Return once `check` finds nothing wrong, and again after a survey; raise what it finds if that takes too long."""
+    loop = asyncio.get_running_loop()
+    until = loop.time() + 2 * CALM_SECONDS
+    while True:
+        await asyncio.sleep(LOOK_SECONDS)
+        try:
+            await check()
+            break
+        except AssertionError:
+            if loop.time() >= until:
+                raise
+    await asyncio.sleep(SURVEY_SECONDS)
+    await check()
+
+
+async def _check(folder: Path, story: Story, app: App, c: Core, is_acknowledged: bool) -> None:
+    await promises.check(c)
+    apps = [app.id for app in await c.database.read.apps.all()]
+    assert differences(folder, c.scheduler.output, apps=apps) == []
+    if is_acknowledged:
+        await story.verify(c, app)
+    if story.whole is not None:
+        await story.whole(c, app)
 
 
 def _lay_out(folder: Path, settled: Settled) -> None:

@@ -125,7 +125,7 @@ class Walk:
         Raises:
             Broken: a promise was broken.
         """
-        lives, mean = self._dice.randrange(1, 41), self._dice.choice(STEPS)
+        lives, mean = self._dice.randrange(1, 121), self._dice.choice(STEPS)
         with self._listening_to_log():
             for number in range(lives):
                 self._live_once(number, dies_at=int(self._dice.expovariate(1 / mean)) + 1)
