@@ -23,6 +23,7 @@ from agent.handlers.upkeep import Upkeep
 from agent.lifecycle import domains
 from agent.logs.transcripts import DiskTranscripts
 from agent.settings import Settings
+from agent.ssh.arriving import undo_broken_off
 from agent.ssh.hostkey import open_keys
 from agent.ssh.server import listening
 from agent.state.database import Database, Listener
@@ -99,6 +100,7 @@ async def running(settings: Settings) -> AsyncIterator[Agent]:
         database.listeners.append(_outcomes_to(adapters.transcripts))
         host_keys = await asyncio.to_thread(open_keys, folder)
         await _sweep(database, folder / "repos")
+        await undo_broken_off(database, adapters.repos)
         shell = make_shell(settings, database, adapters, cleaner=cleaner, clock=clock, ids=ids)
         async with bus.delivering(), _background(adapters, bus, streamer, upkeep, DiskBudget(cleaner)):
             async with listening(settings.ssh, keys=host_keys, database=database, answer=shell.serve) as listener:

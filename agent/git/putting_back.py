@@ -22,16 +22,18 @@ _LISTING = 64 << 20
 _ANSWER = 1 << 20
 
 
-async def put_back(git_dir: Path, updates: Sequence[RefUpdate]) -> None:
+async def put_back(git_dir: Path, updates: Sequence[RefUpdate]) -> bool:
     """Undo each update that git has taken. Those that it refused are left alone; repeating is harmless.
 
-    Where that cannot be done (a full disk, a repository that went with its app) it is logged: the refs are then tips
-    that nobody recorded, which the next push deploys or refuses.
+    Where that cannot be done (a full disk, a repository that went with its app) it is logged, and false returned: the
+    refs are then tips that nobody recorded, which the next push deploys or refuses.
     """
     try:
         await _put_back(git_dir, updates)
     except (GitFailed, Unavailable) as error:
         log.error("push.not-put-back", repository=git_dir.name, reason=str(error))
+        return False
+    return True
 
 
 async def _put_back(git_dir: Path, updates: Sequence[RefUpdate]) -> None:

@@ -48,7 +48,7 @@ _LOOKED_AT_ONCE = 16 * 1024
 
 _QUARANTINE = "tmp_objdir-incoming-*"
 
-Judge = Callable[[CommandList], None]
+Judge = Callable[[CommandList], Awaitable[None]]
 """Raises `UserError` if the push must not go on. Called before git sees a byte of it."""
 
 Settle = Callable[[CommandList], Awaitable[None]]
@@ -88,7 +88,7 @@ async def receive(
     Raises:
         UserError: what `judge` or `settle` raised (the client was told ref by ref), ``push.too-large``,
             ``push.stalled``, ``push.list-too-long`` or ``push.garbled``. Every ref is what it was before.
-        Unavailable: ``git.missing``.
+        Unavailable: ``git.missing``; ``git.ended``, it was killed. Every ref is what it was before.
     """
     try:
         command = receive_pack(git_dir, max_bytes=limits.max_bytes)
@@ -102,6 +102,10 @@ async def receive(
             status = await git.finish(seconds=FINISH_SECONDS)
             if commands is not None and status == 0:
                 await _settle(git_dir, commands, settle, terminal)
+            elif commands is not None:
+                await _undo(git, git_dir, commands, terminal)
+            if status < 0:
+                raise Unavailable("git.ended", "Git was killed before it had stored the push.", "Push again.")
             return Received(commands, status, is_refused=await git.answer())
     finally:
         await asyncio.shield(asyncio.to_thread(_remove_quarantine, git_dir))
@@ -189,11 +193,21 @@ class _Serving:
         except TimeoutError as error:
             raise Unavailable("git.slow", f"Git did not finish within {seconds:.0f} s.", "Push again.") from error
 
+    @property
+    def is_refusal(self) -> bool:
+        """Whether what is held back of git's answer refuses anything."""
+        return self._held is not None and self._held.is_refusal
+
+    def unsay(self) -> None:
+        """Forget what was held back of git's answer."""
+        if self._held is not None:
+            self._held.release()
+
     async def answer(self) -> bool:
         """Give the client what was held back of git's answer; tell whether that refuses anything."""
         if self._held is None:
             return False
-        is_refusal = self._held.is_refusal
+        is_refusal = self.is_refusal
         if data := self._held.release():
             await self._say(data, self._terminal.write)
         return is_refusal
@@ -284,7 +298,7 @@ async def _check(commands: CommandList, judge: Judge, terminal: Terminal) -> Non
     try:
         if commands.problem is not None:
             raise commands.problem
-        judge(commands)
+        await judge(commands)
     except UserError as error:
         await _refuse(commands, error, terminal)
         raise
@@ -323,6 +337,15 @@ async def _settle(git_dir: Path, commands: CommandList, settle: Settle, terminal
         if answer := commands.refusal(f"refused: {refusal.code}"):
             await terminal.write(answer)
         raise
+
+
+async def _undo(git: _Serving, git_dir: Path, commands: CommandList, terminal: Terminal) -> None:
+    """Put back what a git that failed has moved, and tell the client so where git's own answer says otherwise."""
+    await put_back(git_dir, commands.updates)
+    if not git.is_refusal:
+        git.unsay()
+        if answer := commands.refusal("refused: git.ended"):
+            await terminal.write(answer)
 
 
 async def _refuse(commands: CommandList, error: UserError, terminal: Terminal) -> None:

@@ -28,6 +28,7 @@ from agent.lifecycle import apps, deploys, properties
 from agent.lifecycle.cleaning import Doorkeeper
 from agent.ports.session import Session, Terminal
 from agent.ports.world import Ids
+from agent.ssh.arriving import Arrival
 from agent.ssh.pusher import MAX_NAMED, Pusher
 from agent.state.apps import App
 from agent.state.database import Database, Tables
@@ -163,6 +164,8 @@ class _Push:
         self._request = request
         self._before: str | None = None
         self._deploy: Deploy | None = None
+        self._arrival = Arrival(database, repos, target.id)
+        self._is_settled = False
         self._news: list[Callable[[], Awaitable[None]]] = []
         """What the pusher is to be told once nothing can go wrong any more."""
 
@@ -176,7 +179,7 @@ class _Push:
                 self._repos.path(target.id),
                 self._session,
                 protocol=self._session.environment.get("GIT_PROTOCOL", ""),
-                judge=lambda commands: _judge(commands, target),
+                judge=self._admit,
                 settle=self._settle,
                 limits=limits,
             )
@@ -188,11 +191,25 @@ class _Push:
                 return None, Exit.FAILED
             return self._deploy, Exit.OK
         finally:
+            await self._arrival.end(is_settled=self._is_settled)
             if target.app is None and self._deploy is None:
                 await self._repos.remove(target.id)
 
+    async def _admit(self, commands: CommandList) -> None:
+        """Refuse what git would take and we do not, or note what may lead to a deploy before git hears of it."""
+        _judge(commands, self._target)
+        branches = {update.branch for update in commands.updates}
+        # The repository of an app that does not exist yet goes as a whole, now or at the next start.
+        if branches and self._target.app is not None and self._target.branch in (None, *branches):
+            await self._arrival.begin(commands.updates)
+
     async def _settle(self, commands: CommandList) -> None:
-        """Record the deploy that this push leads to, if any. The last thing that can refuse it."""
+        """Record what this push leads to. The last thing that can refuse it."""
+        await self._lead_on(commands)
+        self._is_settled = True
+
+    async def _lead_on(self, commands: CommandList) -> None:
+        """Record the deploy that this push leads to, if any."""
         await _refuse_if_changed(self._database.read, self._target)
         branch = self._target.branch or await self._first_branch(commands.updates)
         if branch is None:
@@ -244,6 +261,7 @@ class _Push:
             accepted = await deploys.accept(
                 tx, deploy=deploy, app=target.id, kind="push", by=by, why=f"push of {branch}", commit=tip
             )
+            await self._arrival.recorded(tx)
             await self._request.record(tx, app=target.id, status=Exit.OK)
         if target.app is None:
             self._news.append(self._pusher.created)

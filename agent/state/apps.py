@@ -91,7 +91,7 @@ class Apps:
     async def erase(self, app: AppId) -> None:
         """Delete every row of a destroyed app but its events. The order is that of the references."""
         of_deploys = ("replicas", "tasks", "pulls", "pushes", "releases", "deploys")
-        for table in (*of_deploys, "domains", "scales", "configs", "properties", "deploy_keys"):
+        for table in (*of_deploys, "arrivals", "domains", "scales", "configs", "properties", "deploy_keys"):
             await self._sql.run(f"DELETE FROM {table} WHERE app = ?", (app,))
         await self._sql.run("DELETE FROM apps WHERE id = ?", (app,))
 

@@ -7,6 +7,7 @@ depends on the connection alone.
 from __future__ import annotations
 
 from agent.state.apps import Apps, Scales, Server
+from agent.state.arrivals import Arrivals
 from agent.state.configs import Configs
 from agent.state.deploys import Deploys
 from agent.state.domains import Domains
@@ -28,6 +29,7 @@ class Tables:
 
     def __init__(self, sql: Sql, vault: Vault) -> None:
         self.apps = Apps(sql)
+        self.arrivals = Arrivals(sql)
         self.configs = Configs(sql, vault)
         self.deploy_keys = DeployKeys(sql, vault)
         self.deploys = Deploys(sql)

@@ -30,6 +30,11 @@ LATEST_KILL_SECONDS = 2.0
 """After the work began. A push takes about 1.5 s here, a scale or a config change about one."""
 SEED = int(os.environ.get("PUSHBOAT_TEST_SEED", "20"))
 """What is done and when it is cut off: another seed is another test."""
+PATIENCE_SECONDS = 400.0
+"""For one command or push among kills, and for rest after them: a deploy waits two minutes for an engine, and one that
+was superseded meanwhile has waited before."""
+LAST_LINES = 200
+"""Of the agent's log, that are shown when something took too long."""
 VISIT_SECONDS = 0.01
 """Between two visits, so that they do not take the processor from what they watch."""
 
@@ -56,7 +61,7 @@ class Owner:
         match self._chance.choice(("push", "config", "scale")):
             case "push":
                 self._checkout.write({"index.html": f"version {self.name} {self._count}\n"})
-                await self._rig.git_push(self._checkout)
+                await self._rig.git_push(self._checkout, seconds=PATIENCE_SECONDS)
             case "config":
                 value = f"c{self._count}"
                 self._asked("COLOUR", value, await self._set("config:set", f"COLOUR={value}", "COLOUR", value))
@@ -67,7 +72,7 @@ class Owner:
     async def _set(self, command: str, pair: str, fact: str, value: str) -> Done:
         # Before it is asked for: it may be so although nobody heard the answer.
         self.possible[fact].add(value)
-        return await self._rig.ssh(command, self.name, pair)
+        return await self._rig.ssh(command, self.name, pair, seconds=PATIENCE_SECONDS)
 
     def _asked(self, fact: str, value: str, done: Done) -> None:
         if done.status == 0:
@@ -163,12 +168,22 @@ async def _beat(
     rig: Rig, owners: Sequence[Owner], kills: Sequence[Callable[[], Awaitable[None]]], chance: random.Random
 ) -> None:
     """Have people work while one of `kills` after the other is done at random, and wait until all has come to rest."""
-    for _ in range(KILLS):
-        working = asyncio.gather(*(owner.work() for owner in owners))
-        await asyncio.wait((working,), timeout=chance.uniform(0, LATEST_KILL_SECONDS))
-        await chance.choice(kills)()
-        await working
-    assert await rig.is_tidy(*(owner.name for owner in owners), seconds=180)
+    loop, rounds = asyncio.get_running_loop(), Counter[str]()
+    try:
+        for number in range(KILLS):
+            began = loop.time()
+            working = asyncio.gather(*(owner.work() for owner in owners))
+            await asyncio.wait((working,), timeout=chance.uniform(0, LATEST_KILL_SECONDS))
+            kill = chance.choice(kills)
+            await kill()
+            await working
+            rounds[f"{number} ({kill.__name__})"] = round(loop.time() - began)
+        began = loop.time()
+        assert await rig.is_tidy(*(owner.name for owner in owners), seconds=PATIENCE_SECONDS)
+    except TimeoutError as error:
+        told = "\n".join(rig.log.splitlines()[-LAST_LINES:])
+        raise AssertionError(f"after {len(rounds)} kills something took too long. The agent said:\n{told}") from error
+    print(f"seconds of the longest rounds: {rounds.most_common(3)}; to rest after them: {loop.time() - began:.1f}")
 
 
 async def _kill(named: Path) -> None:

@@ -65,6 +65,8 @@ async def _deploy(rig: Rig, checkout: Checkout, strace: Straced, meddling: str, 
     tip = (await checkout.git("rev-parse", "HEAD")).strip()
     is_accepted = deploys[0]["commit"] == tip
     assert is_accepted or pushed.status != 0, pushed
+    stored = (await checkout.git("ls-remote", checkout.remote, "refs/heads/main")).split()[0]
+    assert stored == deploys[0]["commit"], "the branch is at a commit that nobody deployed"
     live = next(one for one in json.loads(await rig.must("releases", "blog", "--format", "json")) if one["is_live"])
     page = (await rig.http("blog.localhost")).text
     assert page == await checkout.git("show", f"{live['commit']}:index.html")

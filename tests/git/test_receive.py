@@ -11,11 +11,11 @@ import uvloop
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.errors import UserError
+from agent.errors import Unavailable, UserError
 from agent.git import receive as receiving
 from agent.git.answer import HeldAnswer
 from agent.git.command_list import CommandList
-from agent.git.receive import PushLimits, Received, Settle, receive
+from agent.git.receive import Judge, PushLimits, Received, Settle, receive
 from agent.git.repos import GitRepos
 from proto.names import AppId
 from tests.support.git_client import Client
@@ -83,7 +83,7 @@ def push(
     folder: Path,
     terminal: FakeTerminal,
     *,
-    judge: Callable[[CommandList], None] = lambda commands: None,
+    judge: Judge = nothing_to_settle,
     settle: Settle = nothing_to_settle,
     max_bytes: int = 1 << 30,
 ) -> Received:
@@ -140,7 +140,7 @@ def test_a_client_who_leaves_without_a_word_wants_nothing(
 
 @pytest.mark.parametrize("factory", LOOPS)
 def test_what_is_judged_never_reaches_git(factory: Callable[[], asyncio.AbstractEventLoop], tmp_path: Path) -> None:
-    def judge(commands: CommandList) -> None:
+    async def judge(commands: CommandList) -> None:
         raise UserError("no.way", "No.")
 
     terminal = FakeTerminal(PUSH, b"PACK")
@@ -181,6 +181,26 @@ def test_what_is_refused_after_git_took_it_is_put_back_and_told_as_refused(
     assert b"ok refs" not in terminal.out
     assert asyncio.run(repos.branches(APP)) == ["gone", "main"]
     assert asyncio.run(repos.tip(APP, "main")) == old
+
+
+def test_what_a_git_moved_that_was_killed_before_it_had_ended_is_put_back_and_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = Client(tmp_path / "client.git")
+    commit = client.commit({"a": "1"})
+    pack = client.git("pack-objects", "--stdout", "--revs", "-q", data=f"{commit}\n".encode())
+    terminal = FakeTerminal(packet(f"{NOTHING} {commit} refs/heads/main\0 report-status\n") + b"0000" + pack)
+    real = receiving.receive_pack
+
+    def mortal(git_dir: Path, *, max_bytes: int) -> list[str]:
+        return ["bash", "-c", '"$@"; kill -KILL $$', "bash", *real(git_dir, max_bytes=max_bytes)]
+
+    monkeypatch.setattr(receiving, "receive_pack", mortal)
+    with pytest.raises(Unavailable, match="Git was killed"):
+        push(asyncio.new_event_loop, tmp_path / "repos", terminal)
+    assert b"ng refs/heads/main refused: git.ended" in terminal.out
+    assert b"ok refs" not in terminal.out
+    assert asyncio.run(GitRepos(tmp_path / "repos").branches(APP)) == []
 
 
 def test_a_repository_that_goes_while_a_push_is_settled_is_no_bug(tmp_path: Path) -> None:
@@ -274,7 +294,7 @@ def test_a_push_that_is_cancelled_leaves_nothing(tmp_path: Path) -> None:
             repos.path(APP),
             terminal,
             protocol="",
-            judge=lambda commands: None,
+            judge=nothing_to_settle,
             settle=nothing_to_settle,
             limits=PushLimits(),
         )

@@ -1,7 +1,7 @@
 """People who push and give commands, and note in the ledger what they were told.
 
-Each has one app at a time. What he asks for goes through the real dispatcher; a push does what is done when git has
-taken one. He may leave before the answer comes, and the server may die while he waits.
+Each has one app at a time. What he asks for goes through the real dispatcher, and so do his pushes, in git's protocol.
+He may leave before the answer comes, and the server may die while he waits.
 """
 
 from __future__ import annotations
@@ -13,16 +13,13 @@ from collections.abc import Awaitable, Callable
 from typing import NamedTuple
 
 from agent.commands.dispatcher import Dispatcher
-from agent.commands.watching import DeployWatcher
 from agent.errors import UserError
-from agent.lifecycle import deploys
 from agent.state.apps import App
 from agent.state.database import Database
-from proto.names import AppId, AppName, DeployId, ProcessType
+from proto.names import AppId, AppName, ProcessType
 from proto.wire import Exit
+from tests.fakes.git import REF, GitClient
 from tests.fakes.session import FakeSession
-from tests.fakes.source import FakeRepos
-from tests.fakes.world import SeededIds
 from tests.simulation.ledger import AppLedger, Ledger, Value
 
 STATUSES = {int(Exit.OK), int(Exit.FAILED), int(Exit.NO_SUCH_APP), int(Exit.UNAVAILABLE)}
@@ -43,9 +40,6 @@ class Door(NamedTuple):
 
     database: Database
     dispatcher: Dispatcher
-    watcher: DeployWatcher
-    repos: FakeRepos
-    ids: SeededIds
 
 
 class Order(NamedTuple):
@@ -88,6 +82,10 @@ class Client:
         """The name of an app whose creation was not acknowledged."""
         self._open: list[Order] = []
         self._commits = 0
+        self._unheard: tuple[str, dict[str, str]] | None = None
+        """The last commit that was pushed and its files, if nobody said that it was stored."""
+        self._first: set[str] = set()
+        """Commits that were acknowledged for an app that they made, and which was not looked at since."""
         self._is_patient = False
 
     async def live(self, door: Door) -> None:
@@ -151,6 +149,8 @@ class Client:
             row = await read.apps.by_name(self._wished)
             if row is not None:
                 self._adopt(row)
+            elif self._first:
+                self.complaints.append(f"a push that made {self._wished} was acknowledged, and it is not there")
         if self._app is None:
             return None
         row, ledger = await read.apps.get(self._app), self._ledger.apps[self._app]
@@ -164,12 +164,18 @@ class Client:
     def _adopt(self, row: App) -> None:
         self._app, self._wished = row.id, None
         self._ledger.apps[row.id] = AppLedger(row.name)
+        self._ledger.apps[row.id].commits |= self._first
+        self._first.clear()
 
     async def _create(self, door: Door) -> None:
         name = self._dice.choice(self._names)
         self._wished = name
         self._ledger.unsure.add(name)
-        status = await self._give(door, f"apps:create {name}")
+        if self._dice.random() < 0.3:
+            await self._push_to(door, name, extra="", take=self._first.add)
+            status = Exit.OK if self._first else Exit.FAILED
+        else:
+            status = await self._give(door, f"apps:create {name}")
         row = await door.database.read.apps.by_name(name)
         if row is not None:
             self._adopt(row)
@@ -181,23 +187,34 @@ class Client:
         await self._push(door, app, ledger, extra=extra)
 
     async def _push(self, door: Door, app: App, ledger: AppLedger, *, extra: str) -> int:
-        self._commits += 1
-        commit = f"{self._number:02x}{self._commits:038x}"
-        procfile = PROCFILE if self._commits % 3 else WITH_TASK
-        files = {"Dockerfile": f"FROM scratch\nEXPOSE {5000 + self._commits}\n{extra}", "Procfile": procfile}
-        door.repos.put(app.id, commit, files)
-        await door.repos.sync(app.id)
         ledger.will_start()
-        self._tell(f"push {app.name} {commit[-6:]} {extra!r}")
-        deploy = DeployId(door.ids.new("d"))
-        async with door.database.transaction() as tx:
-            row = await tx.apps.get(app.id)
-            if row is None or row.destroyed_at is not None:
-                raise UserError("app.destroyed", f"{app.name} was destroyed while you pushed.")
-            await deploys.accept(tx, deploy=deploy, app=app.id, kind="push", by="ada", why="push", commit=commit)
-        ledger.deploys.add(deploy)
-        status = await door.watcher.watch(deploy, self._session(), to_stderr=True)
-        self._tell(f"pushed {app.name} {commit[-6:]} -> {status}")
+        return await self._push_to(door, app.name, extra=extra, take=ledger.commits.add)
+
+    async def _push_to(self, door: Door, name: str, *, extra: str, take: Callable[[str], None]) -> int:
+        """Push a new commit, or again the last one if nobody said that it was stored. `take` notes that it was."""
+        if self._unheard is None or self._is_patient or self._dice.random() < 0.5:
+            self._commits += 1
+            procfile = PROCFILE if self._commits % 3 else WITH_TASK
+            files = {"Dockerfile": f"FROM scratch\nEXPOSE {5000 + self._commits}\n{extra}", "Procfile": procfile}
+            self._unheard = f"{self._number:02x}{self._commits:038x}", files
+        commit, files = self._unheard
+        breaks_off_at = self._dice.random() if not self._is_patient and self._dice.random() < 0.15 else None
+        session = GitClient(commit, files, breaks_off_at=breaks_off_at)
+        self._may_leave(session)
+
+        def taken() -> None:
+            self._unheard = None
+            take(commit)
+
+        self._tell(f"push {name} {commit[-6:]} {extra!r}")
+        order = Order(session, f"ok {REF}\n", taken)
+        self._open.append(order)
+        status = await door.dispatcher.run(f"git-receive-pack '{name}'", session)
+        self._open.remove(order)
+        order.judge(status)
+        self._tell(f"pushed {name} {commit[-6:]} -> {status}")
+        if status not in STATUSES:
+            self.complaints.append(f"the push of {commit} answered {status}: {session.err}")
         return status
 
     async def _set_config(self, door: Door, app: App, ledger: AppLedger) -> None:
@@ -312,9 +329,12 @@ class Client:
     def _session(self) -> FakeSession:
         """Return a session that may be left before its answer."""
         session = FakeSession()
+        self._may_leave(session)
+        return session
+
+    def _may_leave(self, session: FakeSession) -> None:
         if not self._is_patient and self._dice.random() < 0.3:
             asyncio.get_running_loop().call_later(self._dice.expovariate(1 / 5), session.left.set)
-        return session
 
     async def _give(self, door: Door, line: str, words: str = "", take: Callable[[], None] = lambda: None) -> int:
         """Give a command; note an acknowledgement, and complain about an answer that must not be."""

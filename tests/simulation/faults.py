@@ -18,6 +18,7 @@ from agent.ports.images import BuildFailed
 from agent.ports.proxy import RouteRefused
 from agent.ports.scheduler import StartFailed
 from agent.state.sql import StorageBroken, _translated
+from tests.fakes.git import Moment
 from tests.simulation.mortal import Act
 
 How = Literal["before", "after", "hang", "late", "twice", "belated", "no"]
@@ -45,6 +46,10 @@ BELATED = ("converge", "stop", "remove")
 
 ONCE = ("begin",)
 """What is never done twice by anybody but the agent: a second start of a task that has ended would run it again."""
+
+LOCAL = ("repos", "disks")
+SPARED = 0.85
+"""Share of the calls of what is local that are left alone: a push makes so many that none would come through."""
 
 WRITES = ("INSERT", "UPDATE", "DELETE", "COMMIT")
 
@@ -134,6 +139,8 @@ class Fate:
                 return "nothing listens there"
 
     def _way(self, port: str, method: str) -> How | None:
+        if port in LOCAL and self._dice.random() < SPARED:
+            return None
         for way in WAYS:
             if way == "no" and port != "prober":
                 continue
@@ -195,6 +202,13 @@ class Fate:
             self.count("disk full for lines")
             raise Unavailable("logs.not-written", "Log lines cannot be stored (simulated).")
         return await act()
+
+    def ends_git(self, moment: Moment) -> bool:
+        """Tell whether git is killed at this moment of a push."""
+        is_ended = not self.is_calm and self._dice.random() < self._rates["before"]
+        if is_ended:
+            self.count(f"git killed: {moment}")
+        return is_ended
 
 
 def _unavailable(port: str) -> Unavailable:

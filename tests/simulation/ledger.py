@@ -10,8 +10,10 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable
 
+from agent.ports.source import SourceRepo
 from agent.state.database import Tables
-from proto.names import AppId, AppName, DeployId, ProcessType
+from proto.names import AppId, AppName, ProcessType
+from tests.fakes.git import BRANCH
 
 Value = str | int | bool | None
 
@@ -48,8 +50,8 @@ class AppLedger:
         self.config: dict[str, Thing] = defaultdict(lambda: Thing(None))
         self.scale = {ProcessType("web"): Thing(1), ProcessType("worker"): Thing(0)}
         self.domains: dict[str, Thing] = defaultdict(lambda: Thing(False))
-        self.deploys: set[DeployId] = set()
-        """Pushes that were acknowledged."""
+        self.commits: set[str] = set()
+        """What was pushed and acknowledged."""
 
     @property
     def may_be_unserved(self) -> bool:
@@ -79,8 +81,8 @@ class Ledger:
         """See ``Witness``."""
         return app not in self.apps or self.apps[app].may_be_unserved
 
-    async def check(self, read: Tables) -> list[str]:
-        """Return what is stored otherwise than it was acknowledged."""
+    async def check(self, read: Tables, repos: SourceRepo) -> list[str]:
+        """Return what is stored otherwise than it was acknowledged, and which pushes are half done."""
         wrong: list[str] = []
         for app_id, ledger in self.apps.items():
             row = await read.apps.get(app_id)
@@ -101,9 +103,12 @@ class Ledger:
             stored = set(await read.domains.of_app(app_id))
             for domain, thing in ledger.domains.items():
                 wrong += _differences(app_id, f"domain {domain}", thing, domain in stored)
-            for deploy in sorted(ledger.deploys):
-                if await read.deploys.get(deploy) is None:
-                    wrong.append(f"the push {deploy} of {app_id} was acknowledged and is not there")
+            deployed = {deploy.commit_id for deploy in await read.deploys.of_app(app_id, limit=10_000)}
+            for commit in sorted(ledger.commits - deployed):
+                wrong.append(f"the push of {commit} to {app_id} was acknowledged and has no deploy")
+            tip = await repos.tip(app_id, BRANCH)
+            if tip is not None and tip not in deployed:
+                wrong.append(f"the branch of {app_id} is at {tip}, which was not deployed")
         known = {app.id for app in await read.apps.all()}
         strangers = [app for app in await read.apps.all() if app.id not in self.apps and app.name not in self.unsure]
         return wrong + [f"nobody made {app.name}" for app in strangers if app.id in known]

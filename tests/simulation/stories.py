@@ -8,13 +8,18 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import NamedTuple
 
+from agent.commands.watching import DeployWatcher
 from agent.lifecycle import apps, checks, config
+from agent.lifecycle.cleaning import Doorkeeper
 from agent.lifecycle.properties import set_property
 from agent.ports.images import ImageInfo
+from agent.ssh.arriving import undo_broken_off
+from agent.ssh.push import Pushes
 from agent.state.apps import App
 from proto.names import AppId, ProcessType
-from tests.commands.desk import Desk
+from tests.commands.desk import FACTS, Desk
 from tests.fakes.core import Core, World, core
+from tests.fakes.git import GitClient, never
 from tests.simulation import promises
 from tests.simulation.mortal import Process
 from tests.simulation.stored import SmallStore, differences
@@ -23,6 +28,10 @@ from tests.support.places import empty, silence
 
 CALM_SECONDS = 100.0
 """Virtual. Longer than a drain, a survey and most pauses together."""
+LOOK_SECONDS = 20.0
+"""Virtual, between two looks whether all is at rest."""
+SURVEY_SECONDS = 35.0
+"""Virtual. Longer than the pause between two surveys."""
 
 HELLO = {"Dockerfile": "FROM scratch\nEXPOSE 8080\n", "Procfile": "web: ./serve\nworker: ./work\n"}
 OTHER = {"Dockerfile": "FROM scratch\nEXPOSE 8081\n", "Procfile": "web: ./serve\nworker: ./work\n"}
@@ -38,6 +47,7 @@ TELLING = {
 FOREIGN = "registry.example.com/blog:1"
 ELSEWHERE = "https://git.example.com/team/blog.git"
 CHECKED = OTHER | {"app.json": '{"healthchecks": {"web": [{"path": "/", "attempts": 1}]}}'}
+HELLO_COMMIT = "c" * 40
 ROLLING = 2
 """Replicas of an app that is rolled out in batches: the first, and the last, which is the switch."""
 TASK_SECONDS = 3.0
@@ -69,6 +79,7 @@ class Settled(NamedTuple):
 def settle(folder: Path, *, web: int = 1) -> Settled:
     """Return what every life of a story begins with."""
     loop, world, clock = VirtualLoop(), World(), VirtualClock()
+    loop.program = world.git.run
     app = run(_settle(folder, world, clock, web=web), loop=loop)
     world.forget_process()
     files = {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
@@ -91,7 +102,7 @@ async def _settle(folder: Path, world: World, clock: VirtualClock, *, web: int) 
         await c.global_domain()
         app = await c.create()
         async with c.at_work():
-            await c.push(app, HELLO)
+            await _pushed_by(c, app, GitClient(HELLO_COMMIT, HELLO))
             await asyncio.sleep(CALM_SECONDS)
             async with c.database.transaction() as tx:
                 await config.set_values(tx, app=app.id, values={"COLOUR": "blue"})
@@ -146,6 +157,7 @@ def live(
     clock = VirtualClock()
     since = len(world.proxy.tables)
     process, loop = Process(), VirtualLoop(begins_at=settled.time, dies_at=dies_at)
+    loop.program = world.git.run
     told: list[str] = []
     if states is not None:
         loop.before_step = lambda: states.append((process.effects, len(told), loop.time(), world.changes))
@@ -159,7 +171,9 @@ def live(
         world.forget_process()
     else:
         assert dies_at is None, f"it did not live until step {dies_at}"
+    world.git.dies = never
     heir = VirtualLoop(begins_at=loop.time())
+    heir.program = world.git.run
     run(_second_life(folder, story, settled.app, world, clock, bool(told)), loop=heir)
     if story.is_served:
         promises.check_no_gap(world, settled.app.id, since=since, count=story.web)
@@ -187,15 +201,35 @@ async def _second_life(
     process = Process()
     world.scheduler.now = clock.now
     async with core(folder, world=world, clock=clock, opener=process.open, opens_store=SmallStore) as c:
+        await undo_broken_off(c.database, c.repos)
         async with c.at_work():
-            await asyncio.sleep(2 * CALM_SECONDS)
-        await promises.check(c)
-        apps = [app.id for app in await c.database.read.apps.all()]
-        assert differences(folder, world.scheduler.output, apps=apps) == []
-        if is_acknowledged:
-            await story.verify(c, app)
-        if story.whole is not None:
-            await story.whole(c, app)
+            await _at_rest(lambda: _check(folder, story, app, c, is_acknowledged))
+
+
+async def _at_rest(check: Callable[[], Awaitable[None]]) -> None:
+    """Return once `check` finds nothing wrong, and again after a survey; raise what it finds if that takes too long."""
+    loop = asyncio.get_running_loop()
+    until = loop.time() + 2 * CALM_SECONDS
+    while True:
+        await asyncio.sleep(LOOK_SECONDS)
+        try:
+            await check()
+            break
+        except AssertionError:
+            if loop.time() >= until:
+                raise
+    await asyncio.sleep(SURVEY_SECONDS)
+    await check()
+
+
+async def _check(folder: Path, story: Story, app: App, c: Core, is_acknowledged: bool) -> None:
+    await promises.check(c)
+    apps = [app.id for app in await c.database.read.apps.all()]
+    assert differences(folder, c.scheduler.output, apps=apps) == []
+    if is_acknowledged:
+        await story.verify(c, app)
+    if story.whole is not None:
+        await story.whole(c, app)
 
 
 def _lay_out(folder: Path, settled: Settled) -> None:
@@ -208,7 +242,46 @@ def _lay_out(folder: Path, settled: Settled) -> None:
 
 
 async def _push(c: Core, app: App) -> None:
-    await c.push(app, OTHER, commit="d" * 40)
+    """Push as git does; return when it was told that its commit is stored, or the agent died."""
+    await _pushed_by(c, app, GitClient("d" * 40, OTHER))
+
+
+async def _pushed_by(c: Core, app: App, client: GitClient) -> None:
+    watcher = DeployWatcher(c.database, transcripts=c.transcripts, server=FACTS)
+    door = Doorkeeper(c.disks, build_bytes=1, push_bytes=1)
+    pushes = Pushes(c.database, c.repos, watcher, ids=c.ids, door=door)  # type: ignore[arg-type]
+    serving = asyncio.ensure_future(Desk(c, services=(pushes,)).dispatcher.run("git-receive-pack 'blog'", client))
+    while not (client.is_acknowledged or serving.done()):
+        await asyncio.wait((serving,), timeout=0.1)
+
+
+async def _push_again(c: Core, app: App) -> None:
+    """Push what was pushed and deployed already: nothing happens, and nobody is told otherwise."""
+    await _pushed_by(c, app, GitClient(HELLO_COMMIT, HELLO))
+
+
+async def _nothing_new(c: Core, app: App) -> None:
+    newest = await c.database.read.deploys.newest(app.id)
+    assert newest and newest.kind == "config"
+
+
+async def _push_and_leave(c: Core, app: App) -> None:
+    """Leave with half of the pack sent."""
+    await _pushed_by(c, app, GitClient("d" * 40, OTHER, breaks_off_at=0.8))
+
+
+async def _push_to_dying_git(c: Core, app: App) -> None:
+    """Have git killed when it has moved the branch and told nobody."""
+    c.world.git.dies = lambda moment: moment == "moved"
+    client = GitClient("d" * 40, OTHER)
+    await _pushed_by(c, app, client)
+    assert not client.is_acknowledged
+
+
+async def _is_done_or_not_done(c: Core, app: App) -> None:
+    """The branch is at what was deployed last, whether or not anybody was told of it."""
+    commits = [deploy.commit_id for deploy in await c.database.read.deploys.of_app(app.id) if deploy.commit_id]
+    assert await c.repos.tip(app.id, "main") == commits[0], "the branch is at a commit that nobody deployed"
 
 
 async def _pushed(c: Core, app: App) -> None:
@@ -395,7 +468,10 @@ async def _destroyed(c: Core, app: App) -> None:
 
 
 STORIES = {
-    "push": Story(_push, _pushed, True),
+    "push": Story(_push, _pushed, True, _is_done_or_not_done),
+    "push of what is there": Story(_push_again, _nothing_new, True, _is_done_or_not_done),
+    "push that breaks off": Story(_push_and_leave, _nothing_new, True, _is_done_or_not_done),
+    "push to a git that dies": Story(_push_to_dying_git, _nothing_new, True, _is_done_or_not_done),
     "failing build": Story(_break_build, _broken, True),
     "rolling push": Story(_push, _pushed, True, web=ROLLING),
     "failing batch": Story(_break_batch, _gone_back, True, web=ROLLING),

@@ -24,6 +24,9 @@ import structlog
 
 from agent.commands.watching import DeployWatcher
 from agent.errors import Unavailable
+from agent.lifecycle.cleaning import Doorkeeper
+from agent.ssh.arriving import undo_broken_off
+from agent.ssh.push import Pushes
 from agent.state.sql import StorageBroken
 from proto.events import DeployLive, ReplicaRemoved
 from proto.names import AppId, ReplicaId
@@ -114,6 +117,7 @@ class Walk:
         self._world.witness.may_be_unserved = self._ledger.may_be_unserved
         self._world.witness.may_end_routed = self._is_troubled
         self._world.witness.is_stored = self._is_stored
+        self._world.git.dies = self._fate.ends_git
 
     def go(self) -> Figures:
         """Walk to the end.
@@ -121,7 +125,7 @@ class Walk:
         Raises:
             Broken: a promise was broken.
         """
-        lives, mean = self._dice.randrange(1, 41), self._dice.choice(STEPS)
+        lives, mean = self._dice.randrange(1, 121), self._dice.choice(STEPS)
         with self._listening_to_log():
             for number in range(lives):
                 self._live_once(number, dies_at=int(self._dice.expovariate(1 / mean)) + 1)
@@ -206,7 +210,7 @@ class Walk:
             await asyncio.sleep(LOOK_SECONDS)
             try:
                 await promises.check(c, may_have_died=self.figures.deaths > 0)
-                wrong = await self._ledger.check(c.database.read)
+                wrong = await self._ledger.check(c.database.read, self._world.repos)
                 wrong += await self._output(c)
                 assert not wrong, "; ".join(wrong)
                 break
@@ -249,12 +253,16 @@ class Walk:
         if not await c.database.read.domains.global_ones():
             await c.global_domain()
         watcher = DeployWatcher(c.database, transcripts=world.transcripts, server=FACTS)
-        desk = Desk(_Reached(c, process))  # type: ignore[arg-type]
+        reached: Any = _Reached(c, process)
+        door = Doorkeeper(reached.disks, build_bytes=1, push_bytes=1)
+        pushes = Pushes(c.database, reached.repos, watcher, ids=world.ids, door=door)
+        desk = Desk(reached, services=(pushes,))
+        await undo_broken_off(c.database, world.repos)
         c.database.listeners.append(self._tell_commit)
         await stack.enter_async_context(c.at_work())
         hints = asyncio.ensure_future(world.scheduler.watch(lambda app: self._hint(c, app)))
         stack.callback(hints.cancel)
-        return c, Door(c.database, desk.dispatcher, watcher, world.repos, world.ids)
+        return c, Door(c.database, desk.dispatcher)
 
     def _hint(self, c: Core, app: AppId | None) -> None:
         """Pass on what the engine tells, as unreliably as engines do."""
@@ -274,6 +282,7 @@ class Walk:
     def _new_loop(self, *, dies_at: int | None) -> None:
         self._is_alive = True
         self._loop = VirtualLoop(begins_at=self._loop.time() + self._dice.choice([0.0, 1.0, 100.0]), dies_at=dies_at)
+        self._loop.program = self._world.git.run
 
     def _is_troubled(self) -> bool:
         trouble = max(self._fate.proxy_troubled_at, self._chaos.jumped_at)
