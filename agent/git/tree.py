@@ -19,17 +19,15 @@ from agent.errors import Unavailable, UserError
 from agent.git.environment import command
 from agent.git.git_folder import git_folder
 from agent.git.process import READ_SECONDS, GitFailed, output, started
+from agent.git.whole import standing_in
 from agent.ports.source import TreeEntry
 
 _COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 SUBMODULE = 0o160000
 """Mode of a link to a commit of another repository."""
-WHOLE = "refs/whole/"
-"""Refs named by a commit's id, which point at the same with its submodules' files. Hidden from everybody else."""
 _REGULAR = (0o100644, 0o100755, 0o100664)
 """Modes of regular files. 0o100664 is in old histories; fsck refuses it in new pushes."""
 
-_ANSWER = 4_096
 _LISTED_AT_ONCE = 32 * 1024
 """Bytes of the listing read before others get their turn: some hundred files."""
 
@@ -55,7 +53,7 @@ class GitTree:
         self._commit = commit
         self._caps = caps or Caps()
         self._read = commit
-        """What is read: `commit`, or what stands in for it (`WHOLE`). Known once `entries` was called."""
+        """What is read: `commit`, or what stands in for it (`agent.git.whole`). Known once `entries` was called."""
         self._entries: list[TreeEntry] | None = None
         self._regular: dict[str, TreeEntry] = {}
         """The regular files, by path."""
@@ -127,7 +125,7 @@ class GitTree:
     async def _walk(self) -> list[TreeEntry]:
         if not _COMMIT.fullmatch(self._commit):
             raise _no_such_commit(self._commit)
-        self._read = await self._standing_in()
+        self._read = await standing_in(self._git_dir, self._commit)
         walk = _Walk(self._caps)
         # -t names folders as well, so that a tree of empty folders reaches the cap.
         listing = command(self._git_dir, "ls-tree", "-r", "-t", "-l", "-z", "--full-tree", self._read)
@@ -143,12 +141,6 @@ class GitTree:
         except TimeoutError as error:
             raise Unavailable("git.slow", f"The files of {self._commit[:8]} could not be listed in time.") from error
         return walk.entries
-
-    async def _standing_in(self) -> str:
-        if not await asyncio.to_thread(_has_whole, self._git_dir):
-            return self._commit
-        asked = ("for-each-ref", "--format=%(objectname)", WHOLE + self._commit)
-        return (await output(command(self._git_dir, *asked), limit=_ANSWER)).decode("ascii").strip() or self._commit
 
     async def _lfs_pointers(self) -> list[str]:
         named = [entry for path, entry in self._regular.items() if path.rpartition("/")[2] == ".gitattributes"]
@@ -180,12 +172,6 @@ class GitTree:
             start = answer.index(b"\n", position) + 1
             self._contents[blob] = answer[start : start + size]
             position = start + size + 1
-
-
-def _has_whole(git_dir: Path) -> bool:
-    """Tell whether the repository has any ref below `WHOLE`: nearly none has, and each push would ask git."""
-    packed = git_dir / "packed-refs"
-    return (git_dir / WHOLE).is_dir() or (packed.is_file() and f" {WHOLE}".encode() in packed.read_bytes())
 
 
 class _Walk:

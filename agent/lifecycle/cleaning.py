@@ -15,6 +15,7 @@ import msgspec
 import structlog
 
 from agent.errors import UserError
+from agent.lifecycle.kept_commits import kept_commits
 from agent.lifecycle.old_images import OldImages
 from agent.ports.disk import Disks, ImageUse, Room
 from agent.ports.logs import LogStore
@@ -126,7 +127,7 @@ class Cleaner:
                 removed += _some("build-cache", CACHE, size)
             await self._scheduler.tidy()
             for app in await self._database.read.apps.all():
-                await self._repos.tidy(app.id)
+                await self._repos.tidy(app.id, kept=await kept_commits(self._database.read, app.id))
             if excess := await self.excess():
                 removed += _some("logs", "the oldest lines", await self._logs.shrink(excess))
         log.info("disk.cleaned", freed=sum(one.size for one in removed), removed=len(removed))
