@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Mapping
 from contextlib import aclosing, asynccontextmanager
 from typing import Final, TypeVar
 
@@ -92,8 +92,8 @@ def parameters(solve: Solve) -> dict[str, str]:
     return query
 
 
-async def build(engine: Engine, solve: Solve, *, body: AsyncGenerator[bytes, None], progress: Progress) -> str:
-    """Build and return the id of the image. Cancelling the call cancels the build.
+async def build(engine: Engine, solve: Solve, *, body: AsyncIterable[bytes], progress: Progress) -> str:
+    """Build and return the id of the image. Cancelling the call cancels the build. `body`: as `read_ahead` gives it.
 
     Raises:
         SolveFailed: it could not be built.
@@ -104,9 +104,8 @@ async def build(engine: Engine, solve: Solve, *, body: AsyncGenerator[bytes, Non
     try:
         async with (
             ticking(progress.tick),
-            read_ahead(body) as upload,
             engine.stream(
-                "POST", "build", params=parameters(solve), body=upload, headers=headers, answer_within=None
+                "POST", "build", params=parameters(solve), body=body, headers=headers, answer_within=None
             ) as chunks,
         ):
             return await _follow(chunks, progress)

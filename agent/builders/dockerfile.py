@@ -14,7 +14,7 @@ from typing import Final
 
 import msgspec
 
-from agent.builders.buildkit import Solve, SolveFailed, build
+from agent.builders.buildkit import Solve, SolveFailed, build, read_ahead
 from agent.builders.context import GIT_DIR_MARK, ContextPlan, context
 from agent.builders.dockerignore import Ignore, parse_ignore
 from agent.builders.exposed import in_order
@@ -129,8 +129,8 @@ class DockerfileBuilder:
         has_git_dir = options.keeps_git_dir and not source.plan.folder
         plan = msgspec.structs.replace(source.plan, has_git_dir=has_git_dir)
         try:
-            async with open_session(self._engine, session):
-                body = context(request.source, plan)
+            # Git begins while the session is opened.
+            async with read_ahead(context(request.source, plan)) as body, open_session(self._engine, session):
                 return await session.unless_refused(build(self._engine, solve, body=body, progress=progress))
         except SolveFailed as error:
             if error.failure.is_of_frontend and not lost_frontend:

@@ -8,6 +8,7 @@ from typing import Annotated
 from agent.commands.arguments import Argument, Flag
 from agent.commands.command import Command, Context
 from agent.commands.replies import HEADING, INDENT, STEP, Json, Reply
+from agent.errors import UserError
 from agent.lifecycle.cleaning import Removed, Usage, missing, told
 from agent.ports.disk import CacheUse, Room
 
@@ -124,12 +125,17 @@ class Cleanup(Command, frozen=True, kw_only=True):
     In this order: images of releases that are no longer kept, layers of ours that nothing names, the build cache (what
     was not used for longest first), what ended one-offs and pushes left, and the oldest log lines. The build cache and
     the logs lose only as much as the budget of the settings ([disk]) demands. It runs by itself when that is passed.
+
+    With an app: only what that app does not need, and neither build cache nor logs.
     """
 
     name = "cleanup"
     permission = "change"
-    examples = ("cleanup --dry-run", "cleanup", "cleanup --build-cache")
+    examples = ("cleanup --dry-run", "cleanup", "cleanup blog", "cleanup --build-cache")
 
+    app: Annotated[str | None, Argument(help="The app; the whole server if left out.", metavar="app", is_app=True)] = (
+        None
+    )
     is_dry: Annotated[bool, Flag(names=("--dry-run",), help="Only say what would go.")] = False
     all_cache: Annotated[
         bool, Flag(names=("--build-cache",), help="The whole build cache of Docker too, whoever filled it.")
@@ -137,9 +143,16 @@ class Cleanup(Command, frozen=True, kw_only=True):
 
     async def run(self, ctx: Context) -> Reply:
         """Have it done, and say what went."""
+        only = ctx.maybe_app
+        if only and self.all_cache:
+            message = "Docker does not say whose builds filled its cache, so none of it is one app's."
+            hint = (
+                f"For the whole cache: cleanup --build-cache. To build {only.name} anew: repo:purge-cache {only.name}"
+            )
+            raise UserError("cleanup.cache-of-app", message, hint)
         if self.is_dry:
-            removed = await ctx.cleaner.plan(all_cache=self.all_cache)
+            removed = await ctx.cleaner.plan(all_cache=self.all_cache, only=only)
         else:
             await ctx.progress(f"{STEP}Cleaning up...")
-            removed = await ctx.cleaner.clean(all_cache=self.all_cache)
+            removed = await ctx.cleaner.clean(all_cache=self.all_cache, only=only)
         return Cleaned(removed=tuple(removed), is_dry=self.is_dry, excess=await ctx.cleaner.excess())

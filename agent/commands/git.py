@@ -217,7 +217,8 @@ class GitFromArchive(Command, frozen=True, kw_only=True):
 
     They become a commit on the deploy branch, in place of all files that were there; its history stays. A single
     folder that holds everything is taken for the root, and a .git in it is left out. Nothing is taken of an archive
-    with members that lead out of it, or that unfolds to more than may be pushed.
+    with members that lead out of it, or that unfolds to more than may be pushed. What is live already is not deployed
+    again without --force.
     """
 
     name = "git:from-archive"
@@ -255,7 +256,12 @@ class GitFromArchive(Command, frozen=True, kw_only=True):
         async with aclosing(upload):
             tip = await ctx.source.import_archive(ctx.app.id, upload, commit)
         await ctx.source.sync(ctx.app.id)
-        return await deploying.show(ctx, await _deploy_tip(ctx, branch=branch, tip=tip, why=f"archive from {where}"))
+        deploy = await _deploy_tip(ctx, branch=branch, tip=tip, why=f"archive from {where}")
+        if deploy is None:
+            said = f"No changes detected: {ctx.app.name} runs just what the archive holds"
+            hint = f"{INDENT}To build it once more: ps:rebuild {ctx.app.name}"
+            return Done(said=(said, hint), facts={"app": ctx.app.name, "changed": False})
+        return await deploying.show(ctx, deploy)
 
 
 def _live_line(live: Release | None) -> str:
@@ -289,11 +295,11 @@ async def _input(ctx: Context) -> AsyncGenerator[bytes, None]:
         yield data
 
 
-async def _deploy_tip(ctx: Context, *, branch: str, tip: str, why: str) -> Deploy:
-    """Take on the deploy of the branch's tip; one that is under way is returned.
+async def _deploy_tip(ctx: Context, *, branch: str, tip: str, why: str) -> Deploy | None:
+    """Take on the deploy of the branch's tip; one that is under way is returned. `None`: it is live already.
 
     Raises:
-        UserError: ``source.unchanged``, it is live already; ``app.destroyed``.
+        UserError: ``app.destroyed``.
     """
     app = ctx.app
     # Before the commit, as for a push: who dies in between has a HEAD that no deploy made yet, and nobody minds.
@@ -301,9 +307,9 @@ async def _deploy_tip(ctx: Context, *, branch: str, tip: str, why: str) -> Deplo
     async with ctx.database.transaction() as tx:
         row = await sources.must_stand(tx, ctx)
         live = await tx.releases.get(app.id, row.live_release) if row.live_release else None
-        if not await tx.deploys.under_way(app.id) and live and live.commit_id == tip:
-            hint = f"To build it again: ps:rebuild {app.name}"
-            raise UserError("source.unchanged", "The archive holds just what is live already.", hint)
+        is_live = not await tx.deploys.under_way(app.id) and live is not None and live.commit_id == tip
+        if is_live and not ctx.options.force:
+            return None
         deploy = await sources.accept_tip(tx, ctx=ctx, branch=branch, tip=tip, why=why)
     await sources.say_deploying(ctx, tip)
     return deploy

@@ -7,6 +7,7 @@ from agent.commands.command import Command, Context
 from agent.commands.replies import INDENT, STEP, Done, Reply
 from agent.lifecycle.building import purge_cache
 from agent.lifecycle.cleaning import told
+from agent.lifecycle.kept_commits import kept_commits
 
 
 class RepoGc(Command, frozen=True, kw_only=True):
@@ -26,7 +27,7 @@ class RepoGc(Command, frozen=True, kw_only=True):
         """Have git do it."""
         await ctx.progress(f"{STEP}Repacking the repository of {ctx.app.name}")
         before = (await ctx.disks.folders(ctx.app.id))["repository"]
-        await ctx.source.collect(ctx.app.id)
+        await ctx.source.collect(ctx.app.id, kept=await kept_commits(ctx.database.read, ctx.app.id))
         after = (await ctx.disks.folders(ctx.app.id))["repository"]
         said = f"{INDENT}It took {told(before)} and takes {told(after)} now."
         return Done(said=(said,), facts={"bytes_before": before, "bytes": after})

@@ -82,7 +82,7 @@ class Trees:
             folder = above
             for name in names:
                 if self.is_unified:
-                    write(folder / "cgroup.subtree_control", "+memory +cpu +pids")
+                    _pass_on(folder)
                 folder /= name
                 folder.mkdir(exist_ok=True)
                 if not self.is_unified and above.name == "memory":
@@ -96,11 +96,11 @@ class Trees:
         quota = round(bounds.cpus * PERIOD)
         if self.is_unified:
             (group,) = groups
-            write(group / "memory.max", str(bounds.memory_bytes or "max"))
+            (write if bounds.memory_bytes else _write_if_there)(group / "memory.max", str(bounds.memory_bytes or "max"))
             _write_if_there(group / "memory.swap.max", "0" if bounds.memory_bytes else "max")
-            write(group / "cpu.max", f"{quota or 'max'} {PERIOD}")
-            write(group / "pids.max", str(PIDS))
-            write(group / "cpu.weight", str(WEIGHT))
+            (write if quota else _write_if_there)(group / "cpu.max", f"{quota or 'max'} {PERIOD}")
+            _write_if_there(group / "pids.max", str(PIDS))
+            _write_if_there(group / "cpu.weight", str(WEIGHT))
             return
         for group in groups:
             if (group / "memory.limit_in_bytes").exists():
@@ -199,6 +199,17 @@ def write(file: Path, text: str) -> None:
     """Write to a file of the kernel's: one call, and no other file is made."""
     with file.open("r+b" if file.exists() else "wb", buffering=0) as opened:
         opened.write(text.encode())
+
+
+def _pass_on(group: Path) -> None:
+    """Have the groups below one of version 2 take part in its controllers, those that it has.
+
+    One that is bound to version 1, or kept from us by who runs the machine, is not among them: its name would have all
+    refused. A limit that needs it fails then, and says so.
+    """
+    has = (group / "cgroup.controllers").read_text().split()
+    if wanted := " ".join(f"+{name}" for name in ("memory", "cpu", "pids") if name in has):
+        write(group / "cgroup.subtree_control", wanted)
 
 
 def _write_if_there(file: Path, text: str) -> None:

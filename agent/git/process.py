@@ -13,6 +13,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, 
 from contextlib import aclosing, asynccontextmanager, suppress
 from itertools import pairwise
 
+from agent import programs
 from agent.errors import Unavailable
 from agent.git.environment import environment
 
@@ -41,9 +42,7 @@ class GitFailed(Exception):
 class GitProcess:
     """A running git whose output is being read."""
 
-    def __init__(
-        self, process: asyncio.subprocess.Process, command: Sequence[str], *, hear: Hear | None = None
-    ) -> None:
+    def __init__(self, process: programs.Program, command: Sequence[str], *, hear: Hear | None = None) -> None:
         self._process = process
         self._command = command
         self._hear = hear
@@ -76,10 +75,12 @@ class GitProcess:
     async def end(self) -> None:
         """Kill it and its children if it still runs, and wait until nothing is left. Repeating is harmless."""
         self._kill()
+        if self._process.stdin is not None:
+            self._process.stdin.close()
         if self._hear is not None:  # it may wait for somebody who never comes
             self._errors.cancel()
         await asyncio.wait((self._errors,))
-        # asyncio notices the end only once the pipes are empty, so they are read out.
+        # A pipe is closed at its end, so they are read out.
         for output in (_pipe(self._process.stdout), _pipe(self._process.stderr)):
             while await output.read(CHUNK):
                 pass
@@ -124,13 +125,11 @@ async def started(
         Unavailable: ``git.missing``, there is no git to run.
     """
     try:
-        process = await asyncio.create_subprocess_exec(
-            *command,
-            stdin=asyncio.subprocess.PIPE if is_fed or stdin is not None else asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
-            env={**environment(), **(extra or {})},
-            start_new_session=True,
+        process = await programs.start(
+            command,
+            environment={**environment(), **(extra or {})},
+            is_fed=is_fed or stdin is not None,
+            is_leader=True,
             limit=CHUNK,
         )
     except FileNotFoundError as error:

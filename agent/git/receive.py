@@ -20,6 +20,7 @@ from pathlib import Path
 import msgspec
 import structlog
 
+from agent import programs
 from agent.archives.caps import in_units
 from agent.errors import Unavailable, UserError
 from agent.git.answer import HeldAnswer
@@ -143,9 +144,7 @@ def sweep_incoming(folder: Path, *, apps: Collection[str]) -> list[str]:
 class _Serving:
     """A running git between a client's streams."""
 
-    def __init__(
-        self, process: asyncio.subprocess.Process, terminal: Terminal, *, outlives_client: bool, is_held: bool
-    ) -> None:
+    def __init__(self, process: programs.Program, terminal: Terminal, *, outlives_client: bool, is_held: bool) -> None:
         assert process.stdin is not None and process.stdout is not None and process.stderr is not None
         self._process = process
         self._terminal = terminal
@@ -219,7 +218,7 @@ class _Serving:
             copying.cancel()
         await asyncio.wait(self._copying)
         self._stdin.close()
-        # asyncio notices the end only once the pipes are empty.
+        # A pipe is closed at its end.
         for output in self._outputs:
             while await output.read(_CHUNK):
                 pass
@@ -264,14 +263,8 @@ async def _serving(
     command: Sequence[str], terminal: Terminal, *, protocol: str, outlives_client: bool, is_held: bool
 ) -> AsyncIterator[_Serving]:
     try:
-        process = await asyncio.create_subprocess_exec(
-            *command,
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
-            env=environment(protocol=protocol),
-            start_new_session=True,
-            limit=_CHUNK,
+        process = await programs.start(
+            command, environment=environment(protocol=protocol), is_fed=True, is_leader=True, limit=_CHUNK
         )
     except FileNotFoundError as error:
         raise Unavailable("git.missing", "There is no git on this machine.", "Install it: apt install git") from error

@@ -30,7 +30,7 @@ from agent.git.progress import Progress
 from agent.git.refs import HEADS, TAGS, is_branch_name
 from agent.git.repos import GitRepos
 from agent.git.submodules import Submodules
-from agent.git.tree import WHOLE
+from agent.git.whole import set_whole
 from agent.ports.remotes import Access, Address, Fetched, HostKey, RefKind, Tell, Wanted
 from proto.names import AppId
 
@@ -113,7 +113,7 @@ class GitRemotes:
         await self._repos.tree(app, whole or commit).entries()
         is_rewritten = before is not None and not await _is_ancestor(git_dir, before, commit)
         if whole:
-            await output(command(git_dir, "update-ref", WHOLE + commit, whole), limit=_ANSWER)
+            await set_whole(git_dir, commit, whole)
         if before != commit:
             await move(git_dir, branch, commit, before=before)
         return Fetched(

@@ -25,6 +25,7 @@ from agent.git.imports import import_archive
 from agent.git.process import GitFailed, output
 from agent.git.refs import HEADS, is_branch_name
 from agent.git.tree import GitTree
+from agent.git.whole import drop_unneeded
 from agent.ports.source import ArchiveCommit, Commit
 from agent.ports.turns import Turns
 from proto.names import AppId
@@ -154,21 +155,23 @@ class GitRepos:
         """See ``SourceRepo.sync``."""
         await asyncio.to_thread(_sync_repository, self.path(app))
 
-    async def tidy(self, app: AppId) -> None:
+    async def tidy(self, app: AppId, *, kept: Collection[str]) -> None:
         """See ``SourceRepo.tidy``."""
-        await self._gc(app, "--auto")
+        await self._gc(app, "--auto", kept=kept)
 
-    async def collect(self, app: AppId) -> None:
+    async def collect(self, app: AppId, *, kept: Collection[str]) -> None:
         """See ``SourceRepo.collect``."""
         async with self.turns.of(app):
             with _full_disk_told():
-                await self._gc(app)
+                await self._gc(app, kept=kept)
 
-    async def _gc(self, app: AppId, *more: str) -> None:
+    async def _gc(self, app: AppId, *more: str, kept: Collection[str]) -> None:
         git_dir = self.path(app)
         if not git_dir.is_dir():
             return
-        await asyncio.to_thread(_remove_abandoned, git_dir / "objects", before=time.time() - _ABANDONED_SECONDS)
+        before = time.time() - _ABANDONED_SECONDS
+        await asyncio.to_thread(_remove_abandoned, git_dir / "objects", before=before)
+        await drop_unneeded(git_dir, kept=kept, before=before)
         # A deployed commit may be on no branch any more and still be rebuilt: months, not git's two weeks.
         options = ("gc.auto=1000", "gc.autoDetach=false", "gc.pruneExpire=3.months.ago", "pack.threads=1")
         arguments = [part for option in options for part in ("-c", option)]

@@ -11,6 +11,7 @@ import asyncio
 import re
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
+from itertools import accumulate
 from pathlib import Path
 
 from agent.archives.caps import Caps, Tally, shown
@@ -18,17 +19,15 @@ from agent.errors import Unavailable, UserError
 from agent.git.environment import command
 from agent.git.git_folder import git_folder
 from agent.git.process import READ_SECONDS, GitFailed, output, started
+from agent.git.whole import standing_in
 from agent.ports.source import TreeEntry
 
 _COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 SUBMODULE = 0o160000
 """Mode of a link to a commit of another repository."""
-WHOLE = "refs/whole/"
-"""Refs named by a commit's id, which point at the same with its submodules' files. Hidden from everybody else."""
 _REGULAR = (0o100644, 0o100755, 0o100664)
 """Modes of regular files. 0o100664 is in old histories; fsck refuses it in new pushes."""
 
-_ANSWER = 4_096
 _LISTED_AT_ONCE = 32 * 1024
 """Bytes of the listing read before others get their turn: some hundred files."""
 
@@ -36,6 +35,12 @@ _LFS_LINE = b"version https://git-lfs.github.com/spec/v1"
 _LFS_SIZES = range(100, 201)
 """Bytes of a pointer file of Git LFS: three short lines, of which only the object's size varies."""
 _LFS_LOOKED_AT = 50
+_SMALL = 65_536
+"""Bytes of a file that is read along with others: a manifest, not a lock file."""
+_FOLDER_BYTES = 512 * 1024
+_FOLDER_FILES = 64
+"""How much of a folder is read at once, the smallest files first. A process of git costs some milliseconds, and whoever
+reads one manifest asks for others beside it."""
 _NAMED = 3
 """How many paths a note names before it says "and n more"."""
 
@@ -48,8 +53,12 @@ class GitTree:
         self._commit = commit
         self._caps = caps or Caps()
         self._read = commit
-        """What is read: `commit`, or what stands in for it (`WHOLE`). Known once `entries` was called."""
+        """What is read: `commit`, or what stands in for it (`agent.git.whole`). Known once `entries` was called."""
         self._entries: list[TreeEntry] | None = None
+        self._regular: dict[str, TreeEntry] = {}
+        """The regular files, by path."""
+        self._contents: dict[str, bytes] = {}
+        """What was read along with something else, by object id."""
         self._walking = asyncio.Lock()
 
     @property
@@ -62,17 +71,23 @@ class GitTree:
         async with self._walking:
             if self._entries is None:
                 self._entries = await self._walk()
+                self._regular = {entry.path: entry for entry in self._entries if entry.mode in _REGULAR}
         return self._entries
 
     async def read(self, path: str, *, limit: int = 1_000_000) -> bytes | None:
         """See ``SourceTree.read``."""
-        entry = next((each for each in await self.entries() if each.path == path), None)
-        if entry is None or entry.mode not in _REGULAR:
+        await self.entries()
+        entry = self._regular.get(path)
+        if entry is None:
             return None
         if entry.size > limit:
             message = f"{shown(path)} has {entry.size:,} bytes; Pushboat reads at most {limit:,} of it."
             raise UserError("source.file-too-large", message, "Is it really the file you mean?")
-        return await output(command(self._git_dir, "cat-file", "blob", entry.blob), limit=limit)
+        if entry.size > _SMALL:
+            return await output(command(self._git_dir, "cat-file", "blob", entry.blob), limit=limit)
+        if entry.blob not in self._contents:
+            await self._hold([entry, *self._beside(entry)])
+        return self._contents[entry.blob]
 
     async def archive(self, *, folder: str = "") -> AsyncGenerator[bytes, None]:
         """See ``SourceTree.archive``."""
@@ -100,7 +115,7 @@ class GitTree:
                 f"Submodules are not fetched: {_listed(submodules)} will be missing. If the build needs them, "
                 "deploy with git:sync, which fetches them, or add the files to this repository (git subtree does it)."
             )
-        if pointers := await self._lfs_pointers(entries):
+        if pointers := await self._lfs_pointers():
             notes.append(
                 f"Files of Git LFS are not fetched: the build sees only the pointers of {_listed(pointers)}. "
                 "Store the files in git itself (git lfs migrate export) if the build needs them."
@@ -110,7 +125,7 @@ class GitTree:
     async def _walk(self) -> list[TreeEntry]:
         if not _COMMIT.fullmatch(self._commit):
             raise _no_such_commit(self._commit)
-        self._read = await self._standing_in()
+        self._read = await standing_in(self._git_dir, self._commit)
         walk = _Walk(self._caps)
         # -t names folders as well, so that a tree of empty folders reaches the cap.
         listing = command(self._git_dir, "ls-tree", "-r", "-t", "-l", "-z", "--full-tree", self._read)
@@ -127,41 +142,36 @@ class GitTree:
             raise Unavailable("git.slow", f"The files of {self._commit[:8]} could not be listed in time.") from error
         return walk.entries
 
-    async def _standing_in(self) -> str:
-        if not await asyncio.to_thread(_has_whole, self._git_dir):
-            return self._commit
-        asked = ("for-each-ref", "--format=%(objectname)", WHOLE + self._commit)
-        return (await output(command(self._git_dir, *asked), limit=_ANSWER)).decode("ascii").strip() or self._commit
-
-    async def _lfs_pointers(self, entries: list[TreeEntry]) -> list[str]:
-        attributes = [entry for entry in entries if entry.path.rpartition("/")[2] == ".gitattributes"]
-        if not any(b"filter=lfs" in content for content in await self._contents(attributes[:_LFS_LOOKED_AT])):
+    async def _lfs_pointers(self) -> list[str]:
+        named = [entry for path, entry in self._regular.items() if path.rpartition("/")[2] == ".gitattributes"]
+        attributes = [entry for entry in named[:_LFS_LOOKED_AT] if entry.size <= _SMALL]
+        await self._hold(attributes)
+        if not any(b"filter=lfs" in self._contents[entry.blob] for entry in attributes):
             return []
-        candidates = [entry for entry in entries if entry.mode in _REGULAR and entry.size in _LFS_SIZES]
-        candidates = candidates[:_LFS_LOOKED_AT]
-        contents = await self._contents(candidates)
-        return [entry.path for entry, data in zip(candidates, contents, strict=True) if data.startswith(_LFS_LINE)]
+        candidates = [entry for entry in self._regular.values() if entry.size in _LFS_SIZES][:_LFS_LOOKED_AT]
+        await self._hold(candidates)
+        return [entry.path for entry in candidates if self._contents[entry.blob].startswith(_LFS_LINE)]
 
-    async def _contents(self, entries: list[TreeEntry]) -> list[bytes]:
-        """Return the content of each small file, by one process; empty for those above 64 KiB."""
-        small = [entry for entry in entries if entry.size <= 65_536]
-        if not small:
-            return [b""] * len(entries)
-        asked = "".join(f"{entry.blob}\n" for entry in small).encode()
+    def _beside(self, entry: TreeEntry) -> list[TreeEntry]:
+        """Return the small files in the folder of `entry`, within bounds; itself is one of them, or not."""
+        folder = entry.path.rpartition("/")[0]
+        near = [each for path, each in self._regular.items() if path.rpartition("/")[0] == folder]
+        near = sorted((each for each in near if each.size <= _SMALL), key=lambda each: each.size)
+        sizes = accumulate(each.size for each in near)
+        return [each for each, total in zip(near[:_FOLDER_FILES], sizes, strict=False) if total <= _FOLDER_BYTES]
+
+    async def _hold(self, small: list[TreeEntry]) -> None:
+        """Read the contents of these files by one process, unless they are known."""
+        wanted = {entry.blob: entry.size for entry in small if entry.blob not in self._contents}
+        if not wanted:
+            return
+        asked = "".join(f"{blob}\n" for blob in wanted).encode()
         answer = await output(command(self._git_dir, "cat-file", "--batch"), limit=8 << 20, stdin=asked)
-        found: dict[str, bytes] = {}
         position = 0
-        for entry in small:
+        for blob, size in wanted.items():
             start = answer.index(b"\n", position) + 1
-            found[entry.blob] = answer[start : start + entry.size]
-            position = start + entry.size + 1
-        return [found.get(entry.blob, b"") for entry in entries]
-
-
-def _has_whole(git_dir: Path) -> bool:
-    """Tell whether the repository has any ref below `WHOLE`: nearly none has, and each push would ask git."""
-    packed = git_dir / "packed-refs"
-    return (git_dir / WHOLE).is_dir() or (packed.is_file() and f" {WHOLE}".encode() in packed.read_bytes())
+            self._contents[blob] = answer[start : start + size]
+            position = start + size + 1
 
 
 class _Walk:

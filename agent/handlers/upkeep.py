@@ -10,6 +10,7 @@ import asyncio
 import structlog
 
 from agent.errors import Unavailable, UserError
+from agent.lifecycle.kept_commits import kept_commits
 from agent.ports.source import SourceRepo
 from agent.ports.world import Clock
 from agent.state.database import Database
@@ -62,7 +63,7 @@ class Upkeep:
         async with self._database.transaction() as tx:
             await tx.replicas.forget_cooled(now=tx.now)
         for app in await self._database.read.apps.all():
-            await self._repos.tidy(app.id)
+            await self._repos.tidy(app.id, kept=await kept_commits(self._database.read, app.id))
 
     async def _trim(self) -> int:
         async with self._database.transaction() as tx:

@@ -15,11 +15,13 @@ import msgspec
 import structlog
 
 from agent.errors import UserError
+from agent.lifecycle.kept_commits import kept_commits
 from agent.lifecycle.old_images import OldImages
 from agent.ports.disk import Disks, ImageUse, Room
 from agent.ports.logs import LogStore
 from agent.ports.scheduler import Scheduler
 from agent.ports.source import SourceRepo
+from agent.state.apps import App
 from agent.state.database import Database
 from proto.names import AppId
 
@@ -96,14 +98,16 @@ class Cleaner:
             excess = max(excess, await self._ours() - self.budget.max_bytes)
         return max(0, excess)
 
-    async def plan(self, *, all_cache: bool = False) -> list[Removed]:
+    async def plan(self, *, all_cache: bool = False, only: App | None = None) -> list[Removed]:
         """Return what `clean` would remove, and change nothing."""
         found = [
             Removed(kind="image", what=one.tag, size=one.size)
-            for app in await self._database.read.apps.all()
+            for app in await self._apps(only)
             for one in await self._old_images.find(app)
         ]
-        found += [Removed(kind="layers", what=image.id, size=image.own) async for image in self._unnamed()]
+        found += [Removed(kind="layers", what=image.id, size=image.own) async for image in self._unnamed(only)]
+        if only:
+            return found
         left = max(0, await self.excess() - sum(one.size for one in found))
         if all_cache or (left and self.budget.prunes_build_cache):
             cache = await self._disks.cache()
@@ -111,23 +115,24 @@ class Cleaner:
             found += _some("build-cache", CACHE, size if all_cache else min(left, size))
         return found
 
-    async def clean(self, *, all_cache: bool = False) -> list[Removed]:
+    async def clean(self, *, all_cache: bool = False, only: App | None = None) -> list[Removed]:
         """Remove what nothing needs, and then as much else as the budget demands. Repeating is harmless.
 
-        `all_cache`: the whole build cache goes, whatever the budget says.
+        `all_cache`: the whole build cache goes, whatever the budget says. `only`: what one app does not need goes, and
+        nothing that is everybody's: no build cache, no log lines.
 
         Raises:
             Unavailable: the engine does not answer. What went until then is gone.
         """
         async with self._round:
-            removed = await self._remove_images()
-            if all_cache or (self.budget.prunes_build_cache and await self.excess()):
+            removed = await self._remove_images(only)
+            if not only and (all_cache or (self.budget.prunes_build_cache and await self.excess())):
                 size = await self._disks.prune_cache(bytes=None if all_cache else await self.excess())
                 removed += _some("build-cache", CACHE, size)
             await self._scheduler.tidy()
-            for app in await self._database.read.apps.all():
-                await self._repos.tidy(app.id)
-            if excess := await self.excess():
+            for app in await self._apps(only):
+                await self._repos.tidy(app.id, kept=await kept_commits(self._database.read, app.id))
+            if not only and (excess := await self.excess()):
                 removed += _some("logs", "the oldest lines", await self._logs.shrink(excess))
         log.info("disk.cleaned", freed=sum(one.size for one in removed), removed=len(removed))
         return removed
@@ -149,20 +154,24 @@ class Cleaner:
             for app in apps
         ]
 
-    async def _remove_images(self) -> list[Removed]:
+    async def _apps(self, only: App | None) -> list[App]:
+        return [only] if only else list(await self._database.read.apps.all())
+
+    async def _remove_images(self, only: App | None) -> list[Removed]:
         removed = []
-        for app in await self._database.read.apps.all():
+        for app in await self._apps(only):
             for one in await self._old_images.remove(app):
                 removed.append(Removed(kind="image", what=one.tag, size=one.size))
-        async for image in self._unnamed():
+        async for image in self._unnamed(only):
             if await self._disks.remove_image(image.id):
                 removed.append(Removed(kind="layers", what=image.id, size=image.own))
         return removed
 
-    async def _unnamed(self) -> AsyncIterator[ImageUse]:
+    async def _unnamed(self, only: App | None) -> AsyncIterator[ImageUse]:
         """Yield the images of ours that nothing names and no kept release has."""
         read = self._database.read
-        for image in [image for image in await self._disks.images() if not image.tags]:
+        unnamed = [image for image in await self._disks.images() if not image.tags]
+        for image in [image for image in unnamed if only is None or image.app == only.id]:
             # Asked anew for each: a deploy that has just built it needs it by now.
             needed = {deploy.image for deploy in await read.deploys.under_way()}
             for app in await read.apps.all():

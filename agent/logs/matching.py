@@ -16,6 +16,7 @@ from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Protocol
 
+from agent import programs
 from agent.errors import UserError
 from agent.sanitise import plain
 
@@ -67,7 +68,7 @@ class Plain:
 class Pattern:
     """Matches lines in which a regular expression is found, in another process."""
 
-    def __init__(self, process: asyncio.subprocess.Process, *, pattern: str) -> None:
+    def __init__(self, process: programs.Program, *, pattern: str) -> None:
         assert process.stdin is not None and process.stdout is not None
         self._process = process
         self._requests = process.stdin
@@ -87,9 +88,10 @@ class Pattern:
 
     async def end(self) -> None:
         """End the process and wait for it. Repeating is harmless."""
-        if self._process.returncode is None:
-            with contextlib.suppress(ProcessLookupError):
-                self._process.kill()
+        self._process.kill()
+        self._requests.close()
+        while await self._answers.read(BATCH_LINES):  # a pipe is closed at its end
+            pass
         await self._process.wait()
 
     async def _ask(self, texts: Sequence[str]) -> list[bool]:
@@ -125,16 +127,8 @@ async def matcher(pattern: str | None) -> AsyncIterator[Matcher]:
         yield Plain(pattern)
     else:
         _check(pattern)
-        process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-I",
-            "-S",
-            str(_PROGRAM),
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.DEVNULL,
-            env={},
-        )
+        command = (sys.executable, "-I", "-S", str(_PROGRAM))
+        process = await programs.start(command, environment={}, is_fed=True, tells_errors=False, limit=BATCH_LINES)
         found = Pattern(process, pattern=pattern)
         try:
             yield found

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Collection
 from typing import Literal, Protocol
 
 import msgspec
@@ -152,12 +152,18 @@ class SourceRepo(Protocol):
         """
         ...
 
-    async def tidy(self, app: AppId) -> None:
-        """Remove what killed pushes left, and repack when it is worth it. Safe beside pushes; repeating is harmless."""
+    async def tidy(self, app: AppId, *, kept: Collection[str]) -> None:
+        """Remove what killed pushes left, and repack when it is worth it. Safe beside pushes; repeating is harmless.
+
+        `kept`: commits that may be built again. The submodules' files that others were fetched with are let go, unless
+        a branch ends there.
+        """
         ...
 
-    async def collect(self, app: AppId) -> None:
-        """Repack in any case. Waits for a push of the app, and has others wait meanwhile; repeating is harmless.
+    async def collect(self, app: AppId, *, kept: Collection[str]) -> None:
+        """Do as `tidy`, and repack in any case. Waits for a push of the app, and has others wait meanwhile.
+
+        Repeating is harmless.
 
         Raises:
             Unavailable: ``git.…``, it took too long or failed, or ``disk.full``. The repository is as good as before.

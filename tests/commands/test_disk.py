@@ -52,6 +52,23 @@ async def test_a_dry_clean_up_says_what_a_real_one_does(desk: Desk) -> None:
     assert desk.core.disks.use.steps == 0
 
 
+async def test_a_clean_up_of_an_app_leaves_what_is_of_others_and_of_everybody(desk: Desk) -> None:
+    blog, _ = await desk.deployed("blog")
+    shop, _ = await desk.deployed("shop")
+    of_blog = ImageUse(id="sha256:blog", app=blog.id, own=GB, shared=0)
+    of_shop = ImageUse(id="sha256:shop", app=shop.id, own=GB, shared=0)
+    desk.core.disks.unnamed = [of_blog, of_shop]
+    desk.core.disks.free, desk.core.disks.use = GB, CacheUse(steps=GB)
+    dry = await desk.give("cleanup blog --dry-run")
+    assert "sha256:blog" in dry.out and "sha256:shop" not in dry.out and "build-cache" not in dry.out
+    done = await desk.give("cleanup blog --format json")
+    assert [one["what"] for one in done.json()["removed"]] == ["sha256:blog"]
+    assert desk.core.disks.unnamed == [of_shop] and desk.core.disks.use.steps == GB
+    refused = await desk.give("cleanup blog --build-cache")
+    assert refused.status == Exit.FAILED and "repo:purge-cache blog" in refused.err
+    assert (await desk.give("cleanup nobody")).status == Exit.NO_SUCH_APP
+
+
 async def test_a_clean_up_that_does_not_suffice_says_so(desk: Desk) -> None:
     desk.core.disks.free = GB
     desk.core.disks.use = CacheUse(steps=GB)

@@ -61,9 +61,13 @@ async def test_the_same_archive_again_says_that_it_is_live(desk: Desk) -> None:
     app = await desk.core.create("blog")
     assert (await desk.meanwhile("git:from-archive blog", APP)).status == 0
     again = await desk.meanwhile("git:from-archive blog", APP)
-    assert again.status == Exit.FAILED
-    assert "just what is live already" in again.err and "ps:rebuild blog" in again.err
+    assert again.status == 0
+    assert "No changes detected: blog runs just what the archive holds" in again.out and "ps:rebuild blog" in again.out
+    told = await desk.meanwhile("git:from-archive blog --format json", APP)
+    assert told.status == 0 and told.json() == {"app": "blog", "changed": False}
     assert len(await desk.database.read.deploys.of_app(app.id)) == 1
+    assert (await desk.meanwhile("git:from-archive blog --force", APP)).status == 0
+    assert len(await desk.database.read.deploys.of_app(app.id)) == 2
 
 
 async def test_the_same_archive_is_deployed_again_after_a_failure_and_after_a_rollback(desk: Desk) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import tarfile
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Collection, Mapping
 from pathlib import Path
 
 from agent.errors import UserError
@@ -64,6 +64,8 @@ class FakeRepos:
         self.heads: dict[AppId, str] = {}
         self.made: set[AppId] = set()
         self.collected: list[AppId] = []
+        self.kept: dict[AppId, set[str]] = {}
+        """The commits that were to be kept when an app's repository was last tidied."""
         self.turns = Turns()
         """Whose turn it is with an app's repository."""
 
@@ -118,11 +120,12 @@ class FakeRepos:
     async def sync(self, app: AppId) -> None:
         return None
 
-    async def collect(self, app: AppId) -> None:
+    async def collect(self, app: AppId, *, kept: Collection[str]) -> None:
         self.collected.append(app)
+        self.kept[app] = set(kept)
 
-    async def tidy(self, app: AppId) -> None:
-        return None
+    async def tidy(self, app: AppId, *, kept: Collection[str]) -> None:
+        self.kept[app] = set(kept)
 
 
 class FakeDownloads:

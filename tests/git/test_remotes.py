@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import shutil
 import tempfile
 from collections.abc import AsyncIterator
@@ -275,6 +276,31 @@ async def test_submodules_are_fetched_and_built_as_files_in_their_places(elsewhe
     await elsewhere.fetch(elsewhere.https.url("app.git"), "main")
     assert b"".join([piece async for piece in elsewhere.repos.tree(APP, commit).archive()]) == archive
     elsewhere.must_be_tidy()
+
+
+async def test_files_of_submodules_are_let_go_with_the_last_that_needs_them(elsewhere: Elsewhere) -> None:
+    lib = elsewhere.have("lib.git").commit({"lib.py": "x = 1\n"})
+    files = {**FILES, ".gitmodules": modules(("lib", "../lib.git")), "lib": (SUBMODULE, lib.encode())}
+    commits = []
+    for version in ("one", "two", "three"):
+        commits.append(elsewhere.have().commit({**files, "version": version}))
+        await elsewhere.fetch(elsewhere.https.url("app.git"), "main")
+    git_dir = elsewhere.repos.path(APP)
+
+    async def whole() -> list[str]:
+        return [commit for commit in commits if "lib/lib.py" in await elsewhere.files(commit)]
+
+    await elsewhere.repos.tidy(APP, kept=())
+    assert await whole() == commits, "they are fresh: a branch or a deploy may be about to name them"
+    for ref in (git_dir / "refs" / "whole").iterdir():
+        os.utime(ref, (0, 0))
+    await elsewhere.repos.tidy(APP, kept=commits[:1])
+    assert await whole() == [commits[0], commits[2]]
+    await output(command(git_dir, "pack-refs", "--all", "--prune"), limit=100)
+    await elsewhere.repos.collect(APP, kept=())
+    assert await whole() == [commits[2]], "a branch ends there"
+    assert await elsewhere.repos.tree(APP, commits[0]).notes() != []
+    assert (git_dir / "packed-refs").read_bytes().count(b" refs/whole/") == 1
 
 
 @pytest.mark.parametrize(

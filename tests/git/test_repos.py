@@ -228,7 +228,7 @@ async def test_tidy_removes_the_quarantine_of_a_killed_push_only(repos: GitRepos
     past = time.time() - 7_200
     for folder in (old, old / "pack"):
         os.utime(folder, (past, past))
-    await repos.tidy(app)
+    await repos.tidy(app, kept=())
     assert not old.exists()
     assert fresh.exists()
 
@@ -284,10 +284,10 @@ async def test_a_repository_is_repacked_only_when_no_push_is_under_way(
     commit = client.commit({"a": "1"})
     await asyncio.to_thread(client.git, "push", "--quiet", str(git_dir), f"{commit}:refs/heads/main")
     async with repos.turns.of(app):
-        collecting = asyncio.ensure_future(repos.collect(app))
+        collecting = asyncio.ensure_future(repos.collect(app, kept=()))
         await asyncio.sleep(0)
         assert not list(git_dir.glob("objects/pack/*.pack")) and not collecting.done()
     await collecting
     assert list(git_dir.glob("objects/pack/*.pack"))
     assert await repos.tip(app, "main") == commit
-    await repos.collect(AppId("anobody"))
+    await repos.collect(AppId("anobody"), kept=())

@@ -55,6 +55,27 @@ async def test_read_gives_regular_files_only(client: Client) -> None:
         assert await tree.read(path) is None
 
 
+async def test_files_of_a_folder_are_read_by_one_process_of_git(client: Client) -> None:
+    """Whoever plans a build reads ten of them, and each process costs as much as they all."""
+    large = b"x" * 100_000
+    files = {"Procfile": "web: x", "package.json": "{}", "empty": "", "large": large, "app/other": "y"}
+    tree = tree_of(client, client.commit(files))
+    assert await tree.read("Procfile") == b"web: x"
+    away = client.folder.rename(client.folder.with_name("away"))
+    assert await tree.read("package.json") == b"{}"
+    assert await tree.read("empty") == b""
+    away.rename(client.folder)
+    assert await tree.read("large") == large
+    assert await tree.read("app/other") == b"y"
+
+
+async def test_a_folder_of_many_files_gives_each(client: Client) -> None:
+    files = {f"f{number:03}": str(number) * 3_000 for number in range(300)}
+    tree = tree_of(client, client.commit(files))
+    for name, text in files.items():
+        assert await tree.read(name) == text.encode()
+
+
 async def test_a_file_above_the_limit_is_refused_by_name(client: Client) -> None:
     commit = client.commit({"Procfile": "x" * 1001})
     with pytest.raises(UserError, match="Procfile has 1,001 bytes") as refused:

@@ -33,3 +33,17 @@ async def test_who_asked_for_what_is_forgotten_after_more_than_a_year(tmp_path: 
         await record("new")
         await Upkeep(c.database, repos=c.repos, clock=c.clock).round()
         assert [row.user for row in await c.database.read.invocations.newest(10)] == ["new"]
+
+
+async def test_commits_that_may_be_built_again_are_named_to_whoever_tidies_repositories(tmp_path: Path) -> None:
+    async with core(tmp_path) as c:
+        app = await c.create()
+        for letter in "ab":
+            await c.push(app, {"Dockerfile": "FROM x"}, commit=letter * 40)
+            await c.settle()
+        await Upkeep(c.database, repos=c.repos, clock=c.clock).round()
+        assert c.repos.kept[app.id] == {"a" * 40, "b" * 40}, "a release of each is kept"
+        async with c.database.transaction() as tx:
+            await tx.releases.forget_image(app.id, 1)
+        await Upkeep(c.database, repos=c.repos, clock=c.clock).round()
+        assert c.repos.kept[app.id] == {"b" * 40}
