@@ -7,11 +7,8 @@ second a page can be appended to a file and synced. A queue that commits each de
 from __future__ import annotations
 
 import asyncio
-import cProfile
 import os
-import pstats
 import statistics
-import sys
 import tempfile
 import time
 from collections.abc import Sequence
@@ -33,7 +30,6 @@ OWED = 10_000
 RUNS = int(os.environ.get("BENCH_RUNS", "3"))
 AIM = "ours >= 5000/s"
 SYNCS, PAGE = 500, 4096
-PROFILES = bool(os.environ.get("BENCH_PROFILE"))
 
 
 class Counting:
@@ -112,17 +108,11 @@ async def _deliver(kind: type[Counting], *, apps: int) -> float:
                 for number in range(OWED):
                     await tx.emit(AppCreated(app=AppId(f"a{number % apps:05}"), name=f"app-{number}"))
             bus = Bus(database, [handler], clock=clock)
-            profile = cProfile.Profile() if PROFILES else None
             started = time.perf_counter()
             async with bus.delivering():
-                if profile:
-                    profile.enable()
                 await handler.all_seen.wait()
                 await bus.settle()
                 seconds = time.perf_counter() - started
-                if profile:
-                    profile.disable()
-                    pstats.Stats(profile, stream=sys.stderr).sort_stats("tottime").print_stats(25)
             left = await database.read.outbox.lanes()
             if left:
                 raise RuntimeError(f"{len(left)} lanes still owe something")

@@ -77,7 +77,7 @@ class Container:
             "Names": [f"/{self.name}"],
             "Image": IMAGE_ID,
             "ImageID": IMAGE_ID,
-            "Command": "/bin/sh -c 'exec httpd -f -p $PORT -h /www'",
+            "Command": "httpd -f -p 5000 -h /www",
             "Created": int(self.started_at),
             "Ports": [{"PrivatePort": 5000, "Type": "tcp"}],
             "Labels": self.labels,

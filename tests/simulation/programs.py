@@ -1,6 +1,6 @@
 """Programs that a process starts on the virtual loop: coroutines behind the pipes of ``asyncio``'s subprocesses.
 
-So what starts git runs as it is. A program of these cannot be killed: its id is one that no process can have. It ends
+So what talks to git runs as it is. A program of these cannot be killed: its id is one that no process can have. It ends
 when its input does, as git does; and with the loop it was started on, as it would with the agent's control group.
 """
 
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 from tests.fakes.git import Pipes
@@ -19,6 +19,28 @@ Program = Callable[[Sequence[str], Pipes], Awaitable[int]]
 _FIRST_PID = 1 << 30
 """Above all that Linux gives out (proc(5), ``pid_max``)."""
 _pids = itertools.count(_FIRST_PID)
+
+
+async def start(
+    command: Sequence[str],
+    *,
+    environment: Mapping[str, str],
+    is_fed: bool,
+    tells_errors: bool = True,
+    is_leader: bool = False,
+    limit: int,
+) -> asyncio.subprocess.Process:
+    """Start one on the running loop, in the place of ``agent.programs.start``, which needs what a kernel has."""
+    pipe, nothing = asyncio.subprocess.PIPE, asyncio.subprocess.DEVNULL
+    return await asyncio.create_subprocess_exec(
+        *command,
+        env=environment,
+        stdin=pipe if is_fed else nothing,
+        stdout=pipe,
+        stderr=pipe if tells_errors else nothing,
+        start_new_session=is_leader,
+        limit=limit,
+    )
 
 
 class Started(asyncio.SubprocessTransport):

@@ -16,8 +16,10 @@ import warnings
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
+from unittest.mock import patch
 
-from tests.simulation.programs import Program, Started
+from agent import programs
+from tests.simulation.programs import Program, Started, start
 
 T = TypeVar("T")
 
@@ -158,7 +160,8 @@ def run(
     """
     loop = loop or VirtualLoop()
     try:
-        return loop.run_until_complete(main)
+        with patch.object(programs, "start", start):
+            return loop.run_until_complete(main)
     finally:
         on_end()
         _bury(loop)
