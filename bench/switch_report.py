@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from bench.measured import Figure, report, say
-from bench.visitors.__main__ import SHARES
+from bench.visitors.kinds import SHARES
 from bench.visitors.tally import Tally, latencies, percentile
 
 Tallies = Mapping[str, Tally]

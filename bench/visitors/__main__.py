@@ -16,8 +16,6 @@ import uvloop
 from bench.visitors import kinds
 from bench.visitors.sockets import websocket
 
-SHARES = {"keep-alive": (0.60, 12), "fresh": (0.15, 6), "HTTP/1.0": (0.05, 2), "POST": (0.15, 6), "chunked": (0.05, 2)}
-"""Of the rate, and how many visitors have a part in it."""
 STREAMS = (
     ("/stream", f"answer of {kinds.SLOW_SECONDS} s", kinds.SLOW_SECONDS),
     ("/events", "server-sent events", kinds.EVENTS_SECONDS),
@@ -29,7 +27,7 @@ async def visit(port: int, rate: float, holds_seconds: float) -> None:
     """Send the visitors, and tell what they saw when they are told to leave."""
     street = kinds.Street(port, holds_seconds=holds_seconds)
     async with asyncio.TaskGroup() as group:
-        for kind, (share, visitors) in SHARES.items():
+        for kind, (share, visitors) in kinds.SHARES.items():
             for _ in range(visitors):
                 group.create_task(kinds.bulk(street, kind, rate=rate * share / visitors))
         for _ in range(4):
@@ -62,7 +60,7 @@ async def _listen(street: kinds.Street) -> None:
 
 async def _count(street: kinds.Street) -> None:
     while True:
-        print(sum(street.tallies[kind].requests for kind in SHARES), flush=True)
+        print(sum(street.tallies[kind].requests for kind in kinds.SHARES), flush=True)
         await asyncio.sleep(COUNT_SECONDS)
 
 

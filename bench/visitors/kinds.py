@@ -120,6 +120,8 @@ BULK: dict[str, tuple[bytes, Callable[[Reply], bool], bool]] = {
     "chunked": (CHUNKED, took(LARGE), True),
 }
 """What makes up the number: request, judgement, and whether the connection is used again."""
+SHARES = {"keep-alive": (0.60, 12), "fresh": (0.15, 6), "HTTP/1.0": (0.05, 2), "POST": (0.15, 6), "chunked": (0.05, 2)}
+"""Of the rate, and how many visitors have a part in it."""
 
 
 async def bulk(street: Street, kind: str, *, rate: float) -> None:
