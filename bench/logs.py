@@ -129,11 +129,14 @@ async def _ages(r: Rig, outputs: Sequence[Output], writing: asyncio.Task[Written
 async def _until_stored(r: Rig, outputs: Sequence[Output], written: Written) -> float:
     """Wait until the last line of each output is stored; return when that was seen."""
     missing = {output.replica for output in outputs}
+    looks = 0
     async with asyncio.timeout(PATIENCE_SECONDS):
         while missing:
             await asyncio.sleep(0.02)
+            looks += 1
             for app in {output.app for output in outputs if output.replica in missing}:
-                missing -= await asyncio.to_thread(log_outputs.ended, r.data / "logs" / app, written.last)
+                folder, is_packed = r.data / "logs" / app, looks % 50 == 0
+                missing -= await asyncio.to_thread(log_outputs.ended, folder, written.last, is_packed=is_packed)
     return time.time()
 
 
