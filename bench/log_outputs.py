@@ -168,11 +168,14 @@ def newest(folder: Path) -> bytes:
         return file.read()
 
 
-def ended(folder: Path, number: int) -> set[str]:
-    """Return the replicas in whose newest lines, stored in an app's folder, the last one is, which has that number."""
+def ended(folder: Path, number: int, *, is_packed: bool) -> set[str]:
+    """Return the replicas in whose newest lines, stored in an app's folder, the last one is, which has that number.
+
+    `is_packed`: look into compressed segments, too, which takes a while.
+    """
     found: set[str] = set()
     wanted = re.compile(rb" (\w+) %010d \d+ %b " % (number, LAST.encode()))
-    for segment in sorted(folder.glob("*.log*"))[-3:]:
+    for segment in sorted(folder.glob("*.log*" if is_packed else "*.log"))[-3:]:
         try:
             data = gzip.decompress(segment.read_bytes()) if segment.suffix == ".gz" else segment.read_bytes()
         except FileNotFoundError:

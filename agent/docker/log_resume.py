@@ -9,7 +9,8 @@ Three things are known of the engine's follow (20.10).
   nanosecond.
 - Where it lags by more than a file it skips files and says nothing: then stamps jump on while the bytes come without a
   pause. Such a jump is not believed. Nothing behind it is taken, and the follow is begun anew, which reads the rotated
-  files first. What they no longer hold is marked as a gap.
+  files first. What they no longer hold is marked as a gap; where a
+  file was rotated away just at its end nothing may be missing there, which nobody can tell.
 """
 
 from __future__ import annotations
@@ -84,8 +85,9 @@ class Resume:
 
     def begin(self) -> None:
         """Note that a read begins at `start`."""
-        self._given = Counter({slot: count for slot, count in self._given.items() if slot >= slot_of(self.start)})
-        self._skip = self._given.copy()
+        # Of the long overlap all are kept, also where this read begins later: the next one may have it.
+        self._forget_slots()
+        self._skip = Counter({slot: count for slot, count in self._given.items() if slot >= slot_of(self.start)})
         self._skipped_until = self.since if self._given else -1
         self._is_met_again = not self._given
         self._is_repeating = self.has_hole = False
@@ -106,9 +108,12 @@ class Resume:
         if fresh:
             self._flow.note(fresh)
         if len(self._given) > MOST_SLOTS:
-            oldest = slot_of(self.since - OVERLAP_NS)
-            self._given = Counter({slot: count for slot, count in self._given.items() if slot >= oldest})
+            self._forget_slots()
         return fresh
+
+    def _forget_slots(self) -> None:
+        oldest = slot_of(self.since - OVERLAP_NS)
+        self._given = Counter({slot: count for slot, count in self._given.items() if slot >= oldest})
 
     def _at_once_unseen(self, lines: RawLines, waited: float) -> RawLines | None:
         """Return `lines` if all are later than any met, as they nearly always are. Costs a tenth of looking at each."""

@@ -24,7 +24,7 @@ import structlog
 from agent.errors import Unavailable
 from agent.logs.budget import hold, tidy
 from agent.logs.matching import matcher
-from agent.logs.readers import LiveReader
+from agent.logs.readers import LiveReader, tell
 from agent.logs.search import pages
 from agent.logs.segments import Mark, Shelf
 from agent.ports.logs import LogLine, LogQuery, Missed, Position
@@ -139,7 +139,7 @@ class DiskLogStore:
     async def follow(self, app: AppId, query: LogQuery) -> AsyncGenerator[Sequence[LogLine] | Missed, None]:
         """Yield what `read` does, then each matching line as it is stored."""
         log = self._app(app)
-        reader = LiveReader(query)
+        reader = LiveReader(query, crowd=log.readers)
         async with matcher(query.grep) as matching:
             try:
                 mark = await self._join(log, reader)
@@ -148,7 +148,7 @@ class DiskLogStore:
                         yield page
                 async with aclosing(reader.batches()) as batches:
                     async for batch in batches:
-                        if isinstance(batch, Missed):
+                        if isinstance(batch, Missed) or query.grep is None:
                             yield batch
                             continue
                         found = await matching.matches([line.text for line in batch])
@@ -192,8 +192,7 @@ class DiskLogStore:
                     f"Log lines cannot be stored: {error.strerror}.",
                     "Free some disk space, or lower the budget for logs.",
                 ) from error
-            for reader in log.readers:
-                reader.push(lines, size=size)
+            await tell(log.readers, lines, size=size)
             self._grown += size
             if log.shelf.number != number or self._grown >= self._total_bytes // TIDY_SHARE:
                 self._grown = 0

@@ -281,6 +281,16 @@ def test_a_file_that_is_given_again_and_one_that_is_skipped_after_it_cost_nothin
     assert [line.at for line in flood.given] == flood.at
 
 
+def test_after_a_skipped_file_a_longer_overlap_doubles_nothing() -> None:
+    flood = Flood(60_000)
+    flood.resume.begin()
+    assert flood.read(0, 40_000)
+    assert not flood.read(50_000, 60_000)
+    flood.begin()
+    flood.begin()
+    assert [line.at for line in flood.given] == flood.at
+
+
 def test_what_is_gone_when_it_is_read_after_all_is_marked() -> None:
     flood = Flood(30_000)
     flood.resume.begin()
@@ -369,6 +379,25 @@ async def test_nothing_is_lost_where_the_engine_rotates_its_files(docker: Corner
     lines = await texts(DockerLogs(docker.engine, silence_seconds=0.5), wish.replica)
     assert len(lines) == 260_001
     assert lines == [str(number) for number in range(1_000_000, 1_260_001)]
+
+
+@pytest.mark.real
+async def test_of_a_flood_no_line_comes_twice_and_what_is_missing_is_marked(
+    docker: Corner, scheduler: DockerScheduler
+) -> None:
+    # 31 MB as the engine keeps them, written faster than it lets them be followed: it skips and repeats files.
+    wish = await start(docker, scheduler, "seq", "1000000", "1400000")
+    lines = await lines_of(DockerLogs(docker.engine, silence_seconds=0.5), wish.replica)
+    newest = 999_999
+    is_marked = False
+    for line in lines:
+        if line.stream == "agent":
+            is_marked = True
+            continue
+        number = int(line.data)
+        assert number > newest if is_marked else number == newest + 1
+        newest, is_marked = number, False
+    assert newest == 1_400_000
 
 
 @pytest.mark.real

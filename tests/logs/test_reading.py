@@ -6,6 +6,7 @@ import asyncio
 import signal
 import subprocess
 import sys
+from collections.abc import Sequence
 from contextlib import aclosing
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from agent.logs import matching, readers, search
 from agent.logs.matching import MAX_PATTERN
 from agent.logs.readers import READER_BYTES
 from agent.logs.store import DiskLogStore
-from agent.ports.logs import LogQuery, Missed
+from agent.ports.logs import LogLine, LogQuery, Missed
 from proto.names import AppId
 from tests.fakes.world import FakeClock
 from tests.logs.lines import APP, OTHER, REPLICA, SECOND, line, numbered, stored, take
@@ -168,6 +169,29 @@ async def test_a_follower_gets_only_what_it_asked_for(store: DiskLogStore) -> No
             await store.append(APP, REPLICA, [other])
         await store.append(OTHER, REPLICA, [line("x3", number=2, release=3, at=9)])
         assert await first == (["x1", "x2"], [])
+
+
+async def test_a_crowd_of_followers_holds_nobody_up(store: DiskLogStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All get a line each, and while they are told others have turns of the loop."""
+    followers = 4 * readers.WOKEN_AT_ONCE
+    following = [store.follow(APP, LogQuery(last=0)) for _ in range(followers)]
+    waiting = [asyncio.ensure_future(anext(one)) for one in following]
+    while len(store._apps[APP].readers if APP in store._apps else ()) < followers:
+        await asyncio.sleep(0.001)
+    told: list[int] = []
+    real = readers.LiveReader.push
+
+    def push(self: readers.LiveReader, lines: Sequence[LogLine], *, size: int) -> None:
+        real(self, lines, size=size)
+        told.append(sum(task.done() for task in waiting))
+
+    monkeypatch.setattr(readers.LiveReader, "push", push)
+    await store.append(APP, REPLICA, [line("hello")])
+    assert [[one.text for one in batch] for batch in await asyncio.gather(*waiting)] == [["hello"]] * followers
+    assert len(told) == followers
+    assert told[-1] >= followers // 2, "the first ones had it before the last ones were told"
+    for one in following:
+        await one.aclose()
 
 
 async def test_a_slow_follower_loses_its_own_oldest_lines_and_is_told(
