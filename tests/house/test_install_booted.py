@@ -174,9 +174,11 @@ def a_reload(machine: Booted) -> None:
 
 
 def kills(machine: Booted) -> None:
-    """Killed, agent and proxy come back by themselves."""
+    """Killed, agent and proxy come back by themselves; who comes meanwhile waits."""
     agent, proxy = machine.unit(AGENT, "MainPID"), machine.unit(PROXY, "MainPID")
     machine.must("kill", "-KILL", agent, proxy)
+    answer = machine.page("blog.localhost")
+    assert answer is not None and answer.status == 200
     until_page(machine, "one")
     machine.must("sh", "-c", UNTIL_AGENT)
     push(machine, "two")

@@ -31,8 +31,9 @@ PACKAGES = (
 )
 SOCKET = Path("/var/run/docker.sock")
 CGROUPS = Path("/sys/fs/cgroup")
-CAPABILITIES = ("SYS_ADMIN", "NET_ADMIN", "NET_RAW")
-"""What systemd needs to give its units the mounts they ask for, and the firewall unit to make its rules."""
+CAPABILITIES = ("SYS_ADMIN", "SYS_PTRACE", "NET_ADMIN", "NET_RAW")
+"""What systemd needs to give its units the mounts and users they ask for, and the firewall unit to make its rules.
+Users of a unit's own are set up through /proc, where ProtectProc=invisible hides processes from who may not trace."""
 BOOT_SECONDS = 60.0
 
 
