@@ -43,7 +43,7 @@ class GitAuth(Command, frozen=True, kw_only=True):
             return Done(said=(said,), facts={"host": host, "user": None})
         if ":" in self.user or not self.user.isprintable() or len(self.user) > 200:
             raise UserError("git.login", f"{quoted(self.user)} cannot be a name.", "Write it without colons.")
-        password = self.password or await _password(ctx, host=host, user=self.user)
+        password = self.password or await _password(ctx, host=host)
         if not password.isprintable() or len(password) > MAX_PASSWORD:
             raise UserError("git.login", "That is no token: it has line ends or other controls.", "Give it alone.")
         async with ctx.database.transaction() as tx:
@@ -141,8 +141,9 @@ class GitPublicKey(Command, frozen=True, kw_only=True):
         return Raw(text=f"{key.public} {ctx.app.name}@pushboat\n")
 
 
-async def _password(ctx: Context, *, host: str, user: str) -> str:
-    hint = f"Give it: git:auth {host} {user} < token-file"
+async def _password(ctx: Context, *, host: str) -> str:
+    # Who gave the token for a user must not find it in his logs.
+    hint = f"Give it: git:auth {host} <user> < token-file"
     data = None if ctx.session.is_tty else await read_all(ctx.session, limit=MAX_PASSWORD)
     if not data or not data.strip():
         raise UserError("git.login", "There is no token on standard input.", hint)

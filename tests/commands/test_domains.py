@@ -34,7 +34,7 @@ async def test_a_domain_of_another_app_is_refused_with_its_name(desk: Desk) -> N
     assert (await desk.give("urls shop")).out == "", "all or none"
 
 
-@pytest.mark.parametrize("domain", ["'bad domain'", "-x.com", "a..b", "$(id).com", "x" * 300 + ".com", "'é\x00'"])
+@pytest.mark.parametrize("domain", ["'bad domain'", "-x.com", "a..b", "$(id).com", "x" * 300 + ".com", "'é\x01'"])
 async def test_what_is_no_domain_is_refused(desk: Desk, domain: str) -> None:
     await desk.give("apps:create blog")
     answer = await desk.give(f"domains:add blog -- {domain}")

@@ -9,6 +9,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 
 from agent.errors import UserError
 from agent.ports.source import ArchiveCommit, Commit, SourceTree, TreeEntry
+from agent.sanitise import quoted, without_query
 from proto.names import AppId
 
 
@@ -125,7 +126,8 @@ class FakeDownloads:
 
     async def fetch(self, url: str) -> AsyncGenerator[bytes, None]:
         if url not in self.pages:
-            raise UserError("download.failed", f"{url} cannot be fetched: nobody answers there.", "Look at it.")
+            place = quoted(without_query(url))
+            raise UserError("download.failed", f"{place} cannot be fetched: nobody answers there.", "Look at it.")
         yield self.pages[url]
 
 
