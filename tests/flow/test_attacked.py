@@ -1,7 +1,7 @@
 """A whole Pushboat is attacked over one connection, while strace notes what it starts: never a shell.
 
 An app that is hostile in all that an app can say of itself is configured, pushed, renamed and destroyed; another one is
-synced from elsewhere; then hundreds of generated lines come. Containers are not below the agent, so what runs in them is
+synced from elsewhere; then hundreds of generated lines come. Containers are not below the agent: what runs in them is
 not seen here.
 """
 
