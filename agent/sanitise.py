@@ -92,6 +92,17 @@ def in_json(text: str) -> str:
     return _UNESCAPED.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
 
 
+def quoted(text: str) -> str:
+    """Return what a user typed for use in a message: quoted, and cut if it is long.
+
+    What stands after an ``=`` is left out: it may be the value of a secret (``config:set`` without the app, say), and
+    messages land in the logs of whatever runs the command.
+    """
+    name, equals, value = text.partition("=")
+    shown = f"{name}=…" if value else name + equals
+    return repr(shown if len(shown) <= 80 else shown[:77] + "…")
+
+
 def without_query(url: str) -> str:
     """Return a URL without its query and fragment: signed addresses have their secrets there."""
     return url.partition("#")[0].partition("?")[0]

@@ -13,6 +13,7 @@ from typing import Annotated, Literal, NewType, Union, get_args, get_origin, get
 import msgspec
 
 from agent.errors import UserError
+from agent.sanitise import quoted as quoted
 from proto.names import MAX_APP_NAME, AppName, ProcessType, app_name, process_type
 
 GLOBAL = "--global"
@@ -169,17 +170,6 @@ def _choice(values: tuple[str, ...]) -> Reader:
         return text
 
     return read
-
-
-def quoted(text: str) -> str:
-    """Return what a user typed for use in a message: quoted, and cut if it is long.
-
-    What stands after an ``=`` is left out: it may be the value of a secret (``config:set`` without the app, say), and
-    messages land in the logs of whatever runs the command.
-    """
-    name, equals, value = text.partition("=")
-    shown = f"{name}=…" if value else name + equals
-    return repr(shown if len(shown) <= 80 else shown[:77] + "…")
 
 
 def read_app_name(text: str) -> AppName:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Annotated
 
-from agent.commands.arguments import App, Argument
+from agent.commands.arguments import App, Argument, quoted
 from agent.commands.command import Command, Context
 from agent.commands.replies import Done, Reply
 from agent.commands.reports import AppOrEvery, Row, Rows, flag, report
@@ -60,7 +60,7 @@ class DomainsRemove(Command, frozen=True, kw_only=True):
         if not removed:
             raise UserError(
                 "domain.not-found",
-                f"{ctx.app.name} has no domain {' or '.join(domain[:80] for domain in self.domains[:3])}.",
+                f"{ctx.app.name} has no domain {' or '.join(map(quoted, self.domains[:3]))}.",
                 f"It has: {' '.join(now) or 'none'}",
             )
         said = tuple(f"Removed {domain} from {ctx.app.name}" for domain in removed)
@@ -159,7 +159,7 @@ class DomainsRemoveGlobal(Command, frozen=True, kw_only=True):
         if not removed:
             raise UserError(
                 "domain.not-found",
-                f"There is no global domain {' or '.join(domain[:80] for domain in self.domains[:3])}.",
+                f"There is no global domain {' or '.join(map(quoted, self.domains[:3]))}.",
                 f"There are: {' '.join(now) or 'none'}",
             )
         return Done(said=tuple(f"Removed {domain}" for domain in removed), facts={"removed": removed, "domains": now})

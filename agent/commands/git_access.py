@@ -43,7 +43,7 @@ class GitAuth(Command, frozen=True, kw_only=True):
             return Done(said=(said,), facts={"host": host, "user": None})
         if ":" in self.user or not self.user.isprintable() or len(self.user) > 200:
             raise UserError("git.login", f"{quoted(self.user)} cannot be a name.", "Write it without colons.")
-        password = self.password or await _password(ctx, host=host, user=self.user)
+        password = self.password or await _password(ctx, host=host)
         if len(password.encode()) > MAX_PASSWORD:
             raise _too_long()
         if not password.isprintable():
@@ -143,8 +143,9 @@ class GitPublicKey(Command, frozen=True, kw_only=True):
         return Raw(text=f"{key.public} {ctx.app.name}@pushboat\n")
 
 
-async def _password(ctx: Context, *, host: str, user: str) -> str:
-    hint = f"Give it: git:auth {host} {user} < token-file"
+async def _password(ctx: Context, *, host: str) -> str:
+    # Who gave the token for a user must not find it in his logs.
+    hint = f"Give it: git:auth {host} <user> < token-file"
     data = b"" if ctx.session.is_tty else await read_all(ctx.session, limit=MAX_PASSWORD + len("\r\n"))
     if data is None:
         raise _too_long()

@@ -308,4 +308,8 @@ def _quantity(text: str) -> tuple[ProcessType, int]:
         raise UserError(
             "scale.no-quantity", f"{quoted(text)} does not say how many.", "Write process type and number: web=2"
         )
-    return read_process_type(process), read_number(count)
+    kind = read_process_type(process)
+    if not count.isdecimal():
+        # Not what it is instead: somebody may have meant config:set.
+        raise UserError("argument.number", f"What {kind} is set to is not a whole number.", "Write it as: web=2")
+    return kind, read_number(count)

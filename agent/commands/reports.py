@@ -11,7 +11,7 @@ from typing import Annotated
 
 import msgspec
 
-from agent.commands.arguments import GLOBAL, Argument, InfoFlag
+from agent.commands.arguments import GLOBAL, Argument, InfoFlag, quoted
 from agent.commands.command import Command, Context
 from agent.commands.replies import HEADING, INDENT, WARNING, Json, Raw, Reply
 from agent.errors import UserError
@@ -105,7 +105,7 @@ def _one_row(blocks: Sequence[Block], *, asked: str) -> Reply:
         if name not in block.rows:
             raise UserError(
                 "argument.unknown-flag",
-                f"The report has no row {asked[:80]!r}.",
+                f"The report has no row {quoted(asked)}.",
                 f"Rows: {', '.join(f'--{flag}' for flag in sorted(block.rows))}",
             )
     return Raw(text="".join(f"{block.rows[name]}\n" for block in blocks))

@@ -7,6 +7,7 @@ import re
 from agent.errors import Unavailable, UserError
 from agent.git.process import GitFailed
 from agent.ports.remotes import Address
+from agent.sanitise import quoted
 
 _LINE = re.compile(r"(?:fatal|error|ssh|remote): *(.*)")
 _OWN = re.compile(r"^(?:fatal|error): (.*)", re.MULTILINE)
@@ -75,7 +76,7 @@ def disk_full() -> Unavailable:
 
 def no_ref(address: Address, ref: str) -> UserError:
     """Return the error of a ref that is not there."""
-    what = f"has no branch, tag or commit {ref!r}" if ref else "does not say which branch is its main one"
+    what = f"has no branch, tag or commit {quoted(ref)}" if ref else "does not say which branch is its main one"
     return UserError("git.no-ref", f"{address.url} {what}.", "Name one: git:sync APP URL BRANCH")
 
 

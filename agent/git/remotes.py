@@ -32,6 +32,7 @@ from agent.git.repos import GitRepos
 from agent.git.submodules import Submodules
 from agent.git.whole import set_whole
 from agent.ports.remotes import Access, Address, Fetched, HostKey, RefKind, Tell, Wanted
+from agent.sanitise import quoted
 from proto.names import AppId
 
 MAX_MEMORY_BYTES: Final = 2 << 30
@@ -132,7 +133,7 @@ class GitRemotes:
         if _COMMIT.fullmatch(ref):
             return _Found(kind="commit", name=ref, refspec=ref)
         if ref and not is_branch_name(ref):
-            raise UserError("git.ref-name", f"{ref[:80]!r} is no branch, tag or commit.", "Give its plain name.")
+            raise UserError("git.ref-name", f"{quoted(ref)} is no branch, tag or commit.", "Give its plain name.")
         patterns = (HEADS + ref, TAGS + ref) if ref else ("HEAD",)
         arguments = ("ls-remote", "--quiet", "--symref", "--", address.url, *patterns)
         listed = await self._talk(git_dir, address, arguments, access=access, ref=ref, limit=MAX_LISTED)

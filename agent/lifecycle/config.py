@@ -46,8 +46,10 @@ async def unset(tx: Transaction, *, app: AppId, keys: Sequence[str]) -> list[str
     """Unset config in the draft. Return the keys that were there.
 
     Raises:
-        UserError: ``config.rollback-under-way``.
+        UserError: ``config.invalid-key``, ``config.rollback-under-way``.
     """
+    for number, key in enumerate(keys, 1):
+        _refuse_no_key(key, number=number)
     old = await tx.configs.get(app)
     return await _store(tx, app=app, old=old, new={key: value for key, value in old.items() if key not in keys})
 
@@ -71,6 +73,20 @@ async def _refuse_during_rollback(tx: Transaction, app: AppId) -> None:
                 f"A rollback to v{deploy.from_release} is under way, and will set the config to what it was then.",
                 f"Try again when it is over, or end it first: deploys:cancel {row.name} {deploy.id}",
             )
+
+
+def _refuse_no_key(key: str, *, number: int) -> None:
+    """Refuse what cannot be set. With its value behind it, it would stand in the deploy's reason, for everybody."""
+    if is_config_key(key):
+        return
+    name = key.partition("=")[0]
+    shown = repr(name) if _MEANT_AS_KEY.fullmatch(name) else f"Word {number} after the app"
+    is_pair = "=" in key
+    raise UserError(
+        "config.invalid-key",
+        f"{shown} is given with a value, and only its key is wanted." if is_pair else f"{shown} is not a config key.",
+        "Give keys alone, such as: DEBUG" if is_pair else "Keys are letters, digits and _; the first is no digit.",
+    )
 
 
 def _refuse_invalid(key: str, value: str, *, number: int) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from ipaddress import ip_address
 
+from agent import sanitise
 from agent.errors import UserError
 from agent.state.apps import App
 from agent.state.database import Tables, Transaction
@@ -260,6 +261,6 @@ def _valid(text: str) -> str:
     except (ValueError, UnicodeError) as error:
         raise UserError(
             "domain.invalid",
-            f"{text[:80]!r} is not a domain name.",
+            f"{sanitise.quoted(text)} is not a domain name.",
             "Write it as blog.example.com, or *.example.com for all names below.",
         ) from error

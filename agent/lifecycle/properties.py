@@ -278,7 +278,9 @@ def checked(name: str, value: str) -> str:
     try:
         return found.check(value)
     except ValueError as error:
-        raise UserError("property.invalid", f"{value[:80]!r} is no value for {found.key}.", f"Give {error}.") from error
+        raise UserError(
+            "property.invalid", f"{sanitise.quoted(value)} is no value for {found.key}.", f"Give {error}."
+        ) from error
 
 
 async def set_property(tx: Transaction, *, app: AppId, name: str, value: str | None) -> None:

@@ -14,6 +14,7 @@ from typing import Final, Literal, Protocol
 import msgspec
 
 from agent.errors import UserError
+from agent.sanitise import quoted
 from proto.names import AppId
 
 Scheme = Literal["https", "ssh"]
@@ -211,7 +212,7 @@ def parse_place(text: str, *, scheme: Scheme) -> str:
     """
     match = _PLACE.fullmatch(text)
     if len(text) > 300 or not match or not 0 < int(match["port"] or 1) < 65_536:
-        raise UserError("git.host", f"{text[:80]!r} is not the name of a host.", "Write it as: example.com")
+        raise UserError("git.host", f"{quoted(text)} is not the name of a host.", "Write it as: example.com")
     refuse_link_local(match["host"])
     return text.lower().removesuffix(f":{_PORTS[scheme]}")
 
@@ -234,5 +235,5 @@ def is_link_local(host: str) -> bool:
 
 
 def _invalid(text: str) -> UserError:
-    shown = text.partition("?")[0][:200]
-    return UserError("git.address", f"{shown!r} is not the address of a repository.", f"Write it as: {_EXAMPLES}")
+    shown = quoted(text.partition("?")[0])
+    return UserError("git.address", f"{shown} is not the address of a repository.", f"Write it as: {_EXAMPLES}")

@@ -20,7 +20,9 @@ from tests.attacks.lines import CANARY, Line, draw
 AT_ONCE = 8
 """Sessions on the one connection; more than ten are refused."""
 PATIENCE_SECONDS = 60.0
-SLOW = re.compile(r"cleanup|ps:re|-t\b|--tail|shop\.eu|--all|\bgit:(?:from-image|sync)")
+SLOW = re.compile(
+    r"cleanup|disk|ps:re|-t\b|--tail|shop\.eu|--all|\bgit:(?:from-image|sync|allow-host)|registry:login|https?:"
+)
 """Lines that would empty everybody's build cache, wait for a deploy, or for a network that is not there."""
 
 

@@ -2,7 +2,7 @@
 
 Three kinds. *Valid*: every argument is something that the prepared server (``harbour``) knows or takes. *Nearly*: one
 or two things about a valid line are wrong. *Garbage*: hostile words in any order, quoted or not, or no words at all.
-Values that stand for secrets hold `CANARY`; no mistake moves them to a place where they would be anything else.
+Values that stand for secrets hold `CANARY`, always behind an ``=``: that is how a mistake is told from a value.
 
 Everything is drawn by a `random.Random`: a seeded one where many lines are wanted, and hypothesis's own where the
 smallest one is that goes wrong.
@@ -307,20 +307,22 @@ def _bad(chance: random.Random) -> str:
 
 
 def _spoiled(words: list[str], chance: random.Random) -> list[str]:
-    """Return `words` with one thing wrong. A word that holds a secret stays whole, and where it is."""
+    """Return `words` with one thing wrong. A word that holds a secret may be anywhere then, but stays whole."""
     hostile, place = _bad(chance), chance.randrange(len(words) + 1)
     before, word, after = words[:place], "".join(words[place : place + 1]), words[place + 1 :]
-    if CANARY in "".join((word, *after[:1])):
-        return [*words, hostile]
-    changes: Sequence[Callable[[], list[str]]] = (
+    changes: list[Callable[[], list[str]]] = [
         lambda: [*before, *after],
         lambda: [*before, word, word, *after],
-        lambda: [*before, hostile, *after],
-        lambda: [*before, word + hostile, *after],
-        lambda: [*before, hostile + word, *after],
-        lambda: [*before, word[: len(word) // 2], *after],
-        lambda: [*before, word.upper(), *after],
         lambda: [*before, hostile, word, *after],
         lambda: [*before, *after[:1], word, *after[1:]],
-    )
+        lambda: [*words, hostile],
+    ]
+    if CANARY not in word:
+        changes += [
+            lambda: [*before, hostile, *after],
+            lambda: [*before, word + hostile, *after],
+            lambda: [*before, hostile + word, *after],
+            lambda: [*before, word[: len(word) // 2], *after],
+            lambda: [*before, word.upper(), *after],
+        ]
     return chance.choice(changes)()

@@ -28,6 +28,8 @@ SHARE = int(os.environ.get("PUSHBOAT_TEST_PAYLOADS", "16"))
 AT_ONCE = 6
 """Commands whose fields one server gets payloads in."""
 
+MISPLACED = "misplaced-5b20d3"
+
 USES = (
     "ps:rebuild blog",
     "config:export blog",
@@ -161,3 +163,18 @@ def test_names_are_taken_as_they_are_or_not_at_all() -> None:
     made = {payload for payload, answer in zip(HOSTILE, answers, strict=False) if answer.status == 0}
     assert made == {"0", "0x10", "1e309", "nan", "null", "true", "9" * 18, "9" * 40, "2147483648"}
     assert set(answers[-1].out.split()) == made | {"blog", "draft", "shop.eu"}
+
+
+def test_a_secret_typed_in_the_wrong_place_is_not_repeated_by_the_refusal() -> None:
+    """What stands after an ``=`` may be one, and what a command says lands in the logs of whatever runs it."""
+    for start in range(0, len(ENTRIES), AT_ONCE):
+        lines = [
+            line_for(entry, field, f"{before}={MISPLACED}")
+            for entry in ENTRIES[start : start + AT_ONCE]
+            for field in fields(entry)
+            for before in ("TOKEN", "https://git.example.com/a.git?token")
+        ]
+        answers: list[Answer] = []
+        attack(server(), lines, hear=answers.append)
+        told = zip(lines, answers, strict=True)
+        assert [(line.text, answer.err) for line, answer in told if MISPLACED in answer.err] == []

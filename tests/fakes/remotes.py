@@ -9,6 +9,7 @@ import msgspec
 
 from agent.errors import UserError
 from agent.ports.remotes import Access, Fetched, HostKey, RefKind, Tell, Wanted
+from agent.sanitise import quoted
 from proto.names import AppId
 from tests.fakes.source import FakeRepos
 
@@ -57,7 +58,7 @@ class FakeRemotes:
         name = wanted.ref or self.heads.get(url, "")
         found = self.refs.get((url, name))
         if found is None:
-            raise UserError("git.no-ref", f"{url} has no branch, tag or commit {name!r}.", "Name one.")
+            raise UserError("git.no-ref", f"{url} has no branch, tag or commit {quoted(name)}.", "Name one.")
         branch = wanted.onto or (name if found.kind == "branch" else wanted.otherwise)
         await tell("       Receiving objects: 100% (3/3), done.")
         await self.gate.wait()

@@ -11,6 +11,7 @@ from pathlib import Path
 from agent.errors import UserError
 from agent.ports.source import ArchiveCommit, Commit, SourceTree, TreeEntry
 from agent.ports.turns import Turns
+from agent.sanitise import quoted, without_query
 from proto.names import AppId
 
 
@@ -136,7 +137,8 @@ class FakeDownloads:
 
     async def fetch(self, url: str) -> AsyncGenerator[bytes, None]:
         if url not in self.pages:
-            raise UserError("download.failed", f"{url} cannot be fetched: nobody answers there.", "Look at it.")
+            place = quoted(without_query(url))
+            raise UserError("download.failed", f"{place} cannot be fetched: nobody answers there.", "Look at it.")
         yield self.pages[url]
 
 

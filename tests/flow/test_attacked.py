@@ -1,7 +1,8 @@
 """A whole Pushboat is attacked over one connection, while strace notes what it starts: never a shell.
 
-Hundreds of generated lines, then an app that is hostile in all that an app can say of itself: pushed, synced from
-elsewhere, configured, renamed and destroyed. Containers are not below the agent, so what runs in them is not seen here.
+An app that is hostile in all that an app can say of itself is configured, pushed, renamed and destroyed; another one is
+synced from elsewhere; then hundreds of generated lines come. Containers are not below the agent: what runs in them is
+not seen here.
 """
 
 from __future__ import annotations
@@ -10,12 +11,14 @@ import asyncio
 import json
 import os
 import random
+import shlex
 from pathlib import Path
 
 import pytest
 
+from proto.names import is_config_key
 from tests.attacks.client import chosen, send
-from tests.attacks.lines import HOSTILE, SHELLED
+from tests.attacks.lines import HOSTILE, SHELLED, Line
 from tests.flow import apps
 from tests.support.git_client import Client
 from tests.support.git_servers import ssh_server
@@ -25,7 +28,6 @@ from tests.support.straced import Straced, is_shell
 pytestmark = pytest.mark.real
 
 LINES = int(os.environ.get("PUSHBOAT_TEST_LINES", "300"))
-
 
 PROCFILE = """\
 web: exec httpd -f -p $PORT -h /www; `id>/tmp/pushboat-shelled`
@@ -38,19 +40,20 @@ async def stored(r: Rig) -> None:
     await r.must("apps:create", "blog")
     values = {f"K{number}": text for number, text in enumerate(HOSTILE) if "\0" not in text}
     await r.must("config:import", "--no-restart", "--format", "json", "blog", stdin=json.dumps(values).encode())
-    for number, text in enumerate(HOSTILE[:40]):
-        word = shlexed(text)
-        await r.ssh("docker-options:add", "blog", "build", shlexed(f"--build-arg K{number}={text}"))
-        for words in (
-            ("domains:add", "blog", word),
-            ("config:set", "--no-restart", "blog", shlexed(f"{text}=1")),
-            ("git:set", "blog", "deploy-branch", word),
-            ("registry:set", "blog", "server", word),
-            ("ps:set", "blog", "strategy", word),
-            ("builder:set", "blog", "build-dir", word),
-            ("builder-dockerfile:set", "blog", "target", word),
-        ):
-            assert (await r.ssh(*words)).status in (0, 1), words
+    lines = []
+    for number, text in enumerate(HOSTILE):
+        lines += [
+            ("docker-options:add", "blog", "build", shlex.join(["--build-arg", f"K{number}={text}"])),
+            ("domains:add", "blog", text),
+            ("config:set", "--no-restart", "blog", f"{text}=1"),
+            ("git:set", "blog", "deploy-branch", text),
+            ("registry:set", "blog", "server", text),
+            ("ps:set", "blog", "strategy", text),
+            ("builder:set", "blog", "build-dir", text),
+            ("builder-dockerfile:set", "blog", "target", text),
+        ]
+    await send([Line(shlex.join(words)) for words in lines], port=r.boat.ssh_port, key=r.boat.key)
+    values |= dict.fromkeys((text for text in HOSTILE if is_config_key(text)), "1") | {"a": "=1"}
     for noun, key in (("git", "deploy-branch"), ("registry", "server"), ("builder", "build-dir")):
         await r.must(f"{noun}:set", "blog", key)
     await r.must("builder-dockerfile:set", "blog", "target")
@@ -65,11 +68,6 @@ async def stored(r: Rig) -> None:
     await r.must("apps:rename", "blog", "journal")
     assert json.loads(await r.must("config:export", "journal", "--format", "json")) == values
     await r.must("apps:destroy", "journal", "--force")
-
-
-def shlexed(text: str) -> str:
-    """Return a word as the one command line that ssh sends has to have it."""
-    return "'" + text.replace("\0", "").replace("'", "'\\''") + "'"
 
 
 async def synced(r: Rig, folder: Path) -> None:
@@ -93,22 +91,22 @@ async def test_nothing_that_is_sent_starts_a_shell_or_ends_the_connection(short_
         strace = Straced(r.boat, short_folder)
         strace.watch_programs()
         await r.start_agent()
-        await r.must("apps:create", "draft")
+        await stored(r)
+        await synced(r, short_folder)
+        assert (await r.run("git", "clone", r.boat.remote("away"), str(short_folder / "clone"))).status == 0
+        await r.ssh("logs", "away", "--grep", "x")
+        for name in ("blog", "draft"):
+            await r.must("apps:create", name)
         seed = random.SystemRandom().randrange(1 << 40)
         print(f"{LINES} lines, half of them of seed {seed}")
         lines = [*chosen(1, LINES // 2), *chosen(seed, LINES // 2)]
         statuses = await send(lines, port=r.boat.ssh_port, key=r.boat.key)
         assert sum(statuses.values()) == LINES and {0, 1, 20} <= statuses.keys(), statuses
-        await r.ssh("apps:destroy", "blog", "--force")
-        await stored(r)
-        await synced(r, short_folder)
-        assert (await r.run("git", "clone", r.boat.remote("away"), str(short_folder / "clone"))).status == 0
-        await r.ssh("logs", "away", "--grep", "x")
-        assert "Traceback" not in r.log and "command.failed" not in r.log
+        assert "command.failed" not in r.log and "ssh.session-failed" not in r.log
         await r.stop_agent()
         strace.off()
         programs = strace.programs
         names = {Path(path).name for path, _ in programs}
-        assert {"git", "ssh", "haproxy"} <= names, names
+        assert {"git", "ssh"} <= names, names
         assert [program for program in programs if is_shell(*program)] == []
     assert not canary.exists()

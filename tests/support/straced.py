@@ -68,12 +68,17 @@ class Straced:
 
     @property
     def programs(self) -> list[tuple[str, list[str]]]:
-        """What was started, each by its path and its words; what was looked for in vain is left out."""
-        return [
-            (found["path"], _WORD.findall(found["words"]))
-            for line in self._record.read_text(errors="replace").splitlines()
-            if (found := _STARTED.search(line)) and " = -1 " not in line
-        ]
+        """What was started, each by its path and its words."""
+        return programs_in(self._record.read_text(errors="replace"))
+
+
+def programs_in(record: str) -> list[tuple[str, list[str]]]:
+    """Return what was started by strace's record, by path and words; what was looked for in vain is left out."""
+    return [
+        (found["path"], _WORD.findall(found["words"]))
+        for line in record.splitlines()
+        if (found := _STARTED.search(line)) and " = -1 " not in line
+    ]
 
 
 def is_shell(path: str, words: list[str]) -> bool:
