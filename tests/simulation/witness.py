@@ -163,7 +163,8 @@ class _Scheduler(FakeScheduler):
 
     async def remove(self, replica: ReplicaId) -> None:
         self._world.witness.ending(self._world, replica)
-        self._world.witness.removing(replica)
+        if replica in self.containers:
+            self._world.witness.removing(replica)
         await super().remove(replica)
 
     def _create(self, wish: ContainerWish, *, replica: ReplicaId, address: str = "", **more: Any) -> None:
