@@ -114,10 +114,7 @@ class Shelf:
 
     def load(self, number: int, mark: Mark) -> bytes:
         """Return a segment's bytes up to `mark`; nothing if it has been deleted meanwhile."""
-        try:
-            data = self._plain(number).read_bytes()
-        except FileNotFoundError:
-            data = self._unpack(number)
+        data = self._whole(number)
         return data[: mark.offset] if number == mark.segment else data
 
     def position(self, replica: ReplicaId) -> Position:
@@ -247,11 +244,10 @@ class Shelf:
         """Repair the last segment's end and read the positions. Once, before the first use that needs them."""
         if self._is_open:
             return
-        tail = b""
-        if self._size:
-            tail = self._repair()
-        elif self._closed:
-            tail = self._unpack(max(self._closed))
+        tail = self._repair() if self._size else b""
+        if not self._size and self._closed:
+            # The last segment is not begun, or was cut off in its first line, which repeats what the former one knew.
+            tail = self._whole(max(self._closed))
         start = max(tail.rfind(b"\n" + CHECKPOINT) + 1, 0)
         first, _, rest = tail[start:].partition(b"\n")
         checkpoint = decode_checkpoint(first)
@@ -276,6 +272,12 @@ class Shelf:
                 self._size -= torn
                 file.truncate(self._size)
         return tail[: len(tail) - torn]
+
+    def _whole(self, number: int) -> bytes:
+        try:
+            return self._plain(number).read_bytes()
+        except FileNotFoundError:
+            return self._unpack(number)
 
     def _unpack(self, number: int) -> bytes:
         try:

@@ -177,6 +177,20 @@ async def test_a_replica_in_the_table_is_not_drained(subject: Subject) -> None:
     assert not await subject.proxy.is_drained(blog.app, replica)
 
 
+async def test_a_replica_in_a_table_that_waits_for_its_turn_is_not_drained(subject: Subject) -> None:
+    old, new = await subject.replica("r1"), await subject.replica("r2")
+    await subject.proxy.apply(table(route("shop", old)))
+    applying = [
+        asyncio.ensure_future(subject.proxy.apply(table(route("shop", old), *more)))
+        for more in ((), (route("blog", new),))
+    ]
+    await asyncio.sleep(0)
+
+    assert not await subject.proxy.is_drained(route("blog").app, new)
+    await asyncio.gather(*applying)
+    assert await subject.visit("blog.test") == "r2"
+
+
 async def test_a_replica_is_drained_once_it_is_out_of_the_table_and_idle(subject: Subject) -> None:
     old, new = await subject.replica("r1"), await subject.replica("r2")
     blog = route("blog", old)

@@ -87,6 +87,6 @@ class Output(FakeLogSource):
         return count
 
     def set_back(self) -> None:
-        """Note that the clock was set back, by which what runs now stamps its lines."""
+        """Note that the clock was set back, by which lines are stamped, those of containers to come included."""
         for said in self.said.values():
-            said.is_excused = said.is_excused or not said.is_gone
+            said.is_excused = True

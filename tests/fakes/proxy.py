@@ -24,6 +24,8 @@ class FakeProxy:
         self.sessions: dict[str, int] = {}
         """Requests in flight by upstream name."""
         self._wanted: dict[AppId, Route] = {}
+        self._coming: Table = {}
+        """The newest table that `apply` was called with, whatever became of it."""
 
     def tamper(self, app: AppId) -> None:
         """Change what is served for `app` behind the agent's back, as a hand edit would."""
@@ -34,8 +36,13 @@ class FakeProxy:
         route = self.served.get(app)
         return route.upstreams if route else ()
 
+    def expect(self, table: Table) -> None:
+        """Note that `table` is on its way, for a call of `apply` that does not get here yet."""
+        self._coming = table
+
     async def apply(self, table: Table) -> None:
         """Serve `table`, but for the refused apps."""
+        self._coming = table
         self._check()
         self.tables.append(dict(table))
         refused = {app: reason for app, reason in self.refused.items() if app in table}
@@ -52,9 +59,11 @@ class FakeProxy:
         return sorted(app for app in apps if self._wanted.get(app) != self.served.get(app))
 
     async def is_drained(self, app: AppId, upstream: Upstream) -> bool:
-        """Tell whether the upstream is out of the table and has no sessions."""
+        """Tell whether the upstream is out of the tables that are served and to be served, and has no sessions."""
         self._check()
-        return upstream not in self.upstreams(app) and not self.sessions.get(upstream.name)
+        coming = self._coming.get(app)
+        is_routed = upstream in self.upstreams(app) or (coming is not None and upstream in coming.upstreams)
+        return not is_routed and not self.sessions.get(upstream.name)
 
     async def problems(self) -> Sequence[tuple[str, str]]:
         """Report being unavailable, if so."""

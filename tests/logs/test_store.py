@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import os
 from collections import Counter
 from pathlib import Path
@@ -116,6 +117,29 @@ async def test_a_torn_end_is_cut_and_followed_again(tmp_path: Path, clock: FakeC
             assert (await store.position(APP, REPLICA)).seen == {0: 3}
             assert await stored(store) == ["1", "2", "3"]
         assert file.read_bytes() == whole
+
+
+@pytest.mark.parametrize("is_packed", [False, True], ids=["plain", "packed"])
+async def test_a_segment_that_was_cut_off_in_its_first_line_forgets_nobody(
+    tmp_path: Path, clock: FakeClock, is_packed: bool
+) -> None:
+    async with DiskLogStore(tmp_path, clock=clock, segment_bytes=100) as store:
+        for start in range(0, 12, 4):
+            await store.append(APP, REPLICA, numbered(start, start + 3, width=10))
+        before = await store.position(APP, REPLICA)
+        texts = await stored(store)
+    *_, closed, last = sorted(tmp_path.joinpath(APP).iterdir())
+    assert last.read_bytes().startswith(b"#1 ")
+    if not is_packed:
+        closed.with_suffix("").write_bytes(gzip.decompress(closed.read_bytes()))
+        closed.unlink()
+    kept = texts[: -last.read_bytes().count(b" o ")]
+    for size in (0, 1, 20):
+        last.write_bytes(b'#1 0 {"raaaaaaaaaaa":{'[:size])
+        async with DiskLogStore(tmp_path, clock=clock, segment_bytes=100) as store:
+            assert sum((await store.position(APP, REPLICA)).seen.values()) == len(kept)
+            assert await stored(store) == kept
+    assert before.since == 0
 
 
 async def test_a_file_cut_anywhere_loses_only_what_follows(tmp_path: Path, clock: FakeClock) -> None:

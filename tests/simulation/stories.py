@@ -203,11 +203,14 @@ async def _second_life(
     async with core(folder, world=world, clock=clock, opener=process.open, opens_store=SmallStore) as c:
         await undo_broken_off(c.database, c.repos)
         async with c.at_work():
-            await _at_rest(lambda: _check(folder, story, app, c, is_acknowledged))
+            broken = await _at_rest(lambda: _check(folder, story, app, c, is_acknowledged))
+        # Not within the block, which would put it into a group.
+        if broken is not None:
+            raise broken
 
 
-async def _at_rest(check: Callable[[], Awaitable[None]]) -> None:
-    """Return once `check` finds nothing wrong, and again after a survey; raise what it finds if that takes too long."""
+async def _at_rest(check: Callable[[], Awaitable[None]]) -> AssertionError | None:
+    """Wait until `check` finds nothing wrong, and again nothing after a survey; return what it finds for too long."""
     loop = asyncio.get_running_loop()
     until = loop.time() + 2 * CALM_SECONDS
     while True:
@@ -215,17 +218,22 @@ async def _at_rest(check: Callable[[], Awaitable[None]]) -> None:
         try:
             await check()
             break
-        except AssertionError:
+        except AssertionError as error:
             if loop.time() >= until:
-                raise
+                return error
     await asyncio.sleep(SURVEY_SECONDS)
-    await check()
+    try:
+        await check()
+    except AssertionError as error:
+        return error
+    return None
 
 
 async def _check(folder: Path, story: Story, app: App, c: Core, is_acknowledged: bool) -> None:
     await promises.check(c)
     apps = [app.id for app in await c.database.read.apps.all()]
-    assert differences(folder, c.scheduler.output, apps=apps) == []
+    wrong = differences(folder, c.scheduler.output, apps=apps)
+    assert not wrong, "; ".join(wrong)
     if is_acknowledged:
         await story.verify(c, app)
     if story.whole is not None:

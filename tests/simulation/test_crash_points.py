@@ -6,12 +6,13 @@ A step is what lies between two awaits of one task, so this is every await and e
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.simulation.stories import STORIES, Settled, exhaust, live, settle_all
+from tests.support.deaths import DEATHS
 from tests.support.places import in_memory
 
 
@@ -33,7 +34,10 @@ def test_every_story_comes_out_well_when_nobody_dies(folder: Path, beginnings: d
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", STORIES)
-def test_dying_at_any_step_loses_nothing(folder: Path, beginnings: dict[str, Settled], name: str) -> None:
+def test_dying_at_any_step_loses_nothing(
+    folder: Path, beginnings: dict[str, Settled], name: str, record_property: Callable[[str, object], None]
+) -> None:
     tried = exhaust(folder, name, beginnings[name])
     assert tried.steps > 300
     assert tried.lives > 20
+    record_property(DEATHS, tried.lives)

@@ -11,12 +11,17 @@ from pathlib import Path
 import pytest
 
 from agent.bootstrap.handlers import HANDLERS as SHIPPED
+from agent.logs.segments import Shelf
+from agent.ports.logs import Position
 from agent.state.database import Database
 from agent.state.deploys import Deploys
 from tests.fakes.core import FOLLOWING as SIMULATED
-from tests.simulation.stories import exhaust, settle
+from tests.simulation import stories
+from tests.simulation.stories import STORIES, exhaust, settle
+from tests.simulation.test_walks import PARTS
 from tests.simulation.virtual import without_pauses
 from tests.simulation.walk import Broken, walk
+from tests.support.deaths import ALL_TESTS
 from tests.support.places import in_memory
 
 pytestmark = pytest.mark.filterwarnings(  # What a broken walk leaves half done complains when it is collected.
@@ -43,6 +48,10 @@ def folder() -> Iterator[Path]:
 
 def test_every_handler_that_is_shipped_is_simulated() -> None:
     assert set(SHIPPED) == set(SIMULATED)
+
+
+def test_all_tests_that_die_are_counted() -> None:
+    assert len(STORIES) + PARTS == ALL_TESTS
 
 
 @pytest.mark.slow
@@ -80,6 +89,25 @@ def test_an_update_without_its_guard_is_found(folder: Path, monkeypatch: pytest.
 
     monkeypatch.setattr(Deploys, "move", move)
     assert "scripts/torture simulation --seed" in broken_by(folder)
+
+
+@pytest.mark.slow
+def test_dying_finds_a_push_that_nobody_undoes(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def nothing(database: Database, repos: object) -> None:
+        """Leave it as it broke off."""
+
+    settled = settle(folder)
+    monkeypatch.setattr(stories, "undo_broken_off", nothing)
+    with pytest.raises(AssertionError, match="a commit that nobody deployed"):
+        exhaust(folder, "push", settled)
+
+
+@pytest.mark.slow
+def test_dying_finds_lines_that_are_stored_again(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    settled = settle(folder)
+    monkeypatch.setattr(Shelf, "position", lambda self, replica: Position())
+    with pytest.raises(AssertionError, match="is there twice"):
+        exhaust(folder, "restart of one type", settled)
 
 
 @pytest.mark.slow

@@ -43,7 +43,7 @@ class Witness:
         """Whether a drain may end before its route was changed: the proxy was away, or a clock was set."""
 
         self.stopped_at: dict[ReplicaId, float] = {}
-        """When each replica was stopped by the agent, in the loop's time."""
+        """When each replica was first stopped by this agent, in the loop's time."""
         self.unlisted: set[ReplicaId] = set()
         """Replicas whose rows are gone: what comes to be of them is an orphan."""
         self.is_stored: Callable[[ReplicaId], bool] = lambda replica: True
@@ -144,6 +144,11 @@ class WatchedWorld(World):
         self.prober = _Prober(self)
         self.proxy = _Proxy(self)
 
+    def forget_process(self) -> None:
+        """See ``World``."""
+        super().forget_process()
+        self.witness.stopped_at.clear()
+
 
 class _Scheduler(FakeScheduler):
     def __init__(self, world: WatchedWorld) -> None:
@@ -153,11 +158,13 @@ class _Scheduler(FakeScheduler):
     async def stop(self, replica: ReplicaId, *, seconds: float) -> None:
         self._world.witness.ending(self._world, replica)
         await super().stop(replica, seconds=seconds)
-        self._world.witness.stopped_at[replica] = asyncio.get_running_loop().time()
+        # What is repeated, or comes belatedly, begins no new wait.
+        self._world.witness.stopped_at.setdefault(replica, asyncio.get_running_loop().time())
 
     async def remove(self, replica: ReplicaId) -> None:
         self._world.witness.ending(self._world, replica)
-        self._world.witness.removing(replica)
+        if replica in self.containers:
+            self._world.witness.removing(replica)
         await super().remove(replica)
 
     def _create(self, wish: ContainerWish, *, replica: ReplicaId, address: str = "", **more: Any) -> None:

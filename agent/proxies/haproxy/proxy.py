@@ -204,8 +204,9 @@ class HaproxyProxy:
         """Tell whether requests may still be sent there; while files are being written, take it that they may."""
         if self._plan is None:
             return True
-        route = self._plan.routes.get(app)
-        return route is not None and any(other.name == upstream.name for other in route.upstreams)
+        # A table that waits for its turn counts too: what it routes to must not be stopped before that.
+        routes = (table.get(app) for table in (self._plan.routes, self._wanted))
+        return any(other.name == upstream.name for route in routes if route for other in route.upstreams)
 
     async def _write(self) -> Plan:
         """Serve the newest table: the one run that `apply`'s callers share."""
