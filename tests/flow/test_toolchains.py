@@ -4,7 +4,18 @@ from __future__ import annotations
 
 import pytest
 
-from tests.flow.test_languages import KILLED, cached, change, example, exit_status, harbour, pushed, runs_as
+from tests.flow.test_languages import (
+    INSTALLS,
+    KILLED,
+    all_cached,
+    cached,
+    change,
+    example,
+    exit_status,
+    harbour,
+    pushed,
+    runs_as,
+)
 from tests.support.rig import Rig
 
 __all__ = ["harbour"]
@@ -24,7 +35,7 @@ async def test_rust_with_a_vendored_crate(harbour: Rig) -> None:
     assert await runs_as(harbour, "rust") == "10001"
     await change(app, "src/main.rs")
     said = await pushed(harbour, app)
-    assert cached(said, "echo 'fn main() {}'")
+    assert cached(said, "echo 'fn main() {}'") and all_cached(said, INSTALLS)
     assert "Compiling hello" in said and "Compiling greeting" not in said
     assert (await harbour.http("rust.localhost")).text == "Hello from Rust. This is version 2.\n"
     assert await exit_status(harbour, "rust") != KILLED
@@ -39,7 +50,7 @@ async def test_elixir_as_a_release(harbour: Rig) -> None:
     assert await runs_as(harbour, "elixir") == "10001"
     await change(app, "lib/hello.ex")
     said = await pushed(harbour, app)
-    assert cached(said, "mix deps.compile")
+    assert cached(said, "mix deps.compile") and all_cached(said, INSTALLS)
     assert (await harbour.http("elixir.localhost")).text == "Hello from Elixir. This is version 2.\n"
     assert await exit_status(harbour, "elixir") == 0
 
@@ -55,7 +66,8 @@ async def test_java_with_maven(harbour: Rig) -> None:
     assert (await harbour.http("java.localhost")).text == "Hello from Java. This is version 1.\n"
     assert await runs_as(harbour, "java") == "10001"
     await change(app, "src/main/java/Hello.java")
-    await pushed(harbour, app)
+    said = await pushed(harbour, app)
+    assert all_cached(said, INSTALLS)
     assert (await harbour.http("java.localhost")).text == "Hello from Java. This is version 2.\n"
     # Java itself, which was told to end, and no shell before it.
     assert await exit_status(harbour, "java") == 143
