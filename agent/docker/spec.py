@@ -123,6 +123,10 @@ def limits(resources: Resources) -> Body:
         config |= {"Memory": resources.memory_bytes, "MemorySwap": resources.memory_bytes}
     if resources.cpus:
         config["NanoCpus"] = round(resources.cpus * 1_000_000_000)
+    if resources.reserved_bytes:
+        # More than the limit is refused by the engine, and the two are set apart from each other.
+        most = resources.memory_bytes or resources.reserved_bytes
+        config["MemoryReservation"] = min(resources.reserved_bytes, most)
     return config
 
 
@@ -239,6 +243,7 @@ _ALLOWED: Final[Mapping[str, Rule | Mapping[str, Any]]] = {
         },
         "Memory": _is_number(0),
         "MemorySwap": _is_number(0),
+        "MemoryReservation": _is_number(0),
         "NanoCpus": _is_number(0),
     },
 }

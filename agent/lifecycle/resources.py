@@ -42,6 +42,8 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Bytes; 0: not set."""
     cpu: float = 0.0
     """Cores; 0: not set."""
+    reserved: int = 0
+    """Bytes of memory that are kept for it where memory is scarce; 0: not set."""
 
 
 def memory_of(text: str) -> int:
@@ -91,10 +93,17 @@ async def set_limits(tx: Transaction, *, app: AppId, process: str, limits: Limit
 
 
 async def clear_limits(tx: Transaction, *, app: AppId, process: str | None) -> None:
-    """Forget the limits of one process type; of all for `None`."""
-    found = {} if process is None else {**await limits_of(tx, app)}
-    found.pop(process or "", None)
-    await _store(tx, app, found)
+    """Forget the limits of one process type, of all for `None`; what is reserved stays."""
+    for name, one in (await limits_of(tx, app)).items():
+        if process in (None, name):
+            await set_limits(tx, app=app, process=name, limits=Limits(reserved=one.reserved))
+
+
+async def clear_reserved(tx: Transaction, *, app: AppId, process: str | None) -> None:
+    """Forget what is reserved for one process type, or for all; limits stay."""
+    for name, one in (await limits_of(tx, app)).items():
+        if process in (None, name):
+            await set_limits(tx, app=app, process=name, limits=msgspec.structs.replace(one, reserved=0))
 
 
 async def resources(tables: Tables, *, app: AppId, process: str, defaults: Resources) -> Resources:
@@ -105,6 +114,7 @@ async def resources(tables: Tables, *, app: AppId, process: str, defaults: Resou
         defaults,
         memory_bytes=own.memory or every.memory or defaults.memory_bytes,
         cpus=own.cpu or every.cpu or defaults.cpus,
+        reserved_bytes=own.reserved or every.reserved or defaults.reserved_bytes,
     )
 
 

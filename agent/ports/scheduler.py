@@ -22,6 +22,8 @@ class Resources(msgspec.Struct, frozen=True, kw_only=True):
     """0: no limit."""
     cpus: float = 0.0
     """0: no limit."""
+    reserved_bytes: int = 0
+    """Of memory: what others are made to give back first, where memory is scarce. 0: nothing."""
     pids: int = 512
 
 

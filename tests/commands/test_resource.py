@@ -85,3 +85,32 @@ async def test_a_wrong_limit_is_refused_with_a_way_out(desk: Desk) -> None:
 
 def test_memory_is_told_as_it_is_written() -> None:
     assert [told_memory(memory_of(text)) for text in ("512", "1g", "1024m", "6145k")] == ["512m", "1g", "1g", "6145k"]
+
+
+async def test_memory_is_reserved_beside_limits_and_neither_touches_the_other(desk: Desk) -> None:
+    app, _ = await desk.deployed("blog")
+    said = await desk.give("resource:reserve --memory 32 blog")
+    assert said.out == "=====> Setting resource reservation for blog\n       memory: 32m\n"
+    await desk.give("resource:limit --memory 1g --cpu 1 blog")
+    await desk.give("resource:reserve --process-type web --memory 64 blog")
+    shown = await desk.give("resource:reserve --process-type web blog")
+    assert shown.out == "=====> resource reservation blog information [web]\n       memory: 64m\n"
+    web = await resources(desk.database.read, app=app.id, process="web", defaults=Resources())
+    assert web == Resources(memory_bytes=1 << 30, cpus=1.0, reserved_bytes=64 * MIB)
+    assert (await desk.give("resource:report blog --format json")).json() == {
+        "_default_.limit.cpu": "1",
+        "_default_.limit.memory": "1g",
+        "_default_.reserve.memory": "32m",
+        "web.limit.cpu": "",
+        "web.limit.memory": "",
+        "web.reserve.memory": "64m",
+    }
+    await desk.give("resource:limit-clear blog")
+    await desk.give("resource:reserve --process-type web --memory clear blog")
+    worker = await resources(desk.database.read, app=app.id, process="web", defaults=Resources())
+    assert worker == Resources(reserved_bytes=32 * MIB)
+    await desk.give("resource:reserve-clear blog")
+    assert (await desk.give("resource:reserve --format json blog")).json() == {}
+    for words, says in (("--memory lots", "such as 512m"), ("--process-type build --memory 1g", "give way to apps")):
+        refused = await desk.give(f"resource:reserve {words} blog")
+        assert refused.status == Exit.FAILED and says in refused.err

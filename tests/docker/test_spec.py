@@ -117,10 +117,24 @@ def test_a_one_off_is_attached_is_not_restarted_and_leaves_no_log() -> None:
 
 def test_limits_are_set_only_where_they_are_wished_for() -> None:
     unlimited = body_of(replica())["HostConfig"]
-    assert "Memory" not in unlimited and "NanoCpus" not in unlimited and unlimited["PidsLimit"] == 512
+    assert (
+        "MemoryReservation" not in unlimited
+        and "Memory" not in unlimited
+        and "NanoCpus" not in unlimited
+        and unlimited["PidsLimit"] == 512
+    )
     limited = body_of(replica(resources=Resources(memory_bytes=64 << 20, cpus=0.5, pids=64)))["HostConfig"]
     assert (limited["Memory"], limited["MemorySwap"]) == (64 << 20, 64 << 20)
     assert (limited["NanoCpus"], limited["PidsLimit"]) == (500_000_000, 64)
+
+
+@pytest.mark.parametrize(("limit", "reserved", "asked"), [(0, 32, 32), (64, 32, 32), (16, 32, 16)])
+def test_no_more_memory_is_reserved_than_the_limit_is(limit: int, reserved: int, asked: int) -> None:
+    """The engine refuses such a container, and who sets the one may not think of the other."""
+    wish = replica(resources=Resources(memory_bytes=limit << 20, reserved_bytes=reserved << 20))
+    body = body_of(wish)
+    assert body["HostConfig"]["MemoryReservation"] == asked << 20
+    check_body(body, instance=INSTANCE)
 
 
 text = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=30)

@@ -147,6 +147,13 @@ async def test_an_engine_s_full_disk_loses_nothing_and_cleaning_up_frees_what_no
     failed = await boat.git_push(app)
     assert failed.status == 1, failed.err
     assert (await boat.http("blog.localhost")).text == "version one\n"
+    # One that leaves no room for the image that is to come of it.
+    app.write(apps.page("full", more=f"RUN echo {token()}; dd if=/dev/zero of=/big bs=64k || true\n"))
+    failed = await boat.git_push(app)
+    assert failed.status == 1 and "ran out of disk space" in failed.err and "disk:report" in failed.err, failed.err
+    assert (await boat.http("blog.localhost")).text == "version one\n"
+    assert "live" in await boat.must("releases", "blog")
+    await boat.must("cleanup", "--build-cache")
     # One that just fits goes live, and leaves too little for the next one.
     app.write(apps.page("four", more=f"RUN echo {token()}; dd if=/dev/urandom of=/big bs=1M count=110\n"))
     assert (await boat.git_push(app)).status == 0

@@ -4,7 +4,18 @@ from __future__ import annotations
 
 import pytest
 
-from tests.flow.test_languages import KILLED, cached, change, example, exit_status, harbour, pushed, runs_as
+from tests.flow.test_languages import (
+    INSTALLS,
+    KILLED,
+    all_cached,
+    cached,
+    change,
+    example,
+    exit_status,
+    harbour,
+    pushed,
+    runs_as,
+)
 from tests.support.rig import Rig
 
 __all__ = ["harbour"]
@@ -12,8 +23,14 @@ __all__ = ["harbour"]
 pytestmark = [pytest.mark.real, pytest.mark.toolchains, pytest.mark.asyncio(loop_scope="module")]
 
 MAVEN = "libmaven-jar-plugin-java libmaven-compiler-plugin-java libmaven-resources-plugin-java libsurefire-java"
-"""Debian's own plugins of Maven, which stand in for those that it fetches."""
-OFFLINE = "-o\n-Dmaven.repo.local=/usr/share/maven-repo\n"
+"""Debian's own plugins of Maven."""
+MIRROR = """<settings><mirrors><mirror>
+<id>debian</id><mirrorOf>*</mirrorOf><url>file:///usr/share/maven-repo</url>
+</mirror></mirrors></settings>
+"""
+"""Maven fetches them from there into its cache, as it does all else from its registry."""
+ONLINE = "-s\n.mvn/settings.xml\n"
+OFFLINE = f"{ONLINE}-o\n"
 
 
 async def test_rust_with_a_vendored_crate(harbour: Rig) -> None:
@@ -24,7 +41,7 @@ async def test_rust_with_a_vendored_crate(harbour: Rig) -> None:
     assert await runs_as(harbour, "rust") == "10001"
     await change(app, "src/main.rs")
     said = await pushed(harbour, app)
-    assert cached(said, "echo 'fn main() {}'")
+    assert cached(said, "echo 'fn main() {}'") and all_cached(said, INSTALLS)
     assert "Compiling hello" in said and "Compiling greeting" not in said
     assert (await harbour.http("rust.localhost")).text == "Hello from Rust. This is version 2.\n"
     assert await exit_status(harbour, "rust") != KILLED
@@ -39,14 +56,14 @@ async def test_elixir_as_a_release(harbour: Rig) -> None:
     assert await runs_as(harbour, "elixir") == "10001"
     await change(app, "lib/hello.ex")
     said = await pushed(harbour, app)
-    assert cached(said, "mix deps.compile")
+    assert cached(said, "mix deps.compile") and all_cached(said, INSTALLS)
     assert (await harbour.http("elixir.localhost")).text == "Hello from Elixir. This is version 2.\n"
     assert await exit_status(harbour, "elixir") == 0
 
 
 async def test_java_with_maven(harbour: Rig) -> None:
     app = example(harbour, "java", app="java")
-    app.write({".mvn/maven.config": OFFLINE})
+    app.write({".mvn/maven.config": ONLINE, ".mvn/settings.xml": MIRROR})
     await harbour.must("apps:create", "java")
     await harbour.must("builder:set", "java", "apt-packages", f"'{MAVEN}'")
     said = await pushed(harbour, app)
@@ -55,7 +72,10 @@ async def test_java_with_maven(harbour: Rig) -> None:
     assert (await harbour.http("java.localhost")).text == "Hello from Java. This is version 1.\n"
     assert await runs_as(harbour, "java") == "10001"
     await change(app, "src/main/java/Hello.java")
-    await pushed(harbour, app)
+    # Offline, Maven asks the mirror for nothing: what it fetched at the first push is in the app's cache.
+    app.write({".mvn/maven.config": OFFLINE})
+    said = await pushed(harbour, app)
+    assert all_cached(said, INSTALLS) and "BUILD SUCCESS" in said
     assert (await harbour.http("java.localhost")).text == "Hello from Java. This is version 2.\n"
     # Java itself, which was told to end, and no shell before it.
     assert await exit_status(harbour, "java") == 143

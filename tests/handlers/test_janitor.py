@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from agent.errors import Unavailable, UserError
-from agent.handlers.janitor import Janitor
+from agent.handlers.janitor import KEPT_TRANSCRIPTS, Janitor
 from agent.lifecycle import apps, deploys
 from agent.ports.images import ImageInfo
 from agent.state.apps import App
@@ -163,3 +163,20 @@ async def test_a_survey_removes_what_builds_left_that_their_agent_or_app_did_not
     await janitor_of(blog).survey()
     assert blog.workshops.orphans == set()
     assert blog.workshops.volumes == {app.id: {"cache"}}
+
+
+async def test_what_the_last_deploys_said_is_kept_failed_ones_and_what_is_under_way_included(blog: Core) -> None:
+    app = await blog.create()
+    said = []
+    for number in range(KEPT_TRANSCRIPTS + 2):
+        deploy = await blog.push(app, {"Procfile": "no dockerfile"}, commit=f"{number:040x}")
+        blog.transcripts.say(app.id, deploy.id, "what a build says")
+        await blog.settle()
+        assert (await blog.deploy(deploy)).status == "failed"
+        said.append(deploy.id)
+    under_way = await blog.push(app, ONE, commit="f" * 40)
+    blog.transcripts.say(app.id, under_way.id, "begun")
+    await janitor_of(blog).clean(app.id)
+    kept = [deploy for deploy in said if blog.transcripts.lines.get(deploy)]
+    assert kept == said[-(KEPT_TRANSCRIPTS - 1) :]
+    assert blog.transcripts.lines[under_way.id] == ["begun"]
