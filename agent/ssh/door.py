@@ -12,6 +12,7 @@ import errno
 import resource
 import socket
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass
 
 import structlog
@@ -53,6 +54,8 @@ class Door:
         self._turnstile = Turnstile(most=most, most_per_source=most_per_source, room=_room())
         self._knocks: dict[Visitor, _Knock] = {}
         self._guests: set[asyncio.Task[None]] = set()
+        self._inside: dict[Visitor, socket.socket] = {}
+        """The connections of those who have not signed in. They are asyncssh's to read, write and close."""
         self._loop = asyncio.get_running_loop()
         self._timer: asyncio.TimerHandle | None = None
         self._is_open = False
@@ -144,9 +147,14 @@ class Door:
         for visitor in list(self._turnstile.enter(now=now)):
             connection = self._knocks.pop(visitor).connection
             self._loop.remove_reader(connection)
+            self._inside[visitor] = connection
             guest = self._loop.create_task(self._host(connection, visitor))
             self._guests.add(guest)
             guest.add_done_callback(self._guests.discard)
+        while (lingerer := self._turnstile.displace(now=now)) is not None:
+            log.debug("ssh.displaced", source=lingerer.source)
+            with suppress(OSError):  # it has ended already
+                self._inside[lingerer].shutdown(socket.SHUT_RDWR)  # asyncssh meets the end of its input
         if self._timer is not None:
             self._timer.cancel()
         due = self._turnstile.next_change(now=now) if self._is_open else None
@@ -165,6 +173,7 @@ class Door:
             decided.cancel()
 
     def _release(self, visitor: Visitor, *, has_failed: bool) -> None:
+        del self._inside[visitor]
         self._turnstile.leave(visitor, now=self._loop.time(), has_failed=has_failed)
         if self._is_open:
             self._turn()

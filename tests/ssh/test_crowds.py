@@ -58,6 +58,31 @@ async def test_silent_connections_of_many_sources_keep_nobody_out_and_are_all_fr
     await eventually(lambda: house.listener.door.inside == house.listener.door.waiting == 0, what="nobody is left")
 
 
+async def test_those_who_speak_and_then_do_nothing_make_place_for_a_good_login(open_house: Builder) -> None:
+    """As many as may be inside, from the same address and from others, and with ten times the patience of a client."""
+    house = await open_house(max_unauthenticated=6, max_unauthenticated_per_source=3, login_grace=50.0)
+    loop = asyncio.get_running_loop()
+    crowd = []
+    try:
+        for source in ("127.0.0.1", "127.0.7.1"):
+            for _ in range(3):
+                connection = socket.socket()
+                crowd.append(connection)
+                connection.setblocking(False)
+                connection.bind((source, 0))
+                await loop.sock_connect(connection, ("127.0.0.1", house.port))
+                await loop.sock_sendall(connection, b"SSH-2.0-idle\r\n")
+        await eventually(lambda: house.listener.door.inside == 6, what="all places are theirs")
+        for source in ("127.0.0.1", "127.0.7.2"):
+            done = await house.ssh("hello", options=("-b", source))
+            assert (done.status, done.out) == (0, b"ann: hello"), done.err
+        assert house.listener.door.inside >= 4, "only who had to has left"
+    finally:
+        for connection in crowd:
+            connection.close()
+    await eventually(lambda: house.listener.door.inside == 0, what="nobody is left")
+
+
 async def test_pushes_at_once_to_as_many_apps_all_arrive_whole(house: House) -> None:
     clones = [house.clone(f"work-{number}") for number in range(8)]
     tips = [clone.commit("noise", os.urandom(2 * MIB)) for clone in clones]
