@@ -59,8 +59,8 @@ class SshSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     """The same, from one address, so that one source cannot shut the others out."""
     max_sessions: Count = 10
     """Sessions at once on one connection, as OpenSSH's MaxSessions."""
-    keepalive: Seconds = 30.0
-    """Seconds between questions to a silent peer; after three without an answer the connection ends."""
+    keepalive: Seconds = 15.0
+    """Seconds between questions to a silent peer; after three without an answer, within a minute, it is given up."""
     idle: Seconds = 3600.0
     """Seconds after which a connection without a session is closed (a shared connection left behind)."""
 

@@ -24,6 +24,7 @@ SAME_AS_OURS = {
     "receive.fsckObjects": "true",
     "receive.fsck.badFilemode": "error",
     "receive.autogc": "false",
+    "receive.unpackLimit": "1",
     "receive.maxInputSize": str(1 << 30),
     "gc.auto": "0",
     "core.fsync": "objects,derived-metadata,reference",

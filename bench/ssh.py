@@ -45,7 +45,7 @@ MEGABYTE = 1_000_000
 LIMIT_BYTES = 1 << 30
 """Of the agent's largest push, and of the reference's."""
 BOMBS: dict[str, tuple[Callable[[int], bytes], int]] = {
-    "gigabyte-of-zeros": (bombs.push_of_zeros, 1 << 30),
+    "2-gigabytes-of-zeros": (bombs.push_of_zeros, 2 << 30),
     "million-files": (bombs.push_of_width, 1_000_000),
     "folders-100000-deep": (bombs.push_of_depth, 100_000),
 }

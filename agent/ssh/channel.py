@@ -26,6 +26,9 @@ a push over a long way would wait for the network."""
 WRITE_AHEAD = 65_536
 """Bytes handed to asyncssh before a writer waits."""
 
+SMALL = 1_024
+"""Bytes up to which pieces are joined as they come: a window of single bytes would take fifty times its size."""
+
 MAX_VALUE = 4_096
 """Bytes of an environment variable's value. Longer ones are left out."""
 
@@ -115,7 +118,10 @@ class Channel(asyncssh.SSHServerSession[bytes]):
 
     def data_received(self, data: bytes, datatype: int | None) -> None:
         """See `asyncssh.SSHServerSession`."""
-        self._input.append(data)
+        if self._input and len(self._input[-1]) + len(data) <= SMALL:
+            self._input[-1] += data
+        else:
+            self._input.append(data)
         if self.is_tty and _CTRL_C in data:
             self._note_ctrl_c()
         self._changed.set()

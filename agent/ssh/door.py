@@ -12,6 +12,7 @@ import errno
 import resource
 import socket
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass
 
 import structlog
@@ -53,6 +54,8 @@ class Door:
         self._turnstile = Turnstile(most=most, most_per_source=most_per_source, room=_room())
         self._knocks: dict[Visitor, _Knock] = {}
         self._guests: set[asyncio.Task[None]] = set()
+        self._inside: dict[Visitor, tuple[socket.socket, asyncio.Future[bool]]] = {}
+        """Those who have not signed in: a connection, which is asyncssh's to use and close, and how its login ends."""
         self._loop = asyncio.get_running_loop()
         self._timer: asyncio.TimerHandle | None = None
         self._is_open = False
@@ -144,16 +147,27 @@ class Door:
         for visitor in list(self._turnstile.enter(now=now)):
             connection = self._knocks.pop(visitor).connection
             self._loop.remove_reader(connection)
-            guest = self._loop.create_task(self._host(connection, visitor))
+            decided: asyncio.Future[bool] = self._loop.create_future()
+            self._inside[visitor] = connection, decided
+            guest = self._loop.create_task(self._host(connection, visitor, decided))
             self._guests.add(guest)
             guest.add_done_callback(self._guests.discard)
+        while (lingerer := self._turnstile.displace(now=now)) is not None:
+            self._send_away(lingerer)
         if self._timer is not None:
             self._timer.cancel()
         due = self._turnstile.next_change(now=now) if self._is_open else None
         self._timer = None if due is None else self._loop.call_at(due, self._turn)
 
-    async def _host(self, connection: socket.socket, visitor: Visitor) -> None:
-        decided: asyncio.Future[bool] = self._loop.create_future()
+    def _send_away(self, lingerer: Visitor) -> None:
+        """End the connection of a guest that has not signed in; asyncssh meets the end of its input."""
+        connection, decided = self._inside[lingerer]
+        if not decided.done():  # else it has signed in or ended just now, and its place is free in a moment
+            log.debug("ssh.displaced", source=lingerer.source)
+            with suppress(OSError):  # the other end was faster
+                connection.shutdown(socket.SHUT_RDWR)
+
+    async def _host(self, connection: socket.socket, visitor: Visitor, decided: asyncio.Future[bool]) -> None:
         decided.add_done_callback(
             lambda future: self._release(visitor, has_failed=future.cancelled() or future.result())
         )
@@ -165,6 +179,7 @@ class Door:
             decided.cancel()
 
     def _release(self, visitor: Visitor, *, has_failed: bool) -> None:
+        del self._inside[visitor]
         self._turnstile.leave(visitor, now=self._loop.time(), has_failed=has_failed)
         if self._is_open:
             self._turn()

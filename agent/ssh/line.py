@@ -61,6 +61,13 @@ class Line(Generic[Member]):
             self.join(member)
         return None
 
+    def peek(self, *, now: float) -> Member | None:
+        """Return the member whose turn it is, and let it keep it."""
+        if (member := self.first(now=now)) is not None:
+            self._ready.appendleft(member)
+            self._standing.add(member)
+        return member
+
     @property
     def next_time(self) -> float | None:
         """The time before which it is nobody's turn, once `first` has returned `None`."""
@@ -84,6 +91,10 @@ class Groups(Generic[Member]):
         while self._largest and not self._groups.get(self._largest):
             self._groups.pop(self._largest, None)
             self._largest -= 1
+
+    def __bool__(self) -> bool:
+        """Whether any member has a number above 0."""
+        return self._largest > 0
 
     def largest(self) -> Member:
         """Return the member with the largest number, of several the one that has it for longest."""

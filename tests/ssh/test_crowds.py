@@ -12,6 +12,7 @@ import socket
 import pytest
 
 from agent.ssh import turnstile
+from agent.ssh.door import Door, bind
 from tests.ssh.conftest import Builder, House, eventually, run
 from tests.support import bombs
 
@@ -56,6 +57,63 @@ async def test_silent_connections_of_many_sources_keep_nobody_out_and_are_all_fr
         for connection in crowd:
             connection.close()
     await eventually(lambda: house.listener.door.inside == house.listener.door.waiting == 0, what="nobody is left")
+
+
+async def test_those_who_speak_and_then_do_nothing_make_place_for_a_good_login(open_house: Builder) -> None:
+    """As many as may be inside, from the same address and from others, and with ten times the patience of a client."""
+    house = await open_house(max_unauthenticated=6, max_unauthenticated_per_source=3, login_grace=50.0)
+    loop = asyncio.get_running_loop()
+    crowd = []
+    try:
+        for source in ("127.0.0.1", "127.0.7.1"):
+            for _ in range(3):
+                connection = socket.socket()
+                crowd.append(connection)
+                connection.setblocking(False)
+                connection.bind((source, 0))
+                await loop.sock_connect(connection, ("127.0.0.1", house.port))
+                await loop.sock_sendall(connection, b"SSH-2.0-idle\r\n")
+        await eventually(lambda: house.listener.door.inside == 6, what="all places are theirs")
+        for source in ("127.0.0.1", "127.0.7.2"):
+            done = await house.ssh("hello", options=("-b", source))
+            assert (done.status, done.out) == (0, b"ann: hello"), done.err
+        assert house.listener.door.inside >= 4, "only who had to has left"
+    finally:
+        for connection in crowd:
+            connection.close()
+    await eventually(lambda: house.listener.door.inside == 0, what="nobody is left")
+
+
+async def test_who_has_signed_in_just_now_is_not_sent_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    served: list[tuple[socket.socket, asyncio.Future[bool]]] = []
+    over = asyncio.Event()
+
+    async def serve(connection: socket.socket, decided: asyncio.Future[bool]) -> None:
+        served.append((connection, decided))
+        await over.wait()
+        connection.close()
+
+    door = Door(bind("127.0.0.1", 0), serve, most=1, most_per_source=1)
+    door.open()
+    with socket.socket() as first, socket.socket() as second:
+        for client, source in ((first, "127.0.7.1"), (second, "127.0.7.2")):
+            client.bind((source, 0))
+            await asyncio.to_thread(client.connect, ("127.0.0.1", door.port))
+            client.sendall(b"SSH-2.0-x\r\n")
+            await eventually(lambda: len(served) == 1, what="the first is served")
+        await eventually(
+            lambda: any(each.visitor.has_spoken for each in door._knocks.values()), what="the second waits"
+        )
+        monkeypatch.setattr(turnstile, "LINGERING", 0.0)
+        served[0][1].set_result(False)
+        door._turn()
+        await eventually(lambda: len(served) == 2, what="the second is served")
+        first.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            first.recv(1)
+    over.set()
+    door.close()
+    await door.wait_closed()
 
 
 async def test_pushes_at_once_to_as_many_apps_all_arrive_whole(house: House) -> None:

@@ -13,6 +13,7 @@ import pytest
 
 from agent.errors import Misconfigured
 from agent.ports.session import Session
+from agent.ssh import turnstile
 from agent.ssh.door import bind
 from agent.ssh.server import CIPHERS
 from tests.ssh.conftest import Builder, House, eventually, run
@@ -247,7 +248,8 @@ async def test_a_client_that_waits_for_our_greeting_gets_it(house: House) -> Non
     writer.close()
 
 
-async def test_who_waited_in_vain_is_sent_away(open_house: Builder) -> None:
+async def test_who_waited_in_vain_is_sent_away(open_house: Builder, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(turnstile, "LINGERING", 60.0)
     house = await open_house(max_unauthenticated_per_source=1, login_grace=30.0)
     _, first = await asyncio.open_connection("127.0.0.1", house.port)
     first.write(b"SSH-2.0-slow\r\n")

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import os
+import sys
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 import asyncssh
 import pytest
@@ -87,12 +89,15 @@ async def test_a_command_that_does_not_read_holds_up_its_client_alone(house: Hou
 
 def _held(house: House) -> list[int]:
     """Return how much of its client's input each session holds, unread."""
+    parts = [[*channel._input, *(data for data, _ in channel._channel._recv_buf)] for channel in _channels(house)]
+    return [sum(map(len, part)) for part in parts]
+
+
+def _channels(house: House) -> set[Any]:
     tasks = house.listener._sessions
     frames = [frame for task in tasks for frame in task.get_stack()]
     found = {frame.f_locals.get("channel") for frame in frames}
-    channels = [channel for channel in found if isinstance(channel, Channel)]
-    parts = [[*channel._input, *(data for data, _ in channel._channel._recv_buf)] for channel in channels]
-    return [sum(map(len, part)) for part in parts]
+    return {channel for channel in found if isinstance(channel, Channel)}
 
 
 async def test_a_command_that_reads_slowly_holds_no_more_than_a_window(house: House) -> None:
@@ -119,6 +124,24 @@ async def test_a_command_that_reads_slowly_holds_no_more_than_a_window(house: Ho
         async with asyncio.timeout(30):
             assert (await process.wait()).exit_status == 0
     assert WINDOW // 2 < max(held) <= WINDOW
+
+
+async def test_a_window_of_single_bytes_takes_no_more_memory_than_one_of_large_packets(house: House) -> None:
+    @command(house, "deaf")
+    async def deaf(session: Session) -> int:
+        await session.gone()
+        return 0
+
+    async with house.connect() as connection:
+        process = await connection.create_process("deaf", encoding=None)
+        await eventually(lambda: len(house.listener._sessions) == 1, what="the session has begun")
+        (channel,) = _channels(house)
+        data = os.urandom(200_000)
+        for byte in data:
+            channel.data_received(bytes([byte]), None)
+        assert sum(map(sys.getsizeof, channel._input)) < 1.1 * len(data)
+        assert b"".join([await channel.read(7_000) for _ in range(29)]) == data
+        process.close()
 
 
 async def test_writing_waits_for_a_reader_who_does_not_read(house: House) -> None:

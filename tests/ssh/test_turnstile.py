@@ -18,6 +18,7 @@ from agent.ssh.turnstile import (
     FORGIVEN,
     FREE_FAILURES,
     LARGEST_PENALTY,
+    LINGERING,
     PATIENCE,
     SILENCE,
     Turnstile,
@@ -99,6 +100,53 @@ def test_a_full_room_sends_away_the_longest_silent_of_the_largest_crowd() -> Non
     stile.speak(other)
     stile.speak(visitor)
     assert list(stile.enter(now=0.0)) == [other, visitor]
+
+
+def test_who_lingers_makes_place_for_another_of_its_own_source() -> None:
+    stile = turnstile(each=2)
+    first, second = arrive(stile, "a"), arrive(stile, "a")
+    list(stile.enter(now=0.0))
+    newcomer = arrive(stile, "a", now=1.0)
+    assert list(stile.enter(now=1.0)) == []
+    assert stile.displace(now=1.0) is None and stile.next_change(now=1.0) == LINGERING
+    assert stile.displace(now=LINGERING) is first
+    assert stile.displace(now=LINGERING) is None, "one place is wanted, and will be free"
+    stile.leave(first, now=LINGERING, has_failed=True)
+    assert list(stile.enter(now=LINGERING)) == [newcomer]
+    assert second.is_inside and stile._sources["a"].failures == 0, "it was sent away"
+
+
+def test_who_lingers_keeps_its_place_while_nobody_that_spoke_wants_it() -> None:
+    stile = turnstile(each=1)
+    arrive(stile, "a")
+    list(stile.enter(now=0.0))
+    arrive(stile, "a", now=1.0, speaks=False)
+    arrive(stile, "b", now=1.0, speaks=False)
+    assert stile.displace(now=3.0) is None
+
+
+def test_of_all_sources_the_one_with_most_places_gives_one_to_a_newcomer() -> None:
+    stile = turnstile(most=4, each=3)
+    greedy = [arrive(stile, "a") for _ in range(3)]
+    arrive(stile, "b")
+    list(stile.enter(now=0.0))
+    newcomer = arrive(stile, "c", now=1.0)
+    assert stile.displace(now=1.0) is None and stile.next_change(now=1.0) == LINGERING
+    assert stile.displace(now=LINGERING) is greedy[0]
+    assert stile.displace(now=LINGERING) is None
+    stile.leave(greedy[0], now=LINGERING)
+    assert list(stile.enter(now=LINGERING)) == [newcomer]
+
+
+def test_a_source_takes_no_place_from_one_that_has_as_few() -> None:
+    stile = turnstile(most=2, each=2)
+    arrive(stile, "a")
+    arrive(stile, "b")
+    list(stile.enter(now=0.0))
+    arrive(stile, "b", now=1.0)
+    assert stile.displace(now=LINGERING) is None
+    arrive(stile, "c", now=LINGERING)
+    assert stile.displace(now=LINGERING) is None, "the one whose turn it is comes first"
 
 
 def test_failed_logins_slow_a_source_and_never_lock_it_out() -> None:
@@ -237,6 +285,7 @@ def test_caps_hold_and_nobody_is_lost_whatever_happens(steps: list[Step]) -> Non
         for visitor in stile.expired(now=now):
             present.remove(visitor)
         list(stile.enter(now=now))
+        displace_all(stile, present, now=now)
         inside = [visitor for visitor in present if visitor.is_inside]
         assert stile.inside == len(inside) <= 4
         assert all(sum(v.source == s for v in inside) <= 2 for s in "abc")
@@ -246,6 +295,21 @@ def test_caps_hold_and_nobody_is_lost_whatever_happens(steps: list[Step]) -> Non
         may_enter = earliest(stile, [visitor for visitor in present if not visitor.is_inside])
         if may_enter is not None:
             assert due is not None and now < may_enter and due <= may_enter
+
+
+def displace_all(stile: Turnstile, present: list[Visitor], *, now: float) -> None:
+    """Send away who has to make place, and make sure that it had to, and that nobody else has to."""
+    while (guest := stile.displace(now=now)) is not None:
+        assert guest.is_inside and now - guest.entered >= LINGERING
+        assert any(rival.has_spoken and not rival.is_inside for rival in present)
+        stile.leave(guest, now=now)
+        present.remove(guest)
+        assert len(list(stile.enter(now=now))) <= 1
+    assert stile._leaving == 0
+    for source in stile._sources.values():
+        assert source.leaving == 0
+        if source.spoken and source.inside == 2:
+            assert all(now - guest.entered < LINGERING for guest in source.guests)
 
 
 def earliest(stile: Turnstile, waiting: list[Visitor]) -> float | None:
