@@ -5,7 +5,7 @@ kernel's rules but handed to asyncssh by these: so many unauthenticated ones in 
 visitors wait; who has waited too long is sent away. A visitor that has said nothing yet (a port scanner, a flood of
 silent connections) goes after all that spoke and gets at most half of the places, so that it cannot keep out a good
 login, not even one from its own address. One that speaks and then does nothing has its place for as long as nobody
-else wants it: a newcomer takes it from who lingers, in its own source or in the one that has most places. A source
+else wants it: where all are taken, a newcomer takes it from who lingers in the source that has most of them. A source
 whose logins fail is let in ever more slowly, but always let in.
 """
 
@@ -23,8 +23,9 @@ PATIENCE = 5.0
 SILENCE = 1.0
 """Seconds after which a silent visitor may enter: RFC 4253 lets a client wait for the server's greeting first."""
 
-LINGERING = 2.0
-"""Seconds inside after which a visitor may have to give its place to another. A login takes a fraction of one."""
+LINGERING = 3.0
+"""Seconds inside after which a visitor may have to give its place to another source: a login takes a fraction of one,
+and a newcomer must not have to wait for `PATIENCE`. Not to its own: fifty pushes from one busy machine take longer."""
 
 FREE_FAILURES = 3
 """Failed logins of one source that cost it nothing: a wrong key, another agent, a second try."""
@@ -56,7 +57,6 @@ class _Source:
     inside: int = 0
     guests: dict[Visitor, None] = field(default_factory=dict)
     """Who is inside and was not told to leave; the first is there for longest."""
-    leaving: int = 0
     silent_inside: int = 0
     spoken: dict[Visitor, None] = field(default_factory=dict)
     silent: dict[Visitor, None] = field(default_factory=dict)
@@ -83,8 +83,6 @@ class Turnstile:
         self._crowds: Groups[_Source] = Groups()
         self._hosts: Groups[_Source] = Groups()
         """By how many guests they have."""
-        self._cramped = Line(self._cramped_turn)
-        """Sources whose own guests leave no place to those of it that spoke."""
         self._inside = 0
         self._silent_inside = 0
         self._leaving = 0
@@ -126,7 +124,6 @@ class Turnstile:
         if visitor.is_inside:
             visitor.is_inside = False
             self._is_guest_no_more(source, visitor)
-            source.leaving -= visitor.is_leaving
             self._leaving -= visitor.is_leaving
             self._count(source, visitor, -1)
             self._judge(source, now=now, has_failed=has_failed and not visitor.is_leaving)
@@ -150,17 +147,15 @@ class Turnstile:
     def displace(self, *, now: float) -> Visitor | None:
         """Return a guest that has to leave now because another waits for its place, or `None`: ask after `enter`.
 
-        It keeps its place until `leave`, and until then nobody else has to go for the same reason.
+        It keeps its place until `leave`, and until then nobody else has to go.
         """
-        if (source := self._cramped.first(now=now)) is None:
-            source = self._greedy_source(now=now)
-            if source is None or self._lingers_from(source) > now:
-                return None
-            # Else its next visitor would be among the first to want the place back.
-            source.not_before = max(source.not_before, now + LINGERING)
+        source = self._greedy_source(now=now)
+        if source is None or self._lingers_from(source) > now:
+            return None
+        # Else its next visitor would be among the first to want the place back.
+        source.not_before = max(source.not_before, now + LINGERING)
         guest = next(iter(source.guests))
         guest.is_leaving = True
-        source.leaving += 1
         self._leaving += 1
         self._is_guest_no_more(source, guest)
         return guest
@@ -187,7 +182,6 @@ class Turnstile:
                 times.append(self._hushed.next_time)
         elif (source := self._greedy_source(now=now)) is not None:
             times.append(self._lingers_from(source))
-        times.append(self._cramped.next_time)
         return min(time for time in times if time is not None)
 
     def _spoken_turn(self, source: _Source) -> float | None:
@@ -201,12 +195,6 @@ class Turnstile:
         if source.silent_inside >= max(1, self._most_per_source // 2):
             return None
         return max(source.not_before, next(iter(source.silent)).arrived + SILENCE)
-
-    def _cramped_turn(self, source: _Source) -> float | None:
-        """Return the time from which a guest of `source` has to make place for another of it."""
-        if not source.spoken or source.inside < self._most_per_source or source.leaving or not source.guests:
-            return None
-        return self._lingers_from(source)
 
     def _greedy_source(self, *, now: float) -> _Source | None:
         """Return the source that has to give a place to another, if all are taken and one waits that has fewer."""
@@ -226,7 +214,6 @@ class Turnstile:
     def _line_up(self, source: _Source) -> None:
         self._speaking.join(source)
         self._hushed.join(source)
-        self._cramped.join(source)
 
     def _let_in(self, source: _Source, visitor: Visitor, *, now: float) -> None:
         self._waits_no_more(source, visitor)
@@ -277,7 +264,6 @@ class Turnstile:
         if (source := self._sources.pop(name, None)) is not None:
             self._speaking.leave(source)
             self._hushed.leave(source)
-            self._cramped.leave(source)
 
     def _surplus(self) -> Visitor:
         """Return one waiting visitor of the source that has most of them, the longest silent one if there is one."""

@@ -102,18 +102,15 @@ def test_a_full_room_sends_away_the_longest_silent_of_the_largest_crowd() -> Non
     assert list(stile.enter(now=0.0)) == [other, visitor]
 
 
-def test_who_lingers_makes_place_for_another_of_its_own_source() -> None:
+def test_who_lingers_keeps_its_place_from_others_of_its_own_source() -> None:
+    """They may be fifty pushes from one busy machine, none of which would get on with its login otherwise."""
     stile = turnstile(each=2)
-    first, second = arrive(stile, "a"), arrive(stile, "a")
+    arrive(stile, "a")
+    arrive(stile, "a")
     list(stile.enter(now=0.0))
-    newcomer = arrive(stile, "a", now=1.0)
+    arrive(stile, "a", now=1.0)
     assert list(stile.enter(now=1.0)) == []
-    assert stile.displace(now=1.0) is None and stile.next_change(now=1.0) == LINGERING
-    assert stile.displace(now=LINGERING) is first
-    assert stile.displace(now=LINGERING) is None, "one place is wanted, and will be free"
-    stile.leave(first, now=LINGERING, has_failed=True)
-    assert list(stile.enter(now=LINGERING)) == [newcomer]
-    assert second.is_inside and stile._sources["a"].failures == 0, "it was sent away"
+    assert stile.displace(now=1.0 + LINGERING) is None
 
 
 def test_who_lingers_keeps_its_place_while_nobody_that_spoke_wants_it() -> None:
@@ -134,8 +131,9 @@ def test_of_all_sources_the_one_with_most_places_gives_one_to_a_newcomer() -> No
     assert stile.displace(now=1.0) is None and stile.next_change(now=1.0) == LINGERING
     assert stile.displace(now=LINGERING) is greedy[0]
     assert stile.displace(now=LINGERING) is None
-    stile.leave(greedy[0], now=LINGERING)
+    stile.leave(greedy[0], now=LINGERING, has_failed=True)
     assert list(stile.enter(now=LINGERING)) == [newcomer]
+    assert stile._sources["a"].failures == 0, "it was sent away"
 
 
 def test_a_source_takes_no_place_from_one_that_has_as_few() -> None:
@@ -306,10 +304,6 @@ def displace_all(stile: Turnstile, present: list[Visitor], *, now: float) -> Non
         present.remove(guest)
         assert len(list(stile.enter(now=now))) <= 1
     assert stile._leaving == 0
-    for source in stile._sources.values():
-        assert source.leaving == 0
-        if source.spoken and source.inside == 2:
-            assert all(now - guest.entered < LINGERING for guest in source.guests)
 
 
 def earliest(stile: Turnstile, waiting: list[Visitor]) -> float | None:
