@@ -13,8 +13,8 @@ from tests.support.deaths import DEATHS
 from tests.support.places import in_memory
 
 FIRST_SEED = 1
-PARTS = 6
-WALKS = 180
+PARTS = 4
+WALKS = 184
 """With the steps of the stories these are 10,000 points that are died at in each test run: ``support/deaths.py`` counts
 them. ``scripts/torture`` walks further."""
 
