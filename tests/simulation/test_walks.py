@@ -14,7 +14,7 @@ from tests.support.places import in_memory
 
 FIRST_SEED = 1
 PARTS = 4
-WALKS = 184
+WALKS = 164
 """With the steps of the stories these are 10,000 points that are died at in each test run: ``support/deaths.py`` counts
 them. ``scripts/torture`` walks further."""
 
