@@ -105,9 +105,10 @@ async def receive(
                 await _settle(git_dir, commands, settle, terminal)
             elif commands is not None:
                 await _undo(git, git_dir, commands, terminal)
+            is_refused = await git.answer()
             if status < 0:
                 raise Unavailable("git.ended", "Git was killed before it had stored the push.", "Push again.")
-            return Received(commands, status, is_refused=await git.answer())
+            return Received(commands, status, is_refused=is_refused)
     finally:
         await asyncio.shield(asyncio.to_thread(_remove_quarantine, git_dir))
 
