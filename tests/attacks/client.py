@@ -17,7 +17,7 @@ import asyncssh
 from tests.attacks.harbour import has_way_out
 from tests.attacks.lines import CANARY, Line, draw
 
-AT_ONCE = 8
+AT_ONCE = 4
 """Sessions on the one connection; more than ten are refused."""
 PATIENCE_SECONDS = 60.0
 SLOW = re.compile(

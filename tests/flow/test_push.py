@@ -206,7 +206,7 @@ async def test_no_escape_of_an_app_its_build_or_its_commits_reaches_a_terminal(b
     ):
         for options in ((), ("-tt",)):
             done = await boat.run(ssh, *options, *rest, *words)
-            heard[" ".join((*options, words[0]))] = done.out + done.err
+            heard[" ".join((*options, words[0], *words[2:]))] = done.out + done.err
     shown = {name: COLOUR.sub("", text.replace("\r\n", "\n")) for name, text in heard.items()}
     assert {name: found[0] for name, text in shown.items() if (found := ACTS.search(text))} == {}
     assert "said hidden" in shown["logs"] and "said hidden" in shown["push"] and "said hidden" in shown["failed push"]
