@@ -198,7 +198,7 @@ async def measure(requests: int, rate: float, changes: int, minutes: float) -> i
                     group.create_task(theirs.listen())
                     await run.go()
                     await asyncio.wait_for(asyncio.gather(ours.process.wait(), theirs.process.wait()), LEAVE_SECONDS)
-    return switch_report.tell(ours.tallies, theirs.tallies, changes=(run.changed, run.switched))
+                return switch_report.tell(ours.tallies, theirs.tallies, changes=(run.changed, run.switched))
 
 
 async def _deploy_all(r: Rig, files: dict[str, str]) -> dict[str, Checkout]:
