@@ -39,7 +39,7 @@ DEPLOYED = 20
 """Apps that are deployed by commands at each size of a seeded fleet."""
 DAMAGED = 10
 """Containers that are removed while the agent does not run."""
-REST_SECONDS = 1.0
+REST_SECONDS = 3.0
 REST_SHARE = 0.1
 """The agent is at rest once it has used less than this share of a core for so long."""
 PATIENCE_SECONDS = 240.0

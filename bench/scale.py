@@ -39,7 +39,7 @@ async def measure(kind: str, sizes: Sequence[int]) -> None:
             values = await _at(fleet, size, is_fake=kind == "fake")
             first = first or values
             new = [
-                Figure(f"{name}.{size}-apps", unit, value, first[name][1], _aim(name, size), runs)
+                Figure(f"{kind}.{name}.{size}-apps", unit, value, first[name][1], _aim(name, size), runs)
                 for name, (unit, value, runs) in values.items()
             ]
             for one in new:
