@@ -70,6 +70,8 @@ class Fleet:
         self.lag = boat.folder / "lag"
         self.size = 0
         self.image = image
+        self.page = "/" if seeded_port else "/passwd"
+        """What is there, in each app."""
         self._seeded_port = seeded_port
         self._engine = Engine(socket)
 

@@ -112,7 +112,7 @@ async def _changes(fleet: Fleet, run: Run, size: int) -> Values:
         await run(f"domains:add {app} {name}")
         async with asyncio.timeout(60):
             while True:
-                answer = await asyncio.to_thread(fleet.boat.http, name)
+                answer = await asyncio.to_thread(fleet.boat.http, name, fleet.page)
                 if answer and answer.status == 200:
                     return
                 await asyncio.sleep(PAUSE_SECONDS)
