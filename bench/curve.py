@@ -39,12 +39,13 @@ HEAD = 34
 
 
 def read(path: Path) -> dict[str, Series]:
-    """Return the points of each measure, by series; a measure's name is ``NAME.SIZE-apps``."""
+    """Return the points of each measure, by series; a measure's name is ``ENGINE.NAME.SIZE-apps``."""
     found: dict[str, Series] = {}
     for line in path.read_text().splitlines():
         figure = json.loads(line)
         name, _, size = figure["measure"].rpartition(".")
-        points = found.setdefault(name, {}).setdefault(figure["engine"], [])
+        engine, _, name = name.partition(".")
+        points = found.setdefault(name, {}).setdefault(engine, [])
         points.append((int(size.removesuffix("-apps")), figure["ours"]))
     return found
 

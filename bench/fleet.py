@@ -21,7 +21,7 @@ from typing import NamedTuple
 import asyncssh
 
 from bench import fake_engine
-from bench.measured import cpu_seconds, say
+from bench.measured import busy_seconds, cpu_seconds, say
 from bench.seeding import seed
 from bench.watched import LAG
 from scripts.house.addresses import LOOPBACK, free_port
@@ -39,7 +39,7 @@ DEPLOYED = 20
 """Apps that are deployed by commands at each size of a seeded fleet."""
 DAMAGED = 10
 """Containers that are removed while the agent does not run."""
-REST_SECONDS = 1.0
+REST_SECONDS = 3.0
 REST_SHARE = 0.1
 """The agent is at rest once it has used less than this share of a core for so long."""
 PATIENCE_SECONDS = 240.0
@@ -57,6 +57,8 @@ class Restart(NamedTuple):
     """Until it has nothing left to do as well."""
     cpu: float
     """What the agent has used of the processor by then, its imports included."""
+    queued: float
+    """How long its loop had to wait for a processor, because others had them."""
 
 
 class Fleet:
@@ -68,6 +70,8 @@ class Fleet:
         self.lag = boat.folder / "lag"
         self.size = 0
         self.image = image
+        self.page = "/" if seeded_port else "/passwd"
+        """What is there, in each app."""
         self._seeded_port = seeded_port
         self._engine = Engine(socket)
 
@@ -132,13 +136,13 @@ class Fleet:
         healed = time.perf_counter() - started
         rested = await asyncio.to_thread(self._rest) - started
         say(f"ready after {ready:.2f} s, healed after {healed:.2f} s, at rest after {rested:.2f} s")
-        return Restart(ready, healed, max(healed, rested), cpu_seconds(self.pid))
+        return Restart(ready, healed, max(healed, rested), cpu_seconds(self.pid), busy_seconds(self.pid)[1])
 
     def _rest(self) -> float:
-        """Return when the agent's rest began, once it has lasted for a while."""
+        """Return when the agent's rest began, once it has lasted for a while. Waiting for a processor is no rest."""
         while True:
-            began, used = time.perf_counter(), cpu_seconds(self.pid)
-            while cpu_seconds(self.pid) - used < REST_SECONDS * REST_SHARE:
+            began, used = time.perf_counter(), sum(busy_seconds(self.pid))
+            while sum(busy_seconds(self.pid)) - used < REST_SECONDS * REST_SHARE:
                 if time.perf_counter() - began > REST_SECONDS:
                     return began
                 time.sleep(PAUSE_SECONDS)

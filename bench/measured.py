@@ -86,3 +86,13 @@ def cpu_seconds(pid: int) -> float:
     """Return the processor time a process has used: utime and stime of proc(5)."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def busy_seconds(pid: int) -> tuple[float, float]:
+    """Return for how long a process's first thread has run, and for how long it had to wait for a processor.
+
+    /proc/PID/schedstat, in nanoseconds there (Linux, scheduler/sched-stats.rst). On a machine that does other work the
+    second tells how much of what was measured is not the program's.
+    """
+    ran, waited, _ = Path(f"/proc/{pid}/schedstat").read_text().split()
+    return int(ran) / 1e9, int(waited) / 1e9

@@ -14,6 +14,7 @@ from collections.abc import Awaitable, Callable
 
 import msgspec
 
+from agent.log import configure
 from agent.ports.proxy import Route, Upstream
 from bench.measured import Figure, report, say
 from proto.names import AppId
@@ -28,6 +29,7 @@ Table = dict[AppId, Route]
 
 async def measure() -> None:
     """Run it and print the figures."""
+    configure(format="json", level="warning")
     found = {}
     for size in SIZES:
         found[size] = await _with_apps(size)

@@ -39,7 +39,7 @@ async def measure(kind: str, sizes: Sequence[int]) -> None:
             values = await _at(fleet, size, is_fake=kind == "fake")
             first = first or values
             new = [
-                Figure(f"{name}.{size}-apps", unit, value, first[name][1], _aim(name, size), runs)
+                Figure(f"{kind}.{name}.{size}-apps", unit, value, first[name][1], _aim(name, size), runs)
                 for name, (unit, value, runs) in values.items()
             ]
             for one in new:
@@ -112,7 +112,7 @@ async def _changes(fleet: Fleet, run: Run, size: int) -> Values:
         await run(f"domains:add {app} {name}")
         async with asyncio.timeout(60):
             while True:
-                answer = await asyncio.to_thread(fleet.boat.http, name)
+                answer = await asyncio.to_thread(fleet.boat.http, name, fleet.page)
                 if answer and answer.status == 200:
                     return
                 await asyncio.sleep(PAUSE_SECONDS)

@@ -218,7 +218,8 @@ class Bus:
             self._pause(lane, min(BACKOFF[0], lane.hold.due - self._clock.monotonic()))
 
     def _found(self, levels: list[Work], apps: Collection[AppId]) -> None:
-        for app in apps:
+        # Sorted, since most surveys return sets: what begins first should not depend on how Python hashes strings.
+        for app in sorted(apps):
             for work in levels:
                 lane = work.lane(app)
                 lane.nudge()

@@ -121,8 +121,7 @@ def surveys(method: Survey[H]) -> Survey[H]:
     """Call this method at the start, every 30 s and when asked to; nudge its class's reconcilers for what it returns.
 
     It looks at the whole world once (one list of containers, one look at the proxy) and returns the apps where what
-    is differs from what should be; those of a sequence are begun in its order, those of a set in that of their ids. If
-    it raises, that is logged, and the next survey tries again.
+    is differs from what should be. If it raises, that is logged, and the next survey tries again.
     """
     setattr(method, _SURVEYS, True)
     return method

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterable, Set
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterable
 
 import structlog
 
@@ -59,7 +59,7 @@ class Surveyor:
         if self._timer is not None:
             self._timer.cancel()
         try:
-            apps = _in_order(await self._survey())
+            apps = list(await self._survey())
         except Unavailable as error:
             log.warning("survey.unavailable", survey=self._name, code=error.code, reason=error.message)
         except Exception:
@@ -74,8 +74,3 @@ class Surveyor:
     def _due(self) -> None:
         self.ask()
         self._pump()
-
-
-def _in_order(apps: Iterable[AppId]) -> list[AppId]:
-    """Return the apps as the survey would have them begun. A set has no order: none may come of how strings hash."""
-    return sorted(apps) if isinstance(apps, Set) else list(apps)

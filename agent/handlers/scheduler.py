@@ -125,16 +125,16 @@ class SchedulerReconciler:
             rows = await replicas.plan(
                 tx, app=app, bridges=self._bridges, new_id=self._ids.new, drain_seconds=drain_seconds
             )
-            releases = await replicas.generations(tx, app)
-            candidate = await tx.deploys.candidate(app)
-            slots = await replicas.wanted(tx, app) if candidate else []
+        async with self._database.snapshot() as tables:
+            releases = await replicas.generations(tables, app)
+            candidate = await tables.deploys.candidate(app)
+            slots = await replicas.wanted(tables, app) if candidate else []
         self._tell_waiting([slot for slot in slots if slot.waits_for], candidate)
         for release in releases:
             of_release = [replica for replica in rows if replica.release == release.version]
             await self._start(row, release, of_release, candidate=candidate)
-        if candidate:
-            async with self._database.transaction() as tx:
-                await deploys.ready_if_complete(tx, app=app)
+        async with self._database.transaction() as tx:
+            await deploys.ready_if_complete(tx, app=app)
         return self._next_retry(rows)
 
     def _tell_waiting(self, waiting: Sequence[replicas.Slot], candidate: Deploy | None) -> None:
@@ -154,17 +154,16 @@ class SchedulerReconciler:
     async def survey(self) -> Iterable[AppId]:
         """Return the apps whose containers differ from their rows, by one look at the engine.
 
-        The first time every app is returned, those at the end: what should run may have been left half done.
+        The first time every app is returned: what should run may have been left half done.
         """
         statuses = {status.replica: status for status in await self._scheduler.survey()}
         rows = await self._database.read.replicas.all()
         now = self._clock.now()
-        differing = sorted({row.app for row in rows if _differs(row, statuses.get(row.id), now=now)})
-        if self._has_surveyed:
-            return differing
-        self._has_surveyed = True
-        # Visitors of an app that lost its container should not wait for thousands that lost nothing.
-        return dict.fromkeys([*differing, *sorted(app.id for app in await self._database.read.apps.all())])
+        differing = {row.app for row in rows if _differs(row, statuses.get(row.id), now=now)}
+        if not self._has_surveyed:
+            self._has_surveyed = True
+            differing |= {app.id for app in await self._database.read.apps.all()}
+        return differing
 
     async def _note_losses(self, app: AppId) -> None:
         """Find out which ready replicas do not run any more, or did not run all the time."""

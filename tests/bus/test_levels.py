@@ -250,19 +250,6 @@ async def test_a_nudge_interrupts_and_a_survey_does_not(database: Database, star
     assert len(calls) == 2
 
 
-@pytest.mark.parametrize(("found", "begun"), [([SHOP, BLOG], [SHOP, BLOG]), ({SHOP, BLOG}, [BLOG, SHOP])])
-async def test_what_a_survey_returns_is_begun_in_its_order(
-    found: Iterable[AppId], begun: list[AppId], database: Database, start: Start
-) -> None:
-    scaler = Scaler()
-    scaler.different = found
-    bus = start(scaler, Greeter())
-
-    await bus.settle()
-
-    assert scaler.seen == begun
-
-
 async def test_surveys_come_at_the_start_every_30_seconds_and_on_request(
     database: Database, start: Start, clock: FakeClock
 ) -> None:

@@ -19,6 +19,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
+import msgspec
 import structlog
 
 from agent.errors import Misconfigured, Unavailable, UserError
@@ -48,6 +49,14 @@ MANY_OLD_WORKERS: Final = 10
 _PLAIN_PATH = re.compile(r"/[A-Za-z0-9_./@+-]*")
 
 log = structlog.get_logger()
+
+
+class _Planned(msgspec.Struct, frozen=True):
+    """What was written last."""
+
+    table: Table
+    plan: Plan
+    frame: str
 
 
 class HaproxyProxy:
@@ -103,6 +112,7 @@ class HaproxyProxy:
         self._wanted: Table = {}
         self._generation = 0
         self._plan: Plan | None = None
+        self._planned: _Planned | None = None
         self._held: Held | None = None
 
     async def start(self) -> None:
@@ -151,6 +161,7 @@ class HaproxyProxy:
                 held = await runtime.read_held(worker, self._layout)
                 self._held = await runtime.bury_idle(worker, held, plan)
         if not is_on_disk or held.frame != frame_of(self._render(plan)) or held.handover != HANDED_OVER:
+            self._planned = None
             return sorted(plan.routes)
         backends = differing_backends(held, plan.slots, plan.maps)
         if not backends:
@@ -211,17 +222,27 @@ class HaproxyProxy:
     async def _write(self) -> Plan:
         """Serve the newest table: the one run that `apply`'s callers share."""
         async with self._changing:
+            if self._is_planned(self._wanted):
+                assert self._planned
+                await self._switch_twice(self._planned.plan, self._planned.frame)
+                return self._planned.plan
+            table = dict(self._wanted)
             former = await asyncio.to_thread(self._files.read) if self._plan is None else self._plan
-            plan = make_plan(self._wanted, former, spares=self._spares)
+            plan = make_plan(table, former, spares=self._spares)
             config = self._render(plan)
             if _frame_parts(plan) != _frame_parts(former) and (complaint := await self._complaint(config)):
                 raise unavailable(f"it refuses its configuration: {complaint}")
             # Until the files are surely these, what is on disk has to be read to be known.
-            self._plan = None
+            self._plan = self._planned = None
             await self._store(plan, config)
-            self._plan = plan
+            self._plan, self._planned = plan, _Planned(table, plan, frame_of(config))
             await self._switch_twice(plan, frame_of(config))
             return plan
+
+    def _is_planned(self, table: Table) -> bool:
+        """Tell whether the files are those of this very table: most steps of a deploy change no route."""
+        planned = self._planned
+        return planned is not None and not planned.plan.refusals and planned.table == table
 
     async def _switch_twice(self, plan: Plan, frame: str) -> None:
         try:
