@@ -31,10 +31,19 @@ class GitAuth(Command, frozen=True, kw_only=True):
 
     host: Annotated[str, Argument(help="The server, with its port unless that is 443.")]
     user: Annotated[str, Argument(help="The name to sign in with.")] = ""
-    password: Annotated[str, Argument(help="The token or password; standard input if left out.")] = ""
+    password: Annotated[
+        tuple[str, ...], Argument(help="The token or password; standard input if left out.", metavar="password")
+    ] = ()
 
     async def run(self, ctx: Context) -> Reply:
         """Store it, or forget it."""
+        if len(self.password) > 1:
+            # None is shown: what looks like one too many may be the rest of a password with a blank in it.
+            raise UserError(
+                "git.two-passwords",
+                "More than one password is given.",
+                "Leave out all but one; one with blanks needs quotes that reach the server, or standard input.",
+            )
         host = parse_place(self.host, scheme="https")
         if not self.user:
             async with ctx.database.transaction() as tx:
@@ -43,7 +52,7 @@ class GitAuth(Command, frozen=True, kw_only=True):
             return Done(said=(said,), facts={"host": host, "user": None})
         if ":" in self.user or not self.user.isprintable() or len(self.user) > 200:
             raise UserError("git.login", f"{quoted(self.user)} cannot be a name.", "Write it without colons.")
-        password = self.password or await _password(ctx, host=host)
+        password = self.password[0] if self.password else await _password(ctx, host=host)
         if len(password.encode()) > MAX_PASSWORD:
             raise _too_long()
         if not password.isprintable():

@@ -80,7 +80,7 @@ async def synced(r: Rig, folder: Path) -> None:
         await r.must("git:allow-host", ssh.place)
         await r.must("git:generate-deploy-key", "away")
         ssh.allowed = await r.must("git:public-key", "away")
-        await r.must("git:sync", "away", ssh.url("app.git"))
+        await r.must("git:sync", "away", ssh.url("app.git"), "main")
 
 
 async def test_nothing_that_is_sent_starts_a_shell_or_ends_the_connection(short_folder: Path) -> None:
