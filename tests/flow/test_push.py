@@ -210,4 +210,4 @@ async def test_no_escape_of_an_app_its_build_or_its_commits_reaches_a_terminal(b
     shown = {name: COLOUR.sub("", text.replace("\r\n", "\n")) for name, text in heard.items()}
     assert {name: found[0] for name, text in shown.items() if (found := ACTS.search(text))} == {}
     assert "said hidden" in shown["logs"] and "said hidden" in shown["push"] and "said hidden" in shown["failed push"]
-    assert "Subject hidden" in shown["releases"] + shown["releases:info"] + shown["git:status"] + shown["deploys"]
+    assert "Broken hidden" in shown["git:status"]

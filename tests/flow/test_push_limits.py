@@ -136,11 +136,13 @@ async def pack_bytes(checkout: Checkout, past: int) -> tuple[str, ...]:
 
 async def make_pack(checkout: Checkout, wanted: int, *, there: Sequence[str] = ()) -> None:
     """Commit files so that git sends exactly `wanted` bytes to somebody who has `there`."""
-    noise, size = os.urandom(2 * wanted), wanted // 3
+    noise, other, size = os.urandom(2 * wanted), wanted // 2, wanted // 3
     await checkout.commit()
     await checkout.git("commit", "-q", "--allow-empty", "-m", "noise")
-    for _ in range(50):
-        (checkout.folder / "one").write_bytes(noise[: wanted // 2])
+    for attempt in range(50):
+        if attempt % 10 == 9:  # a block that begins just there leaves sizes out
+            other, size = other - 1_000, size + 1_000
+        (checkout.folder / "one").write_bytes(noise[:other])
         (checkout.folder / "two").write_bytes(noise[wanted : wanted + size])
         await checkout.git("add", "--all")
         await checkout.git("commit", "-q", "--amend", "-m", "noise")

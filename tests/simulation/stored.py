@@ -53,9 +53,10 @@ def stored(folder: Path, app: AppId) -> dict[ReplicaId, list[Record]]:
 
 
 def is_whole(folder: Path, said: Said, replica: ReplicaId) -> bool:
-    """Tell whether the last line that a replica wrote is stored."""
+    """Tell whether the last line that a replica wrote is stored, or was dropped by the engine."""
     lines = [line.text for line in stored(folder, said.app).get(replica, []) if not line.is_own]
-    return not said.count or (bool(lines) and lines[-1] == str(said.count - 1))
+    last = said.count - 1
+    return not said.count or last in said.dropped or (bool(lines) and lines[-1] == str(last))
 
 
 def differences(folder: Path, output: Output, *, apps: Iterable[AppId]) -> list[str]:

@@ -28,7 +28,7 @@ from agent.lifecycle.cleaning import Doorkeeper
 from agent.ssh.arriving import undo_broken_off
 from agent.ssh.push import Pushes
 from agent.state.sql import StorageBroken
-from proto.events import DeployLive, ReplicaRemoved
+from proto.events import DeployLive, ReplicaRemoved, TaskEnded
 from proto.names import AppId, ReplicaId
 from tests.commands.desk import FACTS, Desk
 from tests.fakes.core import Core, core
@@ -304,6 +304,8 @@ class Walk:
             self._tell(f"#{event_id} {event}")
             if isinstance(event, ReplicaRemoved):
                 self._world.witness.unlisted.add(event.replica)
+            if isinstance(event, TaskEnded):  # told after its last lines were stored, or waited for in vain
+                self._world.witness.unlisted.add(ReplicaId(event.task))
             if isinstance(event, DeployLive):
                 self._world.witness.went_live(self._world, event.app, event.release)
 
