@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import threading
 from collections.abc import Iterator
 
 import pytest
@@ -23,7 +24,7 @@ def runner(request: pytest.FixtureRequest) -> Iterator[asyncio.Runner]:
 
 async def shell(script: str, *, is_fed: bool = False, tells_errors: bool = True) -> Program:
     environment = {"PATH": os.environ["PATH"]}
-    command = ("bash", "-c", script)
+    command = ("sh", "-c", script)
     return await start(command, environment=environment, is_fed=is_fed, tells_errors=tells_errors, limit=65_536)
 
 
@@ -113,3 +114,34 @@ def test_what_has_ended_leaves_no_pipe_open(runner: asyncio.Runner) -> None:
                 await asyncio.sleep(0)
 
     runner.run(use_twice())
+
+
+def test_the_end_of_a_program_closes_nothing_of_another_thread() -> None:
+    """uvloop closes a pipe twice, and a file that a thread opened in between with it."""
+    stopped = threading.Event()
+
+    def keep_opening() -> int:
+        count = 0
+        while not stopped.is_set():
+            os.close(os.open("/proc/self/stat", os.O_RDONLY))
+            count += 1
+        return count
+
+    async def once() -> None:
+        program = await start(["cat"], environment={"PATH": "/usr/bin:/bin"}, is_fed=True, limit=65_536)
+        assert program.stdin and program.stdout and program.stderr
+        program.stdin.write(b"x" * 1_000)
+        program.stdin.close()
+        assert await program.stdout.read() == b"x" * 1_000 and await program.stderr.read() == b""
+        assert await program.wait() == 0
+
+    async def main() -> None:
+        opening = [asyncio.create_task(asyncio.to_thread(keep_opening)) for _ in range(4)]
+        try:
+            for _ in range(40):
+                await asyncio.gather(*(once() for _ in range(5)))
+        finally:
+            stopped.set()
+        assert all(await asyncio.gather(*opening))
+
+    uvloop.run(main())
