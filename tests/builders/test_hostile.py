@@ -8,7 +8,7 @@ import re
 from collections.abc import Mapping
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from agent.builders import LANGUAGES
@@ -58,8 +58,8 @@ async def outcome(language: Language, files: Mapping[str, str]) -> str:
         return ""
 
 
-PLAIN = re.compile(r"crates/[A-Za-z0-9_.@+-]+(?=/src)")
-"""Folders that Cargo is given empty programs in."""
+PLAIN = re.compile(rf"crates/[A-Za-z0-9_.@+-]+(?=/src)|(?<=for file in ){EVIL}(?= )")
+"""Folders that Cargo is given empty programs in, and a file of one, if it is called just so."""
 
 
 def harmless(text: str) -> None:
@@ -105,6 +105,7 @@ def test_so_may_what_go_reads(module: str, version: str, folder: str) -> None:
 
 
 @settings(max_examples=100, deadline=None)
+@example(name="evil", version="$(evil)", folder="evil", line="$(evil)", others={"evil": "$(evil)"})
 @given(words, words, words, words, st.dictionaries(names, words, max_size=4))
 def test_so_may_what_the_others_read(name: str, version: str, folder: str, line: str, others: dict[str, str]) -> None:
     quoted = json.dumps(name)

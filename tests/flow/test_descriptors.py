@@ -29,6 +29,7 @@ async def test_without_a_file_to_be_had_new_work_waits_and_the_app_serves(lone_b
     assert following.stdout is not None
     try:
         await rig.must("version")
+        await asyncio.sleep(2.0)  # the follower has what it needs by then; it prints nothing that would tell
         resource.prlimit(agent, resource.RLIMIT_NOFILE, (len(os.listdir(f"/proc/{agent}/fd")), hard))
         asked = [asyncio.create_task(rig.ssh("apps:list")) for _ in range(3)]
         async with asyncio.timeout(60):
