@@ -16,7 +16,7 @@ from scripts.house.addresses import LOOPBACK
 from scripts.house.boat import ROOT
 from tests.support.rig import Rig, rig, small_app
 
-RUNS = 20
+RUNS = 100
 MANY = 300
 APP = "bench"
 COMMANDS = (("apps:list",), ("config:get", APP, "COLOUR"), ("ps:report", APP))

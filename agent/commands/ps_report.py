@@ -8,13 +8,12 @@ from agent.commands.caveats import tell_if_docker_is_silent
 from agent.commands.command import Command, Context
 from agent.commands.replies import Reply
 from agent.commands.reports import AppOrEvery, Row, Rows, flag, report
-from agent.commands.settings import property_rows
+from agent.commands.settings import property_rows, rows_of
 from agent.lifecycle import strategies
 from agent.state.apps import App
 from agent.state.database import Tables
 from agent.state.releases import Release
 from agent.state.replicas import WANTED, Replica
-from proto.names import SERVER
 
 SHORT_ID = 11
 """Characters of a container's id, as Dokku prints it."""
@@ -37,10 +36,7 @@ class PsReport(Command, frozen=True, kw_only=True):
         """Answer from the database alone."""
 
         async def rows(app: App | None) -> Rows:
-            if app is None:
-                return await property_rows(ctx, app, noun="ps")
-            properties, found = await asyncio.gather(property_rows(ctx, app, noun="ps"), _rows(ctx.database.read, app))
-            return {**properties, **found}
+            return await (property_rows(ctx, app, noun="ps") if app is None else _rows(ctx, app))
 
         reply, _ = await asyncio.gather(
             report(ctx, self, noun="ps", asked=self.row, rows=rows), tell_if_docker_is_silent(ctx)
@@ -63,22 +59,21 @@ async def _live(read: Tables, app: App) -> Release | None:
     return await read.releases.get(app.id, app.live_release) if app.live_release else None
 
 
-async def _rows(read: Tables, app: App) -> Rows:
-    every, release, own, server = await asyncio.gather(
-        read.replicas.of_app(app.id),
-        _live(read, app),
-        read.properties.of_app(app.id),
-        read.properties.of_app(SERVER),
+async def _rows(ctx: Context, app: App) -> Rows:
+    read = ctx.database.read
+    every, release, layers = await asyncio.gather(
+        read.replicas.of_app(app.id), _live(read, app), read.properties.layers(app.id)
     )
     replicas = [replica for replica in every if replica.release == app.live_release]
     can_scale = release is None or not release.plan.formation
     rows = {
+        **rows_of(ctx, layers, noun="ps", is_of_app=True),
         "deployed": flag(app.live_release is not None),
         "processes": str(sum(replica.state in WANTED and not replica.is_replaced for replica in replicas)),
         "ps-can-scale": flag(can_scale),
         "restore": flag(not app.is_stopped),
         "running": _running(replicas),
-        **_strategy_rows(release, strategies.Strategies(own, server), noun="ps"),
+        **_strategy_rows(release, strategies.Strategies(layers), noun="ps"),
     }
     # A replica that is replaced or drains has the number of the one that is wanted, which comes last and counts.
     for replica in sorted(replicas, key=lambda replica: replica.state in WANTED and not replica.is_replaced):

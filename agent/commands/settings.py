@@ -6,7 +6,6 @@ The commands of a noun that has nothing but properties are made here, one pair f
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping, Sequence
 from typing import Annotated, ClassVar
 
@@ -17,6 +16,7 @@ from agent.commands.reports import AppOrEvery, Row, Rows, report
 from agent.errors import UserError
 from agent.lifecycle.properties import PROPERTIES, Property, checked, known, set_property
 from agent.state.apps import App as AppRow
+from agent.state.properties import Layers
 from proto.names import SERVER
 
 ABOUT = {
@@ -101,14 +101,18 @@ def of_noun(noun: str) -> list[Property]:
 
 async def property_rows(ctx: Context, app: AppRow | None, *, noun: str) -> dict[str, str]:
     """Return the rows of a noun's properties: as set for the app, as set for the server, and what holds."""
-    stored = ctx.database.read.properties
-    server, own = await asyncio.gather(stored.of_app(SERVER), stored.of_app(app.id if app else SERVER))
-    own = own if app else {}
+    layers = await ctx.database.read.properties.layers(app.id if app else SERVER)
+    return rows_of(ctx, layers, noun=noun, is_of_app=app is not None)
+
+
+def rows_of(ctx: Context, layers: Layers, *, noun: str, is_of_app: bool) -> dict[str, str]:
+    """Return the rows of a noun's properties out of what is set."""
+    own, server = layers.own, layers.server
     rows = {}
     for property in _set_or_known(noun, server, own):
         if not property.is_of_apps:
             rows[f"{noun}-global-{property.key}"] = server.get(property.name, "")
-        if app:
+        if is_of_app:
             rows[f"{noun}-{property.key}"] = own.get(property.name, "")
             rows[f"{noun}-computed-{property.key}"] = own.get(
                 property.name, server.get(property.name, _default(ctx, property))

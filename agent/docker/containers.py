@@ -11,7 +11,7 @@ import msgspec
 
 from agent.docker import labels
 from agent.docker.build_spec import check_build_body
-from agent.docker.engine import CALL_SECONDS, Engine, Refused
+from agent.docker.engine import CALL_SECONDS, Engine, Faulted, Refused
 from agent.docker.spec import Body, check_body
 from agent.docker.stamps import unix_seconds
 from agent.errors import Unavailable
@@ -216,9 +216,15 @@ class Containers:
         await self._restart(container, {"Name": "no"})
 
     async def _restart(self, container: str, policy: Mapping[str, object]) -> None:
-        await self._engine_ignoring(
-            {404, 409}, "POST", f"containers/{container}/update", data={"RestartPolicy": policy}
-        )
+        try:
+            await self._engine_ignoring(
+                {404, 409}, "POST", f"containers/{container}/update", data={"RestartPolicy": policy}
+            )
+        except Faulted as fault:
+            # An engine that was killed while it removed a container finds it half removed when it comes back, and
+            # neither starts it nor finishes on its own. Told with 500, so by its words (20.10 and 28).
+            if "marked for removal" not in fault.detail:
+                raise
 
     async def remove(self, container: str) -> None:
         """End it if need be, and remove it with its anonymous volumes. Gone is fine, as is going."""

@@ -11,7 +11,7 @@ on after a crash, and goes back in the same way: the release that is to serve is
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Final, Literal
 
 import msgspec
@@ -19,9 +19,10 @@ import msgspec
 from agent.lifecycle import checks
 from agent.state.database import Tables
 from agent.state.plans import Plan, ProcessPlan, Strategy
+from agent.state.properties import Layers
 from agent.state.releases import Release
 from agent.state.replicas import WANTED, Replica
-from proto.names import SERVER, AppId, ProcessType
+from proto.names import AppId, ProcessType
 
 PROPERTY: Final = "ps.strategy"
 """With a dot and a process type behind it, it is about that one alone."""
@@ -35,14 +36,13 @@ BATCH: Final = 4
 class Strategies(msgspec.Struct, frozen=True):
     """What the properties of an app, and of the server, tell of its process types; checks that are off count too."""
 
-    own: Mapping[str, str]
-    server: Mapping[str, str]
+    layers: Layers
 
     def of(self, process: ProcessType) -> Strategy:
         """Return the strategy of one process type; what names it counts more, and what the app says more than that."""
-        if checks.modes_in(self.own).of(process) == "disabled":
+        if checks.modes_in(self.layers.own).of(process) == "disabled":
             return "stop-first"
-        for properties in (self.own, self.server):
+        for properties in (self.layers.own, self.layers.server):
             for name in (f"{PROPERTY}.{process}", PROPERTY):
                 if name in properties:
                     return _strategy(properties[name])
@@ -62,7 +62,7 @@ class Turn(msgspec.Struct, frozen=True):
 
 async def told(tables: Tables, app: AppId) -> Strategies:
     """Return what holds for an app now."""
-    return Strategies(own=await tables.properties.of_app(app), server=await tables.properties.of_app(SERVER))
+    return Strategies(await tables.properties.layers(app))
 
 
 async def fixed(tables: Tables, *, app: AppId, plan: Plan) -> Plan:

@@ -8,9 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
+import msgspec
+
 from agent.state.sql import Row, Sql
 from agent.vault import Vault
-from proto.names import AppId
+from proto.names import SERVER, AppId
+
+
+class Layers(msgspec.Struct, frozen=True):
+    """What is set for an app, and beneath it what is set for the server. Values by name, secret ones left out."""
+
+    own: dict[str, str]
+    server: dict[str, str]
 
 
 class Properties:
@@ -42,6 +51,16 @@ class Properties:
             "SELECT name, value FROM properties WHERE app = ? AND sealed IS NULL ORDER BY name", (app,)
         )
         return {str(name): str(value) for name, value in rows.rows}
+
+    async def layers(self, app: AppId) -> Layers:
+        """Return what `of_app` tells of the app and of the server, of one moment; of the server alone for `SERVER`."""
+        rows = await self._sql.run(
+            "SELECT app, name, value FROM properties WHERE app IN (?, '') AND sealed IS NULL ORDER BY name", (app,)
+        )
+        layers = Layers({}, {})
+        for owner, name, value in rows.rows:
+            (layers.server if owner == SERVER else layers.own)[str(name)] = str(value)
+        return layers
 
     async def all(self) -> dict[AppId, dict[str, str]]:
         """Return every property of every app, and of the server, but secret ones."""

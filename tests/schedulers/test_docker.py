@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import msgspec
@@ -242,6 +245,33 @@ async def test_a_frozen_replica_goes_on(docker: Corner, scheduler: DockerSchedul
     assert [seen.phase for seen in await scheduler.survey()] == ["exited"]
     (status,) = await scheduler.converge(docker.app, [wish], say)
     assert status.phase == "running"
+
+
+async def test_a_half_removed_container_is_ended_and_removed(docker: Corner, scheduler: DockerScheduler) -> None:
+    wish = docker.wish()
+    (status,) = await scheduler.converge(docker.app, [wish], say)
+    root = Path((await docker.engine.json("GET", "info"))["DockerRootDir"])
+    with held_on_disk(root / "containers" / status.container):
+        with pytest.raises(Unavailable):
+            await scheduler.remove(wish.replica)
+        (left,) = await scheduler.survey()
+        assert left.phase == "exited"
+        await scheduler.entrust(wish.replica)
+        await scheduler.stop(wish.replica, seconds=1.0)
+    await scheduler.remove(wish.replica)
+    assert await scheduler.survey() == []
+
+
+@contextmanager
+def held_on_disk(folder: Path) -> Iterator[None]:
+    """Have one file in `folder` that not even root can remove: who tries leaves the container half removed."""
+    held = folder / "held"
+    held.touch()
+    subprocess.run(["chattr", "+i", held], check=True)
+    try:
+        yield
+    finally:
+        subprocess.run(["chattr", "-i", held], check=True)
 
 
 async def test_a_bridge_removed_by_hand_is_made_again(docker: Corner, scheduler: DockerScheduler) -> None:
