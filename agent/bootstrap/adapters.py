@@ -12,6 +12,7 @@ from agent.builders import Means, choose, every_builder
 from agent.docker.build_limits import BuildLimits
 from agent.docker.disks import MachineDisks
 from agent.docker.engine import Engine
+from agent.docker.file_changes import FileChanges
 from agent.docker.images import DockerImages
 from agent.docker.logs import DockerLogs
 from agent.docker.registries import DockerRegistries
@@ -69,6 +70,8 @@ async def open_adapters(
             budget_app_bytes=settings.logs.app_budget_bytes,
         )
     )
+    changes = FileChanges()
+    stack.callback(changes.close)
     transcripts = await stack.enter_async_context(DiskTranscripts(folder / "deploys"))
     proxy = HaproxyProxy(
         folder / "proxy",
@@ -109,7 +112,7 @@ async def open_adapters(
         workshops=workshops,
         registries=DockerRegistries(engine),
         engine=engine,
-        log_source=DockerLogs(engine),
+        log_source=DockerLogs(engine, changes=changes),
         logs=logs,
         transcripts=transcripts,
         repos=repos,

@@ -12,6 +12,7 @@ from agent.commands.dispatcher import Dispatcher
 from agent.commands.services import Services
 from agent.commands.watching import DeployWatcher
 from agent.docker.build_network import BuildNetwork
+from agent.docker.log_access import LogAccess
 from agent.git.receive import PushLimits
 from agent.lifecycle.cleaning import Cleaner
 from agent.machine import Machine
@@ -75,6 +76,7 @@ def make_shell(
         remarkers=(
             ("Builds", BuildNetwork(adapters.engine, guarded=settings.network.build_bridge)),
             ("Builds", adapters.build_limits),
+            ("Logs", LogAccess(adapters.engine)),
         ),
     )
     pushes = Pushes(

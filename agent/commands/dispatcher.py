@@ -6,6 +6,8 @@ a bug a line with an id whose traceback is in the agent's log, a reader who has 
 
 from __future__ import annotations
 
+import errno
+
 import structlog
 
 from agent.commands.command import Context, World
@@ -17,12 +19,14 @@ from agent.commands.requests import asking
 from agent.commands.screen import Screen
 from agent.commands.services import Services, git_line
 from agent.commands.words import split
-from agent.errors import UserError
+from agent.errors import Unavailable, UserError
 from agent.lifecycle.apps import find
 from agent.ports.session import Session
 from proto.wire import Exit, Failure, FailureEnvelope
 
 log = structlog.get_logger(__name__)
+
+_BUSY_HINT = "Try again in a moment. If it lasts, raise LimitNOFILE of pushboat.service."
 
 LINKED_APP = "PUSHBOAT_APP"
 """Variable in which the client tells the app of its folder's git remote."""
@@ -70,7 +74,10 @@ class Dispatcher:
         return request.status
 
     async def _answer_trouble(self, error: Exception, session: Session, format: Format) -> int:
-        if not isinstance(error, UserError):
+        if isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE):
+            log.warning("command.no-descriptor", reason=str(error))
+            error = Unavailable("agent.no-descriptor", "The server has as many files open as it may.", _BUSY_HINT)
+        elif not isinstance(error, UserError):
             mark = self._world.ids.new("b")
             log.error("command.failed", id=mark, exc_info=error)
             error = UserError(

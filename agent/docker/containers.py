@@ -100,6 +100,8 @@ class ContainerDetail(msgspec.Struct, frozen=True, rename="pascal"):
     id: str
     name: str = ""
     created: str = ""
+    log_path: str = ""
+    """Of the newest file of its log, on the engine's machine; empty where it has none."""
     state: ContainerState = ContainerState()
     restart_count: int = 0
     config: _Config = _Config()

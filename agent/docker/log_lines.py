@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import re
 import struct
+from collections.abc import Sequence
 from typing import Final
 
-from agent.docker.frames import HEADER, MAX_FRAME, FrameReader, OutputStream
+from agent.docker.frames import HEADER, MAX_FRAME, FrameReader
 from agent.docker.stamps import LINE_STAMP, StampReader
 from agent.ports.logs import MAX_LINE, RawLine, RawLines, Stream
 
@@ -25,17 +26,47 @@ _AROUND: Final = LINE_STAMP + 2
 _STREAMS: Final[dict[bytes, Stream]] = {b"\x01": "stdout", b"\x02": "stderr"}
 
 
-class LineReader:
-    """Makes lines of one log stream's bytes. Holds at most `MAX_LINE` bytes and one frame of each stream.
+class LineJoiner:
+    """Makes lines of texts that the engine has cut. Holds at most `MAX_LINE` bytes and one text of each stream.
 
-    The engine cuts lines of more than 16 KiB into several frames, each with the stamp of the first and only the last
-    with a newline. They are joined again, and cut at `MAX_LINE`.
+    It cuts lines of more than 16 KiB into several texts, each with the stamp of the first and only the last with a
+    newline. They are joined again, and cut at `MAX_LINE`.
     """
+
+    def __init__(self) -> None:
+        self._open: dict[Stream, tuple[int, bytes]] = {}
+
+    @property
+    def is_open(self) -> bool:
+        """Whether a line goes on."""
+        return bool(self._open)
+
+    def add(self, at: int, stream: Stream, text: bytes) -> Sequence[RawLine]:
+        """Return the lines that a text completes."""
+        opened = self._open
+        if opened and stream in opened:
+            at, start = opened.pop(stream)
+            text = start + text
+        if text.endswith(b"\n"):
+            return (RawLine(at, stream, text[:-1]),) if len(text) <= MAX_LINE else _pieces(at, stream, text[:-1])
+        whole = len(text) - len(text) % MAX_LINE
+        opened[stream] = (at, text[whole:])
+        return _pieces(at, stream, text[:whole])
+
+    def end(self) -> RawLines:
+        """Return what was begun and never got its newline."""
+        begun = [RawLine(at, stream, text) for stream, (at, text) in self._open.items() if text]
+        self._open.clear()
+        return RawLines.of(begun)
+
+
+class LineReader:
+    """Makes lines of one log stream's bytes. Holds at most `MAX_LINE` bytes and one frame of each stream."""
 
     def __init__(self) -> None:
         self._frames = FrameReader()
         self._stamps = StampReader()
-        self._open: dict[OutputStream, tuple[int, bytes]] = {}
+        self._joiner = LineJoiner()
 
     def feed(self, data: bytes) -> RawLines:
         """Return the lines that `data` completes, in order.
@@ -43,7 +74,7 @@ class LineReader:
         Raises:
             ValueError: this is no log stream with time stamps.
         """
-        if not self._open:
+        if not self._joiner.is_open:
             found = self._at_once(self._frames.rest + data)
             if found is not None:
                 return found
@@ -51,9 +82,7 @@ class LineReader:
 
     def end(self) -> RawLines:
         """Return what was begun and never got its newline."""
-        begun = [RawLine(at, stream, text) for stream, (at, text) in self._open.items() if text]
-        self._open.clear()
-        return RawLines.of(begun)
+        return self._joiner.end()
 
     def _at_once(self, data: bytes) -> RawLines | None:
         """Return the lines of `data` if all its whole frames are ordinary; keep the rest."""
@@ -76,21 +105,9 @@ class LineReader:
 
     def _singly(self, data: bytes) -> list[RawLine]:
         lines: list[RawLine] = []
-        read_stamp, opened = self._stamps.read, self._open
+        read_stamp, add = self._stamps.read, self._joiner.add
         for stream, payload in self._frames.feed(data):
-            at, text = read_stamp(payload), payload[LINE_STAMP + 1 :]
-            if opened and stream in opened:
-                at, start = opened.pop(stream)
-                text = start + text
-            if not text.endswith(b"\n"):
-                while len(text) >= MAX_LINE:
-                    lines.append(RawLine(at, stream, text[:MAX_LINE]))
-                    text = text[MAX_LINE:]
-                opened[stream] = (at, text)
-            elif len(text) <= MAX_LINE:
-                lines.append(RawLine(at, stream, text[:-1]))
-            else:
-                lines += _pieces(at, stream, text[:-1])
+            lines += add(read_stamp(payload), stream, payload[LINE_STAMP + 1 :])
         return lines
 
 
@@ -102,5 +119,5 @@ def _holds_a_frame(rest: bytes) -> bool:
     return size > MAX_FRAME or HEADER + size <= len(rest)
 
 
-def _pieces(at: int, stream: OutputStream, text: bytes) -> list[RawLine]:
+def _pieces(at: int, stream: Stream, text: bytes) -> list[RawLine]:
     return [RawLine(at, stream, text[start : start + MAX_LINE]) for start in range(0, len(text), MAX_LINE)]

@@ -11,13 +11,18 @@ What comes again or is left out in one follow is the business of `log_resume`.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing
+from pathlib import Path
 from typing import Final
 
 import structlog
 
-from agent.docker.containers import Containers
+from agent.docker.containers import ContainerDetail, Containers
 from agent.docker.engine import Engine, Refused
+from agent.docker.file_changes import FileChanges
+from agent.docker.log_files import LogFiles, Unreadable
+from agent.docker.log_growth import MAX_PAUSE_SECONDS, PACE_SECONDS, PAUSE_SECONDS, follow_files
 from agent.docker.log_lines import LineReader
 from agent.docker.log_resume import Resume
 from agent.docker.raw import RawStream, open_raw
@@ -33,12 +38,6 @@ SILENCE_SECONDS: Final = 30.0
 MAX_SILENCE_SECONDS: Final = 600.0
 BRISK_SILENCE_SECONDS: Final = 2.0
 """The same where lines came fast just before: there files are rotated, and that is where follows stall."""
-PAUSE_SECONDS: Final = 0.05
-"""Before following anew a container that is about to start or restart; doubles up to `MAX_PAUSE_SECONDS`."""
-MAX_PAUSE_SECONDS: Final = 1.0
-PACE_SECONDS: Final = 0.05
-"""Where lines come faster than this one after another, they gather for so long. 50 busy containers are read a thousand
-times a second then and not a hundred thousand times, and a follower waits as long for its own batches anyway."""
 BUSY_BYTES: Final = 16_384
 BUSY_LINES: Final = 200
 """A read of so much, or of so many lines, may have been all that a socket holds, and the engine waits for us: go on at
@@ -48,15 +47,51 @@ once. It writes each line singly, and of the shortest 277 fill a socket, which a
 class DockerLogs:
     """Fulfils ``agent.ports.logs.LogSource``."""
 
-    def __init__(self, engine: Engine, *, silence_seconds: float = SILENCE_SECONDS) -> None:
-        """`silence_seconds`: see `SILENCE_SECONDS`; tests set it short."""
+    def __init__(
+        self, engine: Engine, *, changes: FileChanges | None = None, silence_seconds: float = SILENCE_SECONDS
+    ) -> None:
+        """`changes`: for following the engine's own files; `None`: never. `silence_seconds`: see `SILENCE_SECONDS`."""
         self._engine = engine
         self._containers = Containers(engine)
+        self._changes = changes
         self._silence = silence_seconds
 
     async def follow(self, replica: ReplicaId, *, since: int) -> AsyncIterator[RawLines]:
         """See ``LogSource``."""
         detail = await self._containers.of_replica(replica)
+        if detail is None:
+            return
+        found = self._by_files(detail, since) or self._by_stream(detail, since)
+        async with aclosing(found) as batches:
+            async for batch in batches:
+                yield batch
+
+    def _by_files(self, detail: ContainerDetail, since: int) -> AsyncGenerator[RawLines, None] | None:
+        """Return the lines out of the engine's files, `None` where they cannot be read."""
+        if self._changes is None or not detail.log_path:
+            return None
+        try:
+            files = LogFiles(Path(detail.log_path), since=since)
+        except (OSError, Unreadable) as error:
+            log.debug("logs.files-not-readable", container=detail.id[:12], reason=str(error))
+            return None
+        return self._grown(self._changes, files, detail)
+
+    async def _grown(
+        self, changes: FileChanges, files: LogFiles, detail: ContainerDetail
+    ) -> AsyncGenerator[RawLines, None]:
+        try:
+            async with aclosing(follow_files(self._containers, changes, files, detail)) as batches:
+                async for batch in batches:
+                    yield batch
+        except (OSError, Unreadable) as error:
+            # Begun anew they are read as far as can be, or the engine is asked for them.
+            raise Unavailable("docker.unavailable", f"A log file of Docker's cannot be read: {error}") from error
+        finally:
+            files.close()
+
+    async def _by_stream(self, seen: ContainerDetail, since: int) -> AsyncGenerator[RawLines, None]:
+        detail: ContainerDetail | None = seen
         resume, pause = Resume(since), PAUSE_SECONDS
         while detail is not None:
             container = detail.id

@@ -50,6 +50,13 @@ log = structlog.get_logger(__name__)
 BACKOFF_SECONDS = (0.0, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0)
 """Pause before a replica is started again, by the number of its losses; the last one repeats."""
 
+WELL_SECONDS = 10.0
+"""A replica that was ready for so long did not die of being started."""
+
+PAUSE_SHARE = 0.1
+"""Of the time for which it was well it waits at the most, so that an app which fails now and then serves nine tenths of
+the time with a single replica."""
+
 FORGIVEN_AFTER_SECONDS = 600.0
 """A replica that was well for so long starts again at once when it is lost the next time."""
 
@@ -176,7 +183,8 @@ class SchedulerReconciler:
                 continue
             log.warning("replica.lost", replica=row.label, release=row.release, reason=reason)
             async with self._database.transaction() as tx:
-                await replicas.lost(tx, replica=row, reason=reason, retry_at=tx.now + backoff(row.losses))
+                well = tx.now - row.ready_at if row.ready_at is not None else 0.0
+                await replicas.lost(tx, replica=row, reason=reason, retry_at=tx.now + backoff(row.losses, well=well))
 
     async def _forgive(self, row: Replica) -> None:
         if row.losses and row.ready_at is not None and self._clock.now() - row.ready_at > FORGIVEN_AFTER_SECONDS:
@@ -272,9 +280,14 @@ class SchedulerReconciler:
         return lambda line: self._transcripts.say(app, deploy.id, f"       {line}")
 
 
-def backoff(losses: int) -> float:
-    """Return the seconds to wait before a replica with so many losses behind it is started again."""
-    return BACKOFF_SECONDS[min(losses, len(BACKOFF_SECONDS) - 1)]
+def backoff(losses: int, *, well: float = 0.0) -> float:
+    """Return the seconds to wait before a replica with so many losses behind it is started again.
+
+    `well`: seconds that it was ready before the last one. Pauses are for replicas that die as they start; one that has
+    served for a while is worth more than the work of starting it.
+    """
+    longest = BACKOFF_SECONDS[min(losses, len(BACKOFF_SECONDS) - 1)]
+    return min(longest, well * PAUSE_SHARE) if well >= WELL_SECONDS else longest
 
 
 def _wait_of(row: Replica, *, now: float) -> float:

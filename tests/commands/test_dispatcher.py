@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 from pathlib import Path
 
 import msgspec
@@ -29,6 +30,19 @@ async def test_a_bug_is_a_line_with_an_id_and_the_traceback_is_in_the_log(
     mark = answer.err.split("(")[1].split(")")[0]
     logged = capsys.readouterr().out
     assert mark in logged and "ZeroDivisionError" in logged
+
+
+@pytest.mark.parametrize("number", [errno.EMFILE, errno.ENFILE])
+async def test_too_many_open_files_are_no_bug_and_worth_another_try(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    async def without(self: Version, ctx: Context) -> Reply:
+        raise OSError(number, "Too many open files")
+
+    monkeypatch.setattr(Version, "run", without)
+    answer = await desk.give("version")
+    assert answer.status == Exit.UNAVAILABLE
+    assert "as many files open as it may" in answer.err and "LimitNOFILE" in answer.err
 
 
 async def test_a_reader_who_has_gone_is_no_bug(desk: Desk) -> None:

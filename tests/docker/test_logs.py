@@ -1,9 +1,8 @@
-"""Log lines: read out of the engine's bytes, and followed from real containers to their end."""
+"""Log lines read out of the engine's stream, which repeats itself, leaves things out, stalls and ends."""
 
 from __future__ import annotations
 
 import asyncio
-from contextlib import aclosing
 from pathlib import Path
 
 import pytest
@@ -18,10 +17,7 @@ from agent.docker.logs import DockerLogs
 from agent.docker.stamps import StampReader, query_time, unix_seconds
 from agent.errors import Unavailable
 from agent.ports.logs import GAP, MAX_LINE, RawLine, RawLines
-from agent.ports.scheduler import ReplicaWish
-from agent.schedulers.docker import DockerScheduler
 from proto.names import ReplicaId
-from tests.support.docker import Corner, token, until
 from tests.support.scripted_engine import always, http, scripted
 
 STAMP = b"2026-11-22T21:12:52.123456789Z"
@@ -128,31 +124,10 @@ def test_a_stream_that_is_none_is_noticed() -> None:
         list(FrameReader().feed(b"HTTP/1.1 400 Bad Request\r\n"))
 
 
-@pytest.fixture
-def scheduler(docker: Corner) -> DockerScheduler:
-    return DockerScheduler(docker.engine, bridges=docker.bridges)
-
-
-async def texts(logs: DockerLogs, replica: ReplicaId, *, since: int = 0, count: int = 0) -> list[str]:
-    """Return what the replica has written: to its end, or the first `count` lines."""
-    return [line.data.decode() for line in await lines_of(logs, replica, since=since, count=count)]
-
-
-async def lines_of(logs: DockerLogs, replica: ReplicaId, *, since: int = 0, count: int = 0) -> list[RawLine]:
-    lines: list[RawLine] = []
-    async with asyncio.timeout(60), aclosing(logs.follow(replica, since=since)) as batches:
-        async for batch in batches:
-            assert batch
-            lines += batch
-            if count and len(lines) >= count:
-                break
-    return lines
-
-
-async def start(docker: Corner, scheduler: DockerScheduler, *command: str) -> ReplicaWish:
-    wish = docker.wish(*command)
-    await scheduler.converge(docker.app, [wish], lambda _: None)
-    return wish
+async def texts(logs: DockerLogs, replica: ReplicaId) -> list[str]:
+    """Return what the replica has written, to its end."""
+    async with asyncio.timeout(60):
+        return [line.data.decode() async for batch in logs.follow(replica, since=0) for line in batch]
 
 
 def test_a_follow_taken_up_again_neither_doubles_nor_drops_lines_whose_stamps_step_back() -> None:
@@ -321,105 +296,6 @@ def test_a_pause_of_the_app_is_no_skipped_file() -> None:
     assert flood.read(0, 10_000)
     assert flood.read(10_000, 20_000, waited=5.0)
     assert [line.at for line in flood.given] == flood.at
-
-
-@pytest.mark.real
-async def test_a_replica_is_followed_from_its_first_byte_to_its_last(
-    docker: Corner, scheduler: DockerScheduler
-) -> None:
-    wish = await start(docker, scheduler, "sh", "-c", "echo first; sleep 0.3; echo oops >&2; sleep 0.3; printf last")
-    lines = await lines_of(DockerLogs(docker.engine), wish.replica)
-    assert [(line.stream, line.data) for line in lines] == [
-        ("stdout", b"first"),
-        ("stderr", b"oops"),
-        ("stdout", b"last"),
-    ]
-    assert lines[0].at < lines[1].at < lines[2].at
-
-
-@pytest.mark.real
-async def test_one_that_has_ended_long_ago_is_read_whole(docker: Corner, scheduler: DockerScheduler) -> None:
-    wish = await start(docker, scheduler, "seq", "1", "20000")
-
-    async def has_ended() -> bool:
-        status = await scheduler.look(wish.replica)
-        return status is not None and status.phase == "exited"
-
-    await until(has_ended)
-    assert await texts(DockerLogs(docker.engine), wish.replica) == [str(number) for number in range(1, 20_001)]
-
-
-@pytest.mark.real
-async def test_following_again_from_a_stamp_gives_that_line_and_all_after(
-    docker: Corner, scheduler: DockerScheduler
-) -> None:
-    wish = await start(docker, scheduler, "seq", "1", "2000")
-    logs = DockerLogs(docker.engine)
-    lines = await lines_of(logs, wish.replica)
-    middle = lines[1_000]
-    again = await lines_of(logs, wish.replica, since=middle.at)
-    assert again == [line for line in lines if line.at >= middle.at]
-    assert 1_000 <= len(again) <= 1_010
-
-
-@pytest.mark.real
-async def test_restarts_by_the_engine_do_not_end_a_follow(docker: Corner, scheduler: DockerScheduler) -> None:
-    script = (
-        "echo up; test -e /tmp/b && exit 0; test -e /tmp/a && touch /tmp/b; touch /tmp/a; sleep 1; echo down; exit 3"
-    )
-    wish = await start(docker, scheduler, "sh", "-c", script)
-    await scheduler.entrust(wish.replica)
-    assert await texts(DockerLogs(docker.engine), wish.replica) == ["up", "down", "up", "down", "up"]
-
-
-@pytest.mark.real
-async def test_nothing_is_lost_where_the_engine_rotates_its_files(docker: Corner, scheduler: DockerScheduler) -> None:
-    # 20 MB as the engine keeps them, in files of 10 MB: the follow goes through a rotation, where engines may stall.
-    wish = await start(docker, scheduler, "seq", "1000000", "1260000")
-    lines = await texts(DockerLogs(docker.engine, silence_seconds=0.5), wish.replica)
-    assert len(lines) == 260_001
-    assert lines == [str(number) for number in range(1_000_000, 1_260_001)]
-
-
-@pytest.mark.real
-async def test_of_a_flood_no_line_comes_twice_and_what_is_missing_is_marked(
-    docker: Corner, scheduler: DockerScheduler
-) -> None:
-    # 31 MB as the engine keeps them, written faster than it lets them be followed: it skips and repeats files.
-    wish = await start(docker, scheduler, "seq", "1000000", "1400000")
-    lines = await lines_of(DockerLogs(docker.engine, silence_seconds=0.5), wish.replica)
-    newest = 999_999
-    is_marked = False
-    for line in lines:
-        if line.stream == "agent":
-            is_marked = True
-            continue
-        number = int(line.data)
-        assert number > newest if is_marked else number == newest + 1
-        newest, is_marked = number, False
-    assert newest == 1_400_000
-
-
-@pytest.mark.real
-async def test_silence_is_not_taken_for_the_end(docker: Corner, scheduler: DockerScheduler) -> None:
-    wish = await start(docker, scheduler, "sh", "-c", "echo one; sleep 1.5; echo two")
-    assert await texts(DockerLogs(docker.engine, silence_seconds=0.1), wish.replica) == ["one", "two"]
-
-
-@pytest.mark.real
-async def test_a_replica_that_is_removed_ends_its_follow(docker: Corner, scheduler: DockerScheduler) -> None:
-    wish = await start(docker, scheduler, "sh", "-c", "echo one; sleep 1000")
-    follow = DockerLogs(docker.engine).follow(wish.replica, since=0)
-    first = await anext(follow)
-    await scheduler.remove(wish.replica)
-    async with asyncio.timeout(20):
-        rest = [line for batch in [batch async for batch in follow] for line in batch]
-    assert [line.data for line in [*first, *rest]] == [b"one"]
-
-
-@pytest.mark.real
-async def test_nobody_is_followed_for_ever_who_is_not_there(docker: Corner) -> None:
-    assert await texts(DockerLogs(docker.engine), ReplicaId(token("r"))) == []
 
 
 async def test_a_follow_that_stalls_is_left_and_taken_up_where_it_stopped(tmp_path: Path) -> None:

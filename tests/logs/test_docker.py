@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from agent.docker.file_changes import FileChanges
 from agent.docker.logs import DockerLogs
 from agent.handlers.logs import LogStreamer
 from agent.logs.store import DiskLogStore
@@ -39,10 +40,12 @@ ON_SIGNAL = 'trap "{0}; exit" USR1; echo ready; while :; do sleep 0.05; done'
 class Engine:
     """A corner of the real engine, and streamers that come and go over one store."""
 
-    def __init__(self, place: Corner, store: DiskLogStore, folder: Path) -> None:
+    def __init__(self, place: Corner, store: DiskLogStore, folder: Path, changes: FileChanges | None) -> None:
+        """`changes`: for reading the engine's files; `None`: its stream is read."""
         self.place = place
         self.store = store
         self._folder = folder
+        self._changes = changes
         self._scheduler = DockerScheduler(place.engine, bridges=place.bridges)
 
     async def start(self, *command: str) -> ReplicaWish:
@@ -61,7 +64,7 @@ class Engine:
             world.clock.jump(time.time() - world.clock.now())
             streamer = LogStreamer(
                 world.database,
-                source=DockerLogs(self.place.engine),
+                source=DockerLogs(self.place.engine, changes=self._changes),
                 store=self.store,
                 scheduler=self._scheduler,
                 clock=world.clock,
@@ -78,14 +81,17 @@ class Engine:
         return [line async for page in self.store.read(self.place.app, LogQuery(last=None)) for line in page]
 
 
-@pytest.fixture
-async def engine(tmp_path: Path) -> AsyncIterator[Engine]:
+@pytest.fixture(params=["files", "stream"])
+async def engine(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Engine]:
     async with AsyncExitStack() as stack:
         place = await stack.enter_async_context(corner())
         store = await stack.enter_async_context(
             DiskLogStore(tmp_path / "logs", clock=FakeClock(), budget_app_bytes=64 << 20)
         )
-        yield Engine(place, store, tmp_path)
+        changes = FileChanges() if request.param == "files" else None
+        if changes is not None:
+            stack.callback(changes.close)
+        yield Engine(place, store, tmp_path, changes)
 
 
 async def test_a_life_of_an_instant_is_stored_whole(engine: Engine) -> None:

@@ -10,6 +10,7 @@ import pytest
 
 from agent.ports.scheduler import CheckSpec, Health, ReplicaStatus
 from agent.state.deploys import Deploy
+from proto.names import AppId
 from tests.fakes.core import Core, core
 from tests.simulation.mortal import Process
 from tests.simulation.virtual import VirtualClock, run
@@ -92,3 +93,43 @@ def test_a_check_of_app_json_is_tried_as_often_as_it_says_with_its_own_pauses(tm
     assert asked.at == pytest.approx([0.0, 7.0, 14.0, 21.0], abs=0.01)
     # The pause before the first try is within what the deploy took.
     assert deploy.ended_at is not None and deploy.ended_at - deploy.created_at >= 32.0
+
+
+def pauses_of_an_app_that_dies(folder: Path, *, well: float, deaths: int) -> list[float]:
+    """Let a replica die so often, each time when it was ready for so many seconds; return how long it was away."""
+
+    async def main() -> list[float]:
+        async with core(folder, clock=VirtualClock(), opener=Process().open) as c:
+            app = await c.create()
+            found: list[float] = []
+            async with c.bus.delivering():
+                await c.push(app, {"Dockerfile": WEB})
+                await _until_ready(c, app.id)
+                for _ in range(deaths):
+                    await asyncio.sleep(well)
+                    (running,) = c.scheduler.running(app.id)
+                    c.scheduler.exit(running.replica, code=1)
+                    c.bus.nudge(app.id)
+                    died = asyncio.get_running_loop().time()
+                    await _until_ready(c, app.id, after=c.clock.now())
+                    found.append(asyncio.get_running_loop().time() - died)
+            return found
+
+    return run(main())
+
+
+async def _until_ready(c: Core, app: AppId, *, after: float = 0.0) -> None:
+    while not any(
+        row.state == "ready" and (row.ready_at or 0.0) >= after for row in await c.database.read.replicas.of_app(app)
+    ):
+        await asyncio.sleep(0.05)
+
+
+def test_an_app_that_dies_as_it_starts_waits_longer_and_longer(tmp_path: Path) -> None:
+    pauses = pauses_of_an_app_that_dies(tmp_path, well=1.0, deaths=9)
+    assert pauses == pytest.approx([0.0, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 60.0, 60.0], abs=0.5)
+
+
+def test_an_app_that_serves_for_a_while_before_it_dies_is_back_soon_however_often(tmp_path: Path) -> None:
+    pauses = pauses_of_an_app_that_dies(tmp_path, well=25.0, deaths=12)
+    assert pauses == pytest.approx([0.0, 1.0, 2.0, *[2.5] * 9], abs=0.5)
