@@ -16,6 +16,8 @@ import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from ipaddress import ip_network
+from itertools import islice
 from pathlib import Path
 
 from scripts.house import processes
@@ -25,6 +27,8 @@ from scripts.house.engine import Engine
 PROGRAM = "/usr/sbin/nginx"
 PORT = 5000
 NAME = "pushboat-bench-by-reload"
+SUBNET = "198.18.0.0/16"
+"""Which is for benchmarks (RFC 2544)."""
 GRACE_SECONDS = 10.0
 """Between the reload and the end of the old containers."""
 START_SECONDS = 60.0
@@ -71,11 +75,14 @@ class ByReload:
         self._engine = Engine()
         self._apps: dict[str, list[Container]] = {}
         self._nginx: processes.Process | None = None
+        self._addresses = map(str, islice(ip_network(SUBNET).hosts(), 1, None))
         self._retiring: set[asyncio.Task[None]] = set()
 
     async def open(self, apps: Mapping[str, int], settings: Mapping[str, Sequence[str]]) -> None:
         """Start so many replicas of each app, and nginx before them. `settings`: environment variables by app."""
         self._settings = settings
+        pool = {"Driver": "default", "Config": [{"Subnet": SUBNET}]}
+        self._engine.call("POST", "/networks/create", json.dumps({"Name": NAME, "IPAM": pool}).encode())
         for app, replicas in apps.items():
             self._apps[app] = await self._start(app, replicas)
         self._write()
@@ -111,16 +118,19 @@ class ByReload:
         return list(await asyncio.gather(*(asyncio.to_thread(self._start_one, app) for _ in range(replicas))))
 
     def _start_one(self, app: str) -> Container:
+        # An address of its own for life: the engine gives one that restarts another, nginx would go on with the first,
+        # and whoever has that then gets another app's visitors.
+        address = next(self._addresses)
         body = {
             "Image": self._image,
             "Env": [f"PORT={PORT}", *self._settings.get(app, ())],
             "Labels": {NAME: "1"},
-            "HostConfig": {"Init": True, "RestartPolicy": {"Name": "always"}},
+            "HostConfig": {"Init": True, "RestartPolicy": {"Name": "always"}, "NetworkMode": NAME},
+            "NetworkingConfig": {"EndpointsConfig": {NAME: {"IPAMConfig": {"IPv4Address": address}}}},
         }
         made = self._engine.call("POST", "/containers/create", json.dumps(body).encode())
         self._engine.call("POST", f"/containers/{made['Id']}/start")
-        found = self._engine.call("GET", f"/containers/{made['Id']}/json")
-        container = Container(made["Id"], found["NetworkSettings"]["IPAddress"])
+        container = Container(made["Id"], address)
         _await_answer(container.address)
         return container
 
@@ -147,6 +157,8 @@ class ByReload:
     def _remove_containers(self) -> None:
         for found in self._engine.call("GET", "/containers/json", all=1, filters={"label": [NAME]}):
             self._engine.call("DELETE", f"/containers/{found['Id']}", force=1, v=1)
+        for network in self._engine.call("GET", "/networks", filters={"name": [NAME]}):
+            self._engine.call("DELETE", f"/networks/{network['Id']}")
 
 
 def nginx_folder(parent: Path) -> Path:
