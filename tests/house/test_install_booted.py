@@ -114,6 +114,7 @@ def test_an_installation_from_the_first_start_to_its_end(machine: Booted) -> Non
     assert machine.must("ps", "-o", "user=", "-p", machine.unit(AGENT, "MainPID")).strip() == "pushboat"
     push(machine, "one")
     until_page(machine, "one")
+    log_files(machine)
     again_and_a_newer_one(machine)
     a_proxy_without_rights(machine)
     a_reload(machine)
@@ -123,6 +124,18 @@ def test_an_installation_from_the_first_start_to_its_end(machine: Booted) -> Non
     a_wrong_setting(machine)
     removed_and_back(machine)
     purged(machine)
+
+
+def log_files(machine: Booted) -> None:
+    """The agent, which is not root, reads the app's log out of Docker's own file; the others there are closed to it."""
+    found = machine.must("ls", "-l", f"/proc/{machine.unit(AGENT, 'MainPID')}/fd").split()
+    [log] = [word for word in found if word.endswith("-json.log")]
+    as_agent = ("setpriv", "--reuid=pushboat", "--regid=pushboat", "--groups=docker")
+    machine.must(*as_agent, "cat", log)
+    folder = Path(log).parent
+    assert machine.run(*as_agent, "cat", str(folder / "config.v2.json")).returncode != 0
+    assert machine.run(*as_agent, "ls", str(folder.parent)).returncode != 0
+    assert "=====> Logs" not in machine.must("pushboat", "doctor")
 
 
 def again_and_a_newer_one(machine: Booted) -> None:
@@ -237,11 +250,17 @@ def removed_and_back(machine: Booted) -> None:
         assert machine.run("ls", "/opt/pushboat").returncode != 0
         assert str(machine.pool) not in machine.must("iptables", "--list-rules")
         assert "pushboat" not in machine.must("ls", "/etc/systemd/system")
+        assert "group:docker" not in machine.must("getfacl", "--absolute-names", *folders_of_logs())
     other = f"127.0.0.2:{machine.http_port}"
     machine.must("sed", "-i", f's/^binds = \\[/&"{other}", /', "/etc/pushboat/pushboat.toml")
     installed(machine)
     until_page(machine, "two")
     assert machine.must("curl", "--silent", "--header", "Host: blog.localhost", f"http://{other}/") == "two"
+
+
+def folders_of_logs() -> tuple[str, str]:
+    root = Engine().call("GET", "/info")["DockerRootDir"]
+    return root, f"{root}/containers"
 
 
 def purged(machine: Booted) -> None:

@@ -1,7 +1,8 @@
 """A Debian machine with systemd as its process 1, in a container: where ``scripts/install`` can do all that it does.
 
-It has this machine's network (the agent reaches replicas by their addresses) and its Docker engine, and nothing else of
-it. Ports and the address pool are free ones; everything that was made is removed at the end.
+It has this machine's network (the agent reaches replicas by their addresses), its Docker engine and the log files of
+containers, and nothing else of it. Ports and the address pool are free ones; everything that was made is removed at the
+end.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ IMAGE = "pushboat-test/booted:bookworm"
 ROOT = Path(__file__).parents[2]
 PACKAGES = (
     *("systemd", "dbus", "python3", "python3-venv", "git", "openssh-client", "curl", "procps", "haproxy", "iptables"),
-    "ca-certificates",
+    *("ca-certificates", "acl"),
 )
 SOCKET = Path("/var/run/docker.sock")
 CGROUPS = Path("/sys/fs/cgroup")
@@ -86,6 +87,8 @@ def booted(tree: Path) -> Iterator[Booted]:
         "apparmor=unconfined",
         "--env=container=docker",
     ]
+    logs = f"{engine.call('GET', '/info')['DockerRootDir']}/containers"
+    command += ["--volume", f"{logs}:{logs}"]
     command += ["--tmpfs", "/run", "--tmpfs", "/run/lock", "--tmpfs", "/tmp:exec", "--volume", f"{SOCKET}:{SOCKET}"]
     # Its own part of the hierarchy, made writable from inside: this machine's would be this machine's systemd's.
     command += [IMAGE, "sh", "-c", f"mount -o remount,bind,rw {_systemd_cgroup()} && exec /lib/systemd/systemd"]
