@@ -89,6 +89,7 @@ FAULTS = (
         what="the engine restarts",
         then="calls are tried again, no second container; what runs is taken up again",
         tests=(
+            "schedulers/test_docker.py::test_a_half_removed_container_is_ended_and_removed",
             "flow/test_engine_faults.py::test_a_restart_of_the_engine_moves_nothing_and_a_push_meanwhile_goes_live",
             "flow/test_engine_faults.py::test_a_killed_engine_leaves_the_site_up_and_everything_in_its_place",
             "schedulers/test_docker.py::test_an_answer_that_was_lost_is_found_again",
@@ -261,6 +262,7 @@ FAULTS = (
         what="a slow reader of logs; an app that floods its log; endless, binary and escaping lines",
         then="bounded memory, a gap for that reader alone, lines cut and cleaned, other apps not delayed",
         tests=(
+            "docker/test_log_files.py::test_no_order_of_writes_rotations_and_reads_loses_a_line_unmarked",
             "flow/test_logs.py::test_a_reader_who_does_not_read_loses_its_own_oldest_lines_and_nobody_else_any",
             "handlers/test_logs.py::test_a_chatty_app_does_not_delay_another",
             "handlers/test_logs.py::test_long_and_binary_lines_are_split_and_decoded",
@@ -276,6 +278,8 @@ FAULTS = (
         tests=(
             "flow/test_replica_faults.py::test_a_replica_that_takes_too_much_memory_is_lost_for_that_reason",
             "flow/test_replica_faults.py::test_an_app_that_ends_again_and_again_is_started_less_and_less_often_and_told_why",
+            "simulation/test_patience.py::test_an_app_that_dies_as_it_starts_waits_longer_and_longer",
+            "simulation/test_patience.py::test_an_app_that_serves_for_a_while_before_it_dies_is_back_soon_however_often",
             "flow/test_replica_faults.py::test_an_app_that_cannot_be_reached_is_told_where_it_listens",
             "flow/test_replica_faults.py::test_an_app_that_starts_late_is_waited_for",
             "flow/test_replica_faults.py::test_an_app_that_ignores_sigterm_is_ended_after_its_time_and_keeps_nobody_waiting",
@@ -317,6 +321,7 @@ FAULTS = (
         what="no memory, or no further file, to be had",
         then="new work waits or is refused, what runs goes on",
         tests=(
+            "commands/test_dispatcher.py::test_too_many_open_files_are_no_bug_and_worth_another_try",
             "flow/test_descriptors.py::test_without_a_file_to_be_had_new_work_waits_and_the_app_serves",
             "flow/test_builds.py::test_a_build_that_wants_all_the_memory_ends_and_takes_nothing_else_down",
         ),
