@@ -7,8 +7,10 @@ from collections.abc import AsyncGenerator, AsyncIterator
 from typing import Final
 
 from agent.docker.containers import ContainerDetail, Containers
+from agent.docker.engine import Refused
 from agent.docker.file_changes import FileChanges
 from agent.docker.log_files import LogFiles
+from agent.errors import Unavailable
 from agent.ports.logs import RawLines
 
 PAUSE_SECONDS: Final = 0.05
@@ -78,8 +80,12 @@ class _Ending:
 
     def verify(self) -> None:
         """Raise `Unavailable` if it is not known whether it came."""
-        if self._waiting is not None:
+        if self._waiting is None:
+            return
+        try:
             self._waiting.result()
+        except Refused as refusal:
+            raise Unavailable("docker.unavailable", f"Docker refused: {refusal.message}") from refusal
 
     def let_go(self) -> None:
         """Wait no more."""

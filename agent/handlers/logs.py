@@ -207,10 +207,11 @@ class _Follower:
                 if status is None:
                     return
                 position = await self._store.position(self.app, self.replica)
-                if _is_end_noted(status, position):
-                    return
                 if await self._copy(status, position):
                     pauses = _Pauses()
+                elif _is_end_noted(status, position):
+                    # Not before it was read: what was noted may be that it was given up while it still ran.
+                    return
                 status = await self._scheduler.look(self.replica)
                 if status is None:
                     return

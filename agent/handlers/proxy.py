@@ -227,11 +227,12 @@ async def _route(tables: Tables, app_id: AppId) -> Route | None:
     if app is None or app.destroyed_at is not None:
         return None
     switching = await _to_switch(tables, app.id)
+    layers = await tables.properties.layers(app.id)
     return await _route_of(
         tables,
         app,
         names=await domains.of_app(tables, app),
-        properties={**await tables.properties.of_app(SERVER), **await tables.properties.of_app(app.id)},
+        properties={**layers.server, **layers.own},
         switching=switching.release if switching else None,
         rows=await tables.replicas.of_app(app.id),
     )

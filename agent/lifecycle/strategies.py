@@ -22,7 +22,7 @@ from agent.state.plans import Plan, ProcessPlan, Strategy
 from agent.state.properties import Layers
 from agent.state.releases import Release
 from agent.state.replicas import WANTED, Replica
-from proto.names import SERVER, AppId, ProcessType
+from proto.names import AppId, ProcessType
 
 PROPERTY: Final = "ps.strategy"
 """With a dot and a process type behind it, it is about that one alone."""
@@ -62,8 +62,7 @@ class Turn(msgspec.Struct, frozen=True):
 
 async def told(tables: Tables, app: AppId) -> Strategies:
     """Return what holds for an app now."""
-    own, server = await tables.properties.of_app(app), await tables.properties.of_app(SERVER)
-    return Strategies(Layers(own, server))
+    return Strategies(await tables.properties.layers(app))
 
 
 async def fixed(tables: Tables, *, app: AppId, plan: Plan) -> Plan:

@@ -311,6 +311,34 @@ async def test_a_full_disk_costs_nothing_once_there_is_room(
     assert failures == 4
 
 
+async def test_a_replica_that_was_given_up_while_it_ran_is_read_to_its_end_all_the_same(streaming: Streaming) -> None:
+    event = ReplicaLost(
+        app=streaming.app.id,
+        replica=streaming.replica.id,
+        process=streaming.replica.process,
+        number=1,
+        release=1,
+        reason="nothing listens there",
+    )
+    async with streaming.streamer() as streamer:
+        await streamer.follow(streaming.app.id)
+        streaming.write("one")
+        await streaming.until("one")
+        await streamer.note_loss(event)
+    streaming.world.clock.advance(5)
+    streaming.write("last words", at=int((streaming.world.clock.now() - 1) * 1e9))
+    streaming.exit(code=143)
+    for _ in range(2):
+        async with streaming.streamer() as streamer:
+            await streamer.drained(streaming.app.id, streaming.replica.id)
+        assert await streaming.texts() == [
+            "one",
+            "lost: nothing listens there",
+            "last words",
+            "exited with status 143",
+        ]
+
+
 async def test_an_end_is_noted_once_for_each_run(streaming: Streaming) -> None:
     streaming.write("first run")
     streaming.exit(code=1, started_at=5.0)
