@@ -42,7 +42,7 @@ def told(root: Path) -> tuple[str, str]:
         f"The log files below {root} are not open to Pushboat, which has Docker read them to it: lines cost Docker "
         "three times as much processor time.",
         f"Run scripts/install again, or as root: setfacl -m g:docker:x {root} {root}/{FOLDER} && "
-        f"setfacl -d -m g:docker:rX {root}/{FOLDER}. It holds for containers made from then on.",
+        f"setfacl -d -m u::rwx,g::rx,g:docker:rx,o::rx {root}/{FOLDER}. It holds for containers made from then on.",
     )
 
 

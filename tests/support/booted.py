@@ -78,6 +78,7 @@ def booted(tree: Path) -> Iterator[Booted]:
     engine = Engine()
     pool = free_pool(engine, prefix=18)
     machine = Booted(f"pushboat-test-{token()}", free_port(), free_port(), pool)
+    logs = f"{engine.call('GET', '/info')['DockerRootDir']}/containers"
     command = ["docker", "run", "--detach", "--name", machine.name, "--network", "host", "--cgroupns", "private"]
     command += [word for capability in CAPABILITIES for word in ("--cap-add", capability)]
     command += [
@@ -87,7 +88,6 @@ def booted(tree: Path) -> Iterator[Booted]:
         "apparmor=unconfined",
         "--env=container=docker",
     ]
-    logs = f"{engine.call('GET', '/info')['DockerRootDir']}/containers"
     command += ["--volume", f"{logs}:{logs}"]
     command += ["--tmpfs", "/run", "--tmpfs", "/run/lock", "--tmpfs", "/tmp:exec", "--volume", f"{SOCKET}:{SOCKET}"]
     # Its own part of the hierarchy, made writable from inside: this machine's would be this machine's systemd's.
@@ -102,6 +102,7 @@ def booted(tree: Path) -> Iterator[Booted]:
         for instance in engine.instances_in(pool) | _noted(machine):
             engine.remove_all(instance)
         machine.run("/opt/pushboat/current/bin/python", "-m", "agent.docker.firewall", "remove", "--pool", str(pool))
+        machine.run("setfacl", "-k", logs)
         _run("docker", "rm", "--force", "--volumes", machine.name)
 
 
