@@ -16,7 +16,7 @@ from contextlib import asynccontextmanager
 from functools import cached_property
 from ipaddress import IPv4Network
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import asyncssh
 
@@ -120,7 +120,7 @@ class Fleet:
             async def run(command: str) -> str:
                 done = await connection.run(command)
                 if done.returncode:
-                    raise RuntimeError(f"{command}: {done.returncode} {done.stdout}{done.stderr}")
+                    raise RuntimeError(f"{command}: {done.returncode} {done.stdout!s}{done.stderr!s}")
                 return str(done.stdout)
 
             yield run
@@ -166,11 +166,9 @@ class Fleet:
     def _are_running(self, apps: list[str]) -> bool:
         return all(any(row["State"] == "running" for row in self._rows(f"com.pushboat.app-id={app}")) for app in apps)
 
-    def _rows(self, *labels: str) -> list[dict[str, dict[str, str]]]:
+    def _rows(self, *labels: str) -> list[dict[str, Any]]:
         mine = [f"com.pushboat.instance={self._instance}", *labels]
-        rows: list[dict[str, dict[str, str]]] = self._engine.call(
-            "GET", "/containers/json", all=1, filters={"label": mine}
-        )
+        rows: list[dict[str, Any]] = self._engine.call("GET", "/containers/json", all=1, filters={"label": mine})
         return rows
 
     @cached_property

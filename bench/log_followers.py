@@ -122,5 +122,5 @@ async def engine_follows(container: str, count: int) -> AsyncIterator[Delays]:
             transports.append(transport)
         yield delays
     finally:
-        for transport in transports:
-            transport.close()
+        for each in transports:
+            each.close()

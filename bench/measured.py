@@ -6,7 +6,7 @@ import json
 import os
 import statistics
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -47,6 +47,12 @@ class Figure:
 def figure(measure: str, ours: Sequence[float], reference: Sequence[float], *, unit: str, aim: str) -> Figure:
     """Return the medians of two series."""
     return Figure(measure, unit, statistics.median(ours), statistics.median(reference), aim, len(ours))
+
+
+def both(measure: str, unit: str, sides: Iterable[float], aim: str, runs: int, *, failed: int | None = None) -> Figure:
+    """Return what was measured once of ours and once of the reference, which `sides` are in this order."""
+    ours, reference = sides
+    return Figure(measure, unit, ours, reference, aim, runs, failed)
 
 
 def report(figures: Sequence[Figure]) -> None:

@@ -28,11 +28,11 @@ async def measure() -> None:
             pushed = await r.git_push(r.checkout("app-0", small_app()))
             if pushed.status:
                 raise RuntimeError(pushed.err)
-            figures += await _idle(r, 1, imports, megabytes=90)
+            figures += await _idle(r, 1, imports, under=90)
             await _deploy_many(r, MANY)
-            figures += await _idle(r, MANY, imports, megabytes=120)
+            figures += await _idle(r, MANY, imports, under=120)
             await r.restart_agent()
-            figures += await _idle(r, MANY, imports, megabytes=120, when=".after-restart")
+            figures += await _idle(r, MANY, imports, under=120, when=".after-restart")
     report(figures)
 
 
@@ -65,7 +65,7 @@ async def _deploy_many(r: Rig, count: int) -> None:
             group.create_task(deploy(number))
 
 
-async def _idle(r: Rig, apps: int, imports: float, *, megabytes: int, when: str = "") -> list[Figure]:
+async def _idle(r: Rig, apps: int, imports: float, *, under: int, when: str = "") -> list[Figure]:
     """Let the agent come to rest, then look at it for a while."""
     say(f"Watching an idle agent with {apps} app{'s' if apps > 1 else ''}{when}.")
     await asyncio.sleep(CALM_SECONDS)
@@ -76,7 +76,7 @@ async def _idle(r: Rig, apps: int, imports: float, *, megabytes: int, when: str 
     percent = 100 * (cpu_seconds(agent.pid) - before) / WATCH_SECONDS
     name = f"{apps}-app{'s' if apps > 1 else ''}{when}"
     return [
-        Figure(f"memory.{name}", "MB", megabytes(agent.pid), imports, f"ours < {megabytes} MB", 1),
+        Figure(f"memory.{name}", "MB", megabytes(agent.pid), imports, f"ours < {under} MB", 1),
         Figure(f"cpu.{name}", "% of a core", percent, 0.0, "ours < 0.5 %", 1),
     ]
 

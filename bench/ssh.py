@@ -21,7 +21,7 @@ from functools import partial
 from pathlib import Path
 
 from bench.crowd import Crowd
-from bench.measured import Figure, figure, report, say
+from bench.measured import Figure, both, figure, report, say
 from bench.sides import CIPHER, KEY_EXCHANGE, Ended, Peak, Side, agent, at_once, reference, run
 from bench.sshd import Sshd
 from tests.support import bombs
@@ -131,11 +131,11 @@ def _beside_silence(sides: Sequence[Side], kind: str, sources: int) -> list[Figu
         )
     name = f"silent.{SILENT}.{kind}"
     return [
-        Figure(f"{name}.login", "s", *login, "ours < 0.25 s", GOOD_LOGINS, failed=refused[0]),
-        Figure(f"{name}.slowest-login", "s", *slowest, "ours < 0.25 s", GOOD_LOGINS),
-        Figure(f"{name}.refused-logins", "logins", *refused, "0", GOOD_LOGINS),
-        Figure(f"{name}.freed", "s", *freed, f"ours < {GRACE_SECONDS + 5} s", 1),
-        Figure(f"{name}.memory", "MB", *memory, "bounded", 1),
+        both(f"{name}.login", "s", login, "ours < 0.25 s", GOOD_LOGINS, failed=refused[0]),
+        both(f"{name}.slowest-login", "s", slowest, "ours < 0.25 s", GOOD_LOGINS),
+        both(f"{name}.refused-logins", "logins", refused, "0", GOOD_LOGINS),
+        both(f"{name}.freed", "s", freed, f"ours < {GRACE_SECONDS + 5} s", 1),
+        both(f"{name}.memory", "MB", memory, "bounded", 1),
     ]
 
 
@@ -156,9 +156,9 @@ def _pushes(sides: Sequence[Side], folder: Path) -> list[Figure]:
     name = f"pushes.{PUSHES}x{PUSH_MEGABYTES}MB"
     shutil.rmtree(source)
     return [
-        Figure(f"{name}.time", "s", *seconds, "ratio <= 1.5", 1, failed=0),
-        Figure(f"{name}.rate", "MB/s", *(size / one for one in seconds), "ratio >= 0.67", 1),
-        Figure(f"{name}.memory", "MB", *memory, f"ours < {size // 2} MB", 1),
+        both(f"{name}.time", "s", seconds, "ratio <= 1.5", 1, failed=0),
+        both(f"{name}.rate", "MB/s", (size / one for one in seconds), "ratio >= 0.67", 1),
+        both(f"{name}.memory", "MB", memory, f"ours < {size // 2} MB", 1),
     ]
 
 
@@ -187,12 +187,12 @@ def _large(sides: Sequence[Side], folder: Path) -> list[Figure]:
     shutil.rmtree(source)
     slow = [statistics.quantiles(times, n=100, method="inclusive")[98] for times in commands]
     return [
-        Figure(f"{name}.alone", "s", *alone, "ratio <= 1.5", 1),
-        Figure(f"{name}.rate", "MB/s", *(LARGE_MEGABYTES / one for one in alone), "ratio >= 0.67", 1),
-        Figure(f"{name}.beside-commands", "s", *beside, "ratio <= 1.5", 1),
-        Figure(f"{name}.memory", "MB", *memory, "ours < 64 MB", 1),
+        both(f"{name}.alone", "s", alone, "ratio <= 1.5", 1),
+        both(f"{name}.rate", "MB/s", (LARGE_MEGABYTES / one for one in alone), "ratio >= 0.67", 1),
+        both(f"{name}.beside-commands", "s", beside, "ratio <= 1.5", 1),
+        both(f"{name}.memory", "MB", memory, "ours < 64 MB", 1),
         figure(f"{name}.command", *commands, unit="s", aim="ratio <= 2"),
-        Figure(f"{name}.command-p99", "s", *slow, "ratio <= 2", COMMANDS),
+        both(f"{name}.command-p99", "s", slow, "ratio <= 2", COMMANDS),
     ]
 
 
@@ -232,8 +232,8 @@ def _beside(sides: Sequence[Side], name: str, attack: Callable[[Side], float]) -
         memory.append(peak.megabytes - peak.before)
         say(f"{name}, {side.name}: {seconds[-1]:.2f} s, {memory[-1]:.1f} MB more")
     return [
-        Figure(f"{name}.time", "s", *seconds, "ours < 2 s", 1),
-        Figure(f"{name}.memory", "MB", *memory, "ours < 64 MB", 1),
+        both(f"{name}.time", "s", seconds, "ours < 2 s", 1),
+        both(f"{name}.memory", "MB", memory, "ours < 64 MB", 1),
     ]
 
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import base64
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Mapping
-from contextlib import aclosing, asynccontextmanager
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
 from typing import Final, TypeVar
 
 import msgspec
@@ -29,8 +29,6 @@ T = TypeVar("T")
 MAX_MESSAGE: Final = 32 << 20
 """Bytes of one message of the answer. BuildKit cuts a step's output at 2 MiB."""
 _TICK_SECONDS: Final = 1.0
-_AHEAD: Final = 4
-"""Pieces of the context that may wait for the engine to take them."""
 
 _TRACE: Final = "moby.buildkit.trace"
 _IMAGE: Final = "moby.image.id"
@@ -111,40 +109,6 @@ async def build(engine: Engine, solve: Solve, *, body: AsyncIterable[bytes], pro
             return await _follow(chunks, progress)
     except Refused as refusal:
         raise SolveFailed(Failure(message=refusal.message)) from refusal
-
-
-@asynccontextmanager
-async def read_ahead(source: AsyncGenerator[bytes, None]) -> AsyncIterator[AsyncIterator[bytes]]:
-    """Give the pieces of `source`, read a little ahead by a task of ours, and close it when the block is left.
-
-    The HTTP client reads its body in a task of its own, which it drops whenever it likes: a generator that was in the
-    middle of a step could then not be closed, and its git would live on.
-    """
-    queue: asyncio.Queue[bytes | Exception | None] = asyncio.Queue(maxsize=_AHEAD)
-
-    async def produce() -> None:
-        try:
-            async with aclosing(source):
-                async for data in source:
-                    await queue.put(data)
-        except Exception as error:
-            await queue.put(error)
-        else:
-            await queue.put(None)
-
-    producing = asyncio.create_task(produce())
-    try:
-        yield _drained(queue)
-    finally:
-        producing.cancel()
-        await asyncio.wait((producing,))
-
-
-async def _drained(queue: asyncio.Queue[bytes | Exception | None]) -> AsyncIterator[bytes]:
-    while (item := await queue.get()) is not None:
-        if isinstance(item, Exception):
-            raise item
-        yield item
 
 
 async def _follow(chunks: AsyncIterator[bytes], progress: Progress) -> str:

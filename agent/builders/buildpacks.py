@@ -19,7 +19,8 @@ from typing import Final
 import msgspec
 
 from agent.builders import cnb, layouts
-from agent.builders.buildkit import read_ahead, ticking
+from agent.builders.ahead import read_ahead
+from agent.builders.buildkit import ticking
 from agent.builders.cnb import BuilderFacts
 from agent.builders.context import ContextPlan, context
 from agent.builders.dockerfile import folder_of

@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import asyncio
 import posixpath
-from collections.abc import Awaitable
-from typing import Final
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Coroutine
+from contextlib import AsyncExitStack, aclosing
+from typing import Any, Final
 
 import msgspec
 
-from agent.builders.buildkit import Solve, SolveFailed, build, read_ahead
+from agent.builders.ahead import begun, read_ahead
+from agent.builders.buildkit import Solve, SolveFailed, build
 from agent.builders.context import GIT_DIR_MARK, ContextPlan, context
 from agent.builders.dockerignore import Ignore, parse_ignore
 from agent.builders.exposed import in_order
@@ -46,6 +48,16 @@ class Prepared(msgspec.Struct, frozen=True, kw_only=True):
     frontend: Frontend | None = None
 
 
+class _Work(msgspec.Struct, frozen=True, kw_only=True):
+    """A build that is about to be made, and all that is open for it."""
+
+    request: BuildRequest
+    source: Prepared
+    session: BuildSession
+    held: Held
+    say: Say
+
+
 class DockerfileBuilder:
     """Implements ``ImageBuilder``."""
 
@@ -75,63 +87,68 @@ class DockerfileBuilder:
         """See ``ImageBuilder``."""
         return await self.build_prepared(request, _read(request), say)
 
-    async def build_prepared(self, request: BuildRequest, preparing: Awaitable[Prepared], say: Say) -> ImageInfo:
+    async def build_prepared(
+        self, request: BuildRequest, preparing: Coroutine[Any, Any, Prepared], say: Say
+    ) -> ImageInfo:
         """Build as `build` does, from what `preparing` gives. The time limit holds for both."""
-        seconds = request.options.timeout_seconds
-        bounds = Bounds(memory_bytes=request.options.memory_bytes, cpus=request.options.cpus)
+        options, limit = request.options, request.options.timeout_seconds
+        bounds = Bounds(memory_bytes=options.memory_bytes, cpus=options.cpus)
+        session = BuildSession(app_name=options.app_name, secrets=options.secrets, logins=options.logins, say=say)
         try:
-            async with asyncio.timeout(seconds):
-                source = await preparing
-                async with self._limits.hold(request.app, bounds) as held:
+            async with asyncio.timeout(limit), AsyncExitStack() as beside:
+                # Git reads the files while the limits are set and the session is opened.
+                prepared = await beside.enter_async_context(begun(preparing))
+                body = await beside.enter_async_context(read_ahead(_context(request, prepared)))
+                async with self._limits.hold(request.app, bounds) as held, open_session(self._engine, session):
+                    source = await prepared
                     if held.problem and bounds != Bounds():
                         say(f" !     {held.problem}")
-                    image = await held.watch(self._solve(request, source, say, held=held))
+                    work = _Work(request=request, source=source, session=session, held=held, say=say)
+                    image = await held.watch(self._solve(work, body))
+                    # The engine is asked while what held the build is taken down.
+                    finding = await beside.enter_async_context(begun(self._images.find(image)))
+                found = await finding
         except TimeoutError as error:
-            raise BuildFailed(f"The build took longer than the limit of {duration(seconds)}.") from error
+            raise BuildFailed(f"The build took longer than the limit of {duration(limit)}.") from error
         except OverLimit as error:
             raise BuildFailed(_out_of_memory(request)) from error
-        found = await self._images.find(image)
         if found is None:
             raise Unavailable("image.missing", "The image that was just built is gone.", "Deploy again.")
         return msgspec.structs.replace(found, ports=in_order(found.ports, source.content))
 
-    async def _solve(self, request: BuildRequest, source: Prepared, say: Say, *, held: Held) -> str:
-        if source.frontend is None:
-            return await self._attempt(request, source, say, held=held)
+    async def _solve(self, work: _Work, body: AsyncIterator[bytes]) -> str:
+        frontend = work.source.frontend
+        if frontend is None:
+            return await self._attempt(work, body)
         now = asyncio.get_running_loop().time()
-        if self._lost_frontends.get(source.frontend.image, 0.0) <= now:
+        if self._lost_frontends.get(frontend.image, 0.0) <= now:
             try:
-                return await self._attempt(request, source, say, held=held)
+                return await self._attempt(work, body)
             except SolveFailed as error:
                 if not error.failure.is_of_frontend:
                     raise
-                self._lost_frontends[source.frontend.image] = now + FRONTEND_RETRY_SECONDS
-        say(f" !     {source.frontend.image} (the # syntax= line) cannot be had: building without it")
-        lost = source.frontend.image
-        return await self._attempt(request, _without_frontend(source), say, held=held, lost_frontend=lost)
+                self._lost_frontends[frontend.image] = now + FRONTEND_RETRY_SECONDS
+        work.say(f" !     {frontend.image} (the # syntax= line) cannot be had: building without it")
+        source = _without_frontend(work.source, frontend)
+        async with read_ahead(context(work.request.source, source.plan)) as again:
+            without = msgspec.structs.replace(work, source=source)
+            return await self._attempt(without, again, lost_frontend=frontend.image)
 
-    async def _attempt(
-        self, request: BuildRequest, source: Prepared, say: Say, *, held: Held, lost_frontend: str = ""
-    ) -> str:
-        progress = Progress(say, monotonic=asyncio.get_running_loop().time)
-        options = request.options
-        session = BuildSession(app_name=options.app_name, secrets=options.secrets, logins=options.logins, say=say)
+    async def _attempt(self, work: _Work, body: AsyncIterator[bytes], *, lost_frontend: str = "") -> str:
+        source, session = work.source, work.session
+        progress = Progress(work.say, monotonic=asyncio.get_running_loop().time)
+        options = work.request.options
         solve = Solve(
-            tag=request.tag,
+            tag=work.request.tag,
             dockerfile=source.dockerfile,
             target=options.target,
-            build_args=held.marked(options.build_args, dockerfile=source.content),
-            labels={**request.labels, labels.INSTANCE: self._engine.instance},
+            build_args=work.held.marked(options.build_args, dockerfile=source.content),
+            labels={**work.request.labels, labels.INSTANCE: self._engine.instance},
             no_cache=options.no_cache,
             session=session.id,
         )
-        # Below the root the files of the folder would be no work tree of it.
-        has_git_dir = options.keeps_git_dir and not source.plan.folder
-        plan = msgspec.structs.replace(source.plan, has_git_dir=has_git_dir)
         try:
-            # Git begins while the session is opened.
-            async with read_ahead(context(request.source, plan)) as body, open_session(self._engine, session):
-                return await session.unless_refused(build(self._engine, solve, body=body, progress=progress))
+            return await session.unless_refused(build(self._engine, solve, body=body, progress=progress))
         except SolveFailed as error:
             if error.failure.is_of_frontend and not lost_frontend:
                 raise
@@ -145,6 +162,14 @@ class DockerfileBuilder:
                 app_name=options.app_name,
                 missing_secrets=session.missing,
             ) from error
+
+
+async def _context(request: BuildRequest, prepared: Awaitable[Prepared]) -> AsyncGenerator[bytes, None]:
+    """Yield the build context, once it is known what becomes of the files."""
+    plan = (await prepared).plan
+    async with aclosing(context(request.source, plan)) as pieces:
+        async for piece in pieces:
+            yield piece
 
 
 def _out_of_memory(request: BuildRequest) -> str:
@@ -167,6 +192,11 @@ def folder_of(options: BuildOptions) -> str:
         UserError: ``build.bad-path``, it leads out of the repository.
     """
     return _inside(options.build_folder, what="The build folder")
+
+
+def has_git_dir(options: BuildOptions) -> bool:
+    """Tell whether ``.git`` comes along. Below the root the files of the folder would be no work tree of it."""
+    return options.keeps_git_dir and not folder_of(options)
 
 
 def dockerfile_of(options: BuildOptions) -> str:
@@ -194,9 +224,8 @@ async def _read(request: BuildRequest) -> Prepared:
         raise BuildFailed(f"There is no file {path} in the commit.")
     frontend = find_frontend(content, path=path)
     ignored = await ignored_in(source, folder=folder, dockerfile=dockerfile)
-    return Prepared(
-        dockerfile=dockerfile, content=content, plan=ContextPlan(folder=folder, ignored=ignored), frontend=frontend
-    )
+    plan = ContextPlan(folder=folder, ignored=ignored, has_git_dir=has_git_dir(options))
+    return Prepared(dockerfile=dockerfile, content=content, plan=plan, frontend=frontend)
 
 
 async def ignored_in(source: SourceTree, *, folder: str, dockerfile: str) -> frozenset[str]:
@@ -218,8 +247,6 @@ async def _ignore_file(source: SourceTree, *, folder: str, dockerfile: str) -> I
     return Ignore()
 
 
-def _without_frontend(source: Prepared) -> Prepared:
-    if source.frontend is None:
-        return source
-    plan = msgspec.structs.replace(source.plan, replaced={source.dockerfile: source.frontend.without})
+def _without_frontend(source: Prepared, frontend: Frontend) -> Prepared:
+    plan = msgspec.structs.replace(source.plan, replaced={source.dockerfile: frontend.without})
     return msgspec.structs.replace(source, plan=plan, frontend=None)

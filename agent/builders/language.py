@@ -13,7 +13,7 @@ import msgspec
 
 from agent.builders.bases import Base, Bases, Need
 from agent.builders.context import ContextPlan
-from agent.builders.dockerfile import DockerfileBuilder, Prepared, folder_of, ignored_in
+from agent.builders.dockerfile import DockerfileBuilder, Prepared, folder_of, has_git_dir, ignored_in
 from agent.builders.files import Files
 from agent.builders.plan import BuildPlan, render
 from agent.docker.build_limits import BuildLimits
@@ -95,6 +95,7 @@ class LanguageBuilder:
             ignored=await ignored_in(source, folder=folder, dockerfile=""),
             inner=SOURCE,
             added={DOCKERFILE: text},
+            has_git_dir=has_git_dir(options),
         )
         return Prepared(dockerfile=DOCKERFILE, content=text, plan=context)
 

@@ -12,7 +12,7 @@ from agent.lifecycle.properties import set_property
 from agent.lifecycle.resources import BUILD, Limits, limits_of
 from agent.ports.images import USUAL_BUILDER_IMAGE, BuildOptions
 from agent.state.database import Tables, Transaction
-from proto.names import SERVER, AppId
+from proto.names import AppId
 
 COLLECTSTATIC = "DISABLE_COLLECTSTATIC"
 """The config variable that keeps Django's static files from being collected, as on Heroku. Not 0, nor empty."""
@@ -55,19 +55,20 @@ def refuse(selected: str, *, app: str, is_image: bool) -> None:
 
 async def build_options(tables: Tables, *, app: AppId, name: str, timeout_seconds: float = 1800.0) -> BuildOptions:
     """Return the options of a build of `app`, whose name is `name`."""
+    layers = await tables.properties.layers(app)
 
-    async def effective(property: str) -> str:
-        return await tables.properties.effective(app, property) or ""
+    def effective(property: str) -> str:
+        return layers.effective(property) or ""
 
-    build_args = await effective("builder-dockerfile.build-args")
+    build_args = await tables.properties.effective(app, "builder-dockerfile.build-args") or ""
     config = await tables.configs.merged(app)
     limits = (await limits_of(tables, app)).get(BUILD, Limits())
-    own_seconds = await effective("builder.timeout-seconds")
+    own_seconds = effective("builder.timeout-seconds")
     return BuildOptions(
         app_name=name,
-        dockerfile_path=await effective("builder-dockerfile.dockerfile-path") or "Dockerfile",
-        build_folder=await effective("builder.build-dir"),
-        target=await effective("builder-dockerfile.target"),
+        dockerfile_path=effective("builder-dockerfile.dockerfile-path") or "Dockerfile",
+        build_folder=effective("builder.build-dir"),
+        target=effective("builder-dockerfile.target"),
         build_args=_arguments(build_args, config=config),
         secrets=await build_secrets.merged(tables, app),
         logins=await registries.logins(tables, app),
@@ -75,15 +76,15 @@ async def build_options(tables: Tables, *, app: AppId, name: str, timeout_second
         memory_bytes=limits.memory,
         cpus=limits.cpu,
         no_cache=await _is_purged(tables, app),
-        cache_epoch=await effective(PURGED),
-        selected=await effective(SELECTED),
-        base_image=await effective("builder.base-image"),
-        apt_packages=tuple((await effective("builder.apt-packages")).split()),
-        static_folder=await effective("builder.static-folder"),
-        keeps_git_dir=await effective("git.keep-git-dir") == "true",
-        builder_image=await tables.properties.get(app, _BUILDER_IMAGE) or "",
-        usual_builder_image=await tables.properties.get(SERVER, _BUILDER_IMAGE) or USUAL_BUILDER_IMAGE,
-        project_toml=await effective("builder-pack.projecttoml-path") or "project.toml",
+        cache_epoch=effective(PURGED),
+        selected=effective(SELECTED),
+        base_image=effective("builder.base-image"),
+        apt_packages=tuple(effective("builder.apt-packages").split()),
+        static_folder=effective("builder.static-folder"),
+        keeps_git_dir=effective("git.keep-git-dir") == "true",
+        builder_image=layers.own.get(_BUILDER_IMAGE) or "",
+        usual_builder_image=layers.server.get(_BUILDER_IMAGE) or USUAL_BUILDER_IMAGE,
+        project_toml=effective("builder-pack.projecttoml-path") or "project.toml",
         buildpack_env={name: value for name, value in config.items() if name.startswith(FOR_BUILDPACKS)},
         has_collectstatic=config.get(COLLECTSTATIC, "") in ("", "0"),
     )

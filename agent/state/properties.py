@@ -21,6 +21,10 @@ class Layers(msgspec.Struct, frozen=True):
     own: dict[str, str]
     server: dict[str, str]
 
+    def effective(self, name: str) -> str | None:
+        """Return the app's own value, else the server's, else `None`."""
+        return self.own.get(name, self.server.get(name))
+
 
 class Properties:
     """Rows of ``properties``."""
