@@ -190,8 +190,11 @@ class GitRepos:
         return [f"lacks commit {commit}" for commit in commits if await self.describe(app, commit) is None]
 
     async def strays(self, apps: Collection[AppId]) -> list[str]:
-        """Return the names of folders that are the repository of none of `apps`."""
-        return await asyncio.to_thread(_strays, self._folder, apps)
+        """Return the names of folders that are the repository of none of `apps`.
+
+        Not those that changed within the last hour: a first push may be under way, which makes the app when it ends.
+        """
+        return await asyncio.to_thread(_strays, self._folder, apps, before=time.time() - _ABANDONED_SECONDS)
 
     def aside(self, app: AppId) -> Path:
         """Return the path of a folder beside the app's, which does not exist. A start removes such leftovers."""
@@ -251,10 +254,18 @@ def _remove_abandoned(objects: Path, *, before: float) -> None:
                 shutil.rmtree(quarantine, ignore_errors=True)
 
 
-def _strays(folder: Path, apps: Collection[AppId]) -> list[str]:
+def _strays(folder: Path, apps: Collection[AppId], *, before: float) -> list[str]:
     if not folder.is_dir():
         return []
-    return sorted(entry.name for entry in folder.iterdir() if entry.name not in apps and not entry.name.startswith("."))
+    unknown = [entry for entry in folder.iterdir() if entry.name not in apps and not entry.name.startswith(".")]
+    return sorted(entry.name for entry in unknown if (age := _changed_at(entry)) is not None and age < before)
+
+
+def _changed_at(git_dir: Path) -> float | None:
+    """Return when something was last put into a repository, or `None` if it has gone."""
+    with suppress(FileNotFoundError):
+        return max(path.stat().st_mtime for path in (git_dir, git_dir / "objects") if path.exists())
+    return None
 
 
 def _files(folder: Path) -> Iterable[Path]:

@@ -13,6 +13,7 @@ import structlog
 from agent import sanitise
 from agent.bus.subscriptions import on
 from agent.errors import Retry, Stopped, Unavailable, UserError
+from agent.handlers.patience import Patience
 from agent.handlers.slots import Slots
 from agent.lifecycle import app_env, deploys, registries
 from agent.lifecycle.building import SELECTED, build_options, refuse
@@ -31,7 +32,7 @@ from agent.state.database import Database
 from agent.state.deploys import Deploy
 from agent.state.plans import DEFAULT_PORT, Plan, ProcessPlan, TaskKind, TaskPlan
 from proto.events import AppDestroyed, DeployAccepted, DeployCancelled, DeploySuperseded, Stage
-from proto.names import WEB, DeployId, ProcessType
+from proto.names import WEB, ProcessType
 
 log = structlog.get_logger(__name__)
 
@@ -69,12 +70,10 @@ class Builder:
         self._images = images
         self._choose = choose
         self._transcripts = transcripts
-        self._clock = clock
         self._door = door
         self._slots = Slots(concurrency)
         self._timeout_seconds = timeout_seconds
-        self._waiting: dict[DeployId, float] = {}
-        """Deploys that wait for the engine, and since when (monotonic seconds). A restart begins to wait anew."""
+        self._patience = Patience(clock, seconds=PATIENCE_SECONDS)
 
     @on(
         DeployAccepted,
@@ -90,13 +89,13 @@ class Builder:
         deploy = await self._database.read.deploys.get(event.deploy)
         app = await self._database.read.apps.get(event.app)
         if not is_ours or deploy is None or app is None:
-            self._waiting.pop(event.deploy, None)
+            self._patience.end(event.app)
             return
         say = self._sayer(deploy)
         try:
             image, plan = await stop.race(self._image_and_plan(app, deploy, say))
         except Stopped:
-            self._waiting.pop(deploy.id, None)
+            self._patience.end(app.id)
             raise
         except BuildFailed as error:
             await self._fail(deploy, "build", str(error))
@@ -105,7 +104,7 @@ class Builder:
         except UserError as error:
             await self._fail(deploy, "source", " ".join(filter(None, (error.message, error.hint))))
         else:
-            self._waiting.pop(deploy.id, None)
+            self._patience.end(app.id)
             async with self._database.transaction() as tx:
                 await deploys.built(tx, app=app.id, deploy=deploy.id, image=image.id, plan=plan)
 
@@ -196,17 +195,15 @@ class Builder:
             say(f"       web gets PORT={port_of(info)}. If it listens for HTTP there: config:set PORT={TLS_PORT}")
 
     async def _wait_or_fail(self, deploy: Deploy, error: Unavailable) -> None:
-        now = self._clock.monotonic()
-        if deploy.id not in self._waiting:
-            self._waiting[deploy.id] = now
+        if self._patience.begin(deploy.app, deploy.id):
             self._transcripts.say(deploy.app, deploy.id, f" !     {error.message} Trying again.")
-        if now - self._waiting[deploy.id] <= PATIENCE_SECONDS:
+        if not self._patience.is_over(deploy.app, deploy.id):
             raise Retry(error.message, after=RETRY_SECONDS)
         await self._fail(deploy, "build", error.message)
 
     async def _fail(self, deploy: Deploy, stage: Stage, reason: str) -> None:
         log.info("build.failed", deploy=deploy.id, stage=stage)
-        self._waiting.pop(deploy.id, None)
+        self._patience.end(deploy.app)
         async with self._database.transaction() as tx:
             await deploys.fail(tx, deploy=deploy, stage=stage, reason=reason)
 

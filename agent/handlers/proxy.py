@@ -16,6 +16,7 @@ import structlog
 
 from agent.bus.subscriptions import reconciles, surveys
 from agent.errors import Retry, Unavailable
+from agent.handlers.patience import Patience
 from agent.lifecycle import deploys, domains, replicas
 from agent.ports.logs import Transcripts
 from agent.ports.proxy import Balance, Proxy, Route, RouteRefused, Table, Upstream
@@ -69,9 +70,8 @@ class ProxyReconciler:
         self._database = database
         self._proxy = proxy
         self._transcripts = transcripts
-        self._clock = clock
+        self._patience = Patience(clock, seconds=SWITCH_PATIENCE_SECONDS)
         self._drain_seconds = drain_seconds
-        self._began_at = clock.now()
         self._table: dict[AppId, Route] = {}
         self._turn = asyncio.Lock()
         self._is_loaded = False
@@ -105,6 +105,8 @@ class ProxyReconciler:
             Retry: the same, while a deploy waits for it; or its route was changed meanwhile.
         """
         switching = await self._update(app)
+        if switching is not None:
+            self._patience.begin(app, switching.id)
         silence = f"The proxy has not answered for {SILENCE_SECONDS:.0f} s."
         telling = asyncio.get_running_loop().call_later(SILENCE_SECONDS, self._tell, switching, silence)
         # No await between the copy and the call: tables reach the proxy in the order in which they were made.
@@ -122,10 +124,11 @@ class ProxyReconciler:
             if switching is None:
                 raise
             self._tell(switching, error.message)
-            if self._has_waited(switching):
+            if self._patience.is_over(app, switching.id):
                 await self._fail(switching, error.message)
             raise Retry(error.message, after=AGAIN_SECONDS) from error
         else:
+            self._patience.end(app)
             await self._make_live(switching, table)
         finally:
             telling.cancel()
@@ -163,11 +166,6 @@ class ProxyReconciler:
             f"       Waiting up to {SWITCH_PATIENCE_SECONDS:.0f} s for it. Should that not do, the deploy fails, and"
             " what serves now goes on serving.",
         )
-
-    def _has_waited(self, switching: Deploy) -> bool:
-        """Tell whether the proxy had its time, of which that before this agent's start does not count."""
-        since = max(switching.switching_at or 0.0, self._began_at)
-        return self._clock.now() - since > SWITCH_PATIENCE_SECONDS
 
     async def _make_live(self, switching: Deploy | None, table: Table) -> None:
         """Make the deploy live that `table` switched to, if that still holds.

@@ -10,6 +10,7 @@ import structlog
 
 from agent.bus.subscriptions import on
 from agent.errors import Retry, Stopped, Unavailable, UserError
+from agent.handlers.patience import Patience
 from agent.lifecycle import deploys, registries
 from agent.ports.logs import Transcripts
 from agent.ports.registries import Registries, login_for, registry_of
@@ -17,7 +18,6 @@ from agent.ports.world import Clock, Stop
 from agent.state.database import Database
 from agent.state.pushes import Push
 from proto.events import AppDestroyed, DeployCancelled, DeploySuperseded, ReleaseCreated
-from proto.names import DeployId
 
 log = structlog.get_logger(__name__)
 
@@ -34,8 +34,7 @@ class ImagePusher:
         self._database = database
         self._registries = registries
         self._transcripts = transcripts
-        self._clock = clock
-        self._waiting: dict[DeployId, float] = {}
+        self._patience = Patience(clock, seconds=PATIENCE_SECONDS)
         """Pushes that wait for the engine, and since when (monotonic seconds). A restart begins to wait anew."""
 
     @on(
@@ -80,7 +79,7 @@ class ImagePusher:
         await self._registries.push(push.image, push.names, login=login, say=lambda line: self._say(push, line))
 
     async def _end(self, push: Push, *, reason: str | None) -> None:
-        self._waiting.pop(push.deploy, None)
+        self._patience.end(push.app)
         log.info("image.pushed" if reason is None else "image.push-failed", deploy=push.deploy, release=push.release)
         if reason is None:
             self._say(push, f"       Pushed {', '.join(push.names)}")
@@ -91,11 +90,9 @@ class ImagePusher:
             await deploys.push_ended(tx, push=push, reason=reason)
 
     async def _wait_or_fail(self, push: Push, error: Unavailable) -> None:
-        now = self._clock.monotonic()
-        if push.deploy not in self._waiting:
-            self._waiting[push.deploy] = now
+        if self._patience.begin(push.app, push.deploy):
             self._say(push, f" !     {error.message} Trying again.")
-        if now - self._waiting[push.deploy] <= PATIENCE_SECONDS:
+        if not self._patience.is_over(push.app, push.deploy):
             raise Retry(error.message, after=RETRY_SECONDS)
         await self._end(push, reason=error.message)
 

@@ -15,6 +15,7 @@ import structlog
 
 from agent.bus.subscriptions import reconciles, surveys
 from agent.errors import Unavailable
+from agent.handlers.patience import Patience
 from agent.lifecycle import deploys, replicas, wishes
 from agent.lifecycle.resources import resources
 from agent.ports.addresses import Bridges
@@ -101,6 +102,7 @@ class SchedulerReconciler:
         self._defaults = defaults
         self._has_surveyed = False
         self._told_waiting: dict[AppId, DeployId] = {}
+        self._patience = Patience(clock, seconds=PATIENCE_SECONDS)
 
     @reconciles(
         ReleaseCreated,
@@ -122,7 +124,21 @@ class SchedulerReconciler:
         limit=8,
     )
     async def converge(self, app: AppId) -> float | None:
-        """Run what should run; return the seconds until a lost replica is to be started again."""
+        """Run what should run; return the seconds until a lost replica is to be started again.
+
+        Raises:
+            Unavailable: the engine does not answer, and no deploy has waited long enough for it to fail.
+        """
+        try:
+            again = await self._converge(app)
+        except Unavailable as error:
+            if not await self._is_given_up(app, error):
+                raise
+            return None
+        self._patience.end(app)
+        return again
+
+    async def _converge(self, app: AppId) -> float | None:
         row = await self._database.read.apps.get(app)
         if row is None:
             return None
@@ -208,20 +224,23 @@ class SchedulerReconciler:
             await self._cannot_start(due, deploy, str(error))
             return
         except Unavailable as error:
-            is_hopeless = self._clock.now() - await self._startable_since(release, due) > PATIENCE_SECONDS
-            if error.code != MISSING_IMAGE and not (deploy and is_hopeless):
-                if deploy:
-                    self._transcripts.say(app.id, deploy.id, f" !     {error.message} Trying again.")
+            if error.code != MISSING_IMAGE:
                 raise
             await self._cannot_start(due, deploy, f"{error.message} {error.hint}")
             return
         await self._note_started(app, statuses)
 
-    async def _startable_since(self, release: Release, rows: Sequence[Replica]) -> float:
-        """Return since when these replicas may start: tasks come first, and batches before them; both may take long."""
-        tasks = await self._database.read.tasks.of_deploy(release.deploy)
-        ends = [task.ended_at for task in tasks if task.ended_at]
-        return max([release.created_at, *ends, *(row.planned_at for row in rows)])
+    async def _is_given_up(self, app: AppId, error: Unavailable) -> bool:
+        """Fail the deploy that is to be started if it has waited long enough; tell whether it was failed."""
+        deploy = await self._database.read.deploys.candidate(app)
+        if deploy is None or deploy.status != "starting":
+            return False
+        if self._patience.begin(app, deploy.id):
+            self._transcripts.say(app, deploy.id, f" !     {error.message} Trying again.")
+        if not self._patience.is_over(app, deploy.id):
+            return False
+        await self._cannot_start((), deploy, f"{error.message} {error.hint}".strip())
+        return True
 
     async def _note_started(self, app: App, statuses: Sequence[ReplicaStatus]) -> None:
         """Note what was started. One that has ended already goes to its check too, which tells why and decides."""

@@ -179,9 +179,9 @@ class Tasks:
                 return await self._scheduler.prepare(wish)
             except Unavailable as error:
                 if silent_since is None:
-                    silent_since = self._clock.now()
+                    silent_since = self._clock.monotonic()
                     job.output.say(f" !     {error.message} Trying again.")
-                if error.code == "image.missing" or self._clock.now() - silent_since > PATIENCE_SECONDS:
+                if error.code == "image.missing" or self._clock.monotonic() - silent_since > PATIENCE_SECONDS:
                     raise StartFailed(f"{error.message} {error.hint}".strip()) from error
             await asyncio.sleep(SILENCE_SECONDS)
 

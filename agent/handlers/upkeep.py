@@ -28,7 +28,12 @@ KEPT_RECORDS_SECONDS = 400 * 86_400.0
 TRIMMED_AT_ONCE = 1_000
 """Events, or records, per transaction, so that nobody waits for it."""
 
+LONGEST_STEP_SECONDS = 2 * ROUND_SECONDS
+"""By how much a round moves on, at most, from what the one before took for the time: a machine that booted with a clock
+years ahead shall not lose all that is kept. After a year of standing still, trimming is late by a year."""
+
 _LAST = "upkeep.last-round"
+_HORIZON = "upkeep.horizon"
 
 
 class Upkeep:
@@ -44,7 +49,7 @@ class Upkeep:
         await asyncio.sleep(FIRST_SECONDS)
         while True:
             last = float(await self._database.read.server.get(_LAST) or 0)
-            await asyncio.sleep(max(0.0, last + ROUND_SECONDS - self._clock.now()))
+            await asyncio.sleep(seconds_until_due(last, now=self._clock.now()))
             try:
                 await self.round()
             except (Unavailable, UserError, OSError) as error:
@@ -56,19 +61,33 @@ class Upkeep:
         """Back up, trim, repack. Repeating is harmless."""
         path = await self._database.back_up()
         log.info("upkeep.backed-up", path=str(path))
-        while await self._trim() == TRIMMED_AT_ONCE:
+        horizon = await self._horizon()
+        while await self._trim(horizon - KEPT_SECONDS) == TRIMMED_AT_ONCE:
             pass
-        while await self._trim_records() == TRIMMED_AT_ONCE:
+        while await self._trim_records(horizon - KEPT_RECORDS_SECONDS) == TRIMMED_AT_ONCE:
             pass
         async with self._database.transaction() as tx:
             await tx.replicas.forget_cooled(now=tx.now)
         for app in await self._database.read.apps.all():
             await self._repos.tidy(app.id, kept=await kept_commits(self._database.read, app.id))
 
-    async def _trim(self) -> int:
+    async def _horizon(self) -> float:
+        """Return what this round takes for the time when it asks what is old, and note it."""
         async with self._database.transaction() as tx:
-            return await tx.outbox.trim(before=tx.now - KEPT_SECONDS, limit=TRIMMED_AT_ONCE)
+            former = await tx.server.get(_HORIZON)
+            horizon = tx.now if former is None else min(tx.now, float(former) + LONGEST_STEP_SECONDS)
+            await tx.server.set(_HORIZON, str(horizon))
+        return horizon
 
-    async def _trim_records(self) -> int:
+    async def _trim(self, before: float) -> int:
         async with self._database.transaction() as tx:
-            return await tx.invocations.trim(before=tx.now - KEPT_RECORDS_SECONDS, limit=TRIMMED_AT_ONCE)
+            return await tx.outbox.trim(before=before, limit=TRIMMED_AT_ONCE)
+
+    async def _trim_records(self, before: float) -> int:
+        async with self._database.transaction() as tx:
+            return await tx.invocations.trim(before=before, limit=TRIMMED_AT_ONCE)
+
+
+def seconds_until_due(last: float, *, now: float) -> float:
+    """Return how long to wait for the next round. One that lies ahead was noted by a clock that has been set back."""
+    return 0.0 if last > now else max(0.0, last + ROUND_SECONDS - now)

@@ -15,6 +15,7 @@ from typing import Protocol
 import msgspec
 import structlog
 
+from agent.errors import Unavailable
 from agent.git.command_list import RefUpdate
 from agent.git.putting_back import put_back
 from agent.state.database import Database, Transaction
@@ -40,6 +41,20 @@ class Arrival:
         self._app = app
         self._updates: Sequence[RefUpdate] = ()
 
+    async def mend(self) -> None:
+        """Undo the push before this one, if it broke off and could not be undone then.
+
+        Raises:
+            Unavailable: it cannot be undone now either, and noting this one would forget it.
+        """
+        text = await self._database.read.arrivals.of(self._app)
+        if text is not None and not await _undo(self._database, self._repos, self._app, text):
+            raise Unavailable(
+                "push.not-undone",
+                "The push before this one broke off, and cannot be undone yet.",
+                "Push again in a minute. If it stays so, ask whoever runs this server to run doctor: is the disk full?",
+            )
+
     async def begin(self, updates: Sequence[RefUpdate]) -> None:
         """Note what git is about to be asked for."""
         async with self._database.transaction() as tx:
@@ -55,7 +70,7 @@ class Arrival:
         if not self._updates or (not is_settled and not await put_back(self._repos.path(self._app), self._updates)):
             return
         self._updates = ()
-        if self._app in await self._database.read.arrivals.all():
+        if await self._database.read.arrivals.of(self._app) is not None:
             async with self._database.transaction() as tx:
                 await tx.arrivals.forget(self._app)
 
@@ -63,8 +78,15 @@ class Arrival:
 async def undo_broken_off(database: Database, repos: Repositories) -> None:
     """Put the refs of pushes back that broke off with the last agent. While nothing is pushed yet, so at the start."""
     for app, text in (await database.read.arrivals.all()).items():
-        updates = msgspec.json.decode(text, type=tuple[RefUpdate, ...])
-        if await put_back(repos.path(app), updates):
-            async with database.transaction() as tx:
-                await tx.arrivals.forget(app)
-            log.warning("push.broken-off", app=app, refs=[update.ref for update in updates])
+        await _undo(database, repos, app, text)
+
+
+async def _undo(database: Database, repos: Repositories, app: AppId, text: str) -> bool:
+    """Put the refs of a noted push back, and forget the note; tell whether that was done."""
+    updates = msgspec.json.decode(text, type=tuple[RefUpdate, ...])
+    if not await put_back(repos.path(app), updates):
+        return False
+    async with database.transaction() as tx:
+        await tx.arrivals.forget(app)
+    log.warning("push.broken-off", app=app, refs=[update.ref for update in updates])
+    return True

@@ -174,6 +174,7 @@ class _Push:
         target = self._target
         await self._repos.create(target.id)
         try:
+            await self._arrival.mend()
             self._before = await self._repos.tip(target.id, target.branch) if target.branch else None
             received = await receive(
                 self._repos.path(target.id),

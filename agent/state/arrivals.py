@@ -24,6 +24,11 @@ class Arrivals:
             (app, updates),
         )
 
+    async def of(self, app: AppId) -> str | None:
+        """Return what the app's push under way asks for, or `None`."""
+        rows = await self._sql.run("SELECT updates FROM arrivals WHERE app = ?", (app,))
+        return str(rows.rows[0][0]) if rows.rows else None
+
     async def all(self) -> dict[AppId, str]:
         """Return what pushes under way ask for, by app."""
         rows = await self._sql.run("SELECT app, updates FROM arrivals ORDER BY app")

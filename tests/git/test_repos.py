@@ -291,3 +291,15 @@ async def test_a_repository_is_repacked_only_when_no_push_is_under_way(
     assert list(git_dir.glob("objects/pack/*.pack"))
     assert await repos.tip(app, "main") == commit
     await repos.collect(AppId("anobody"), kept=())
+
+
+async def test_a_repository_without_an_app_is_a_stray_once_no_first_push_can_be_filling_it(tmp_path: Path) -> None:
+    repos = GitRepos(tmp_path / "repos")
+    known, new, left = AppId("aknown"), AppId("anew"), AppId("aleft")
+    for app in (known, new, left):
+        await repos.create(app)
+    hours_ago = time.time() - 2 * 3_600
+    for app in (known, left):
+        for folder in (repos.path(app), repos.path(app) / "objects"):
+            os.utime(folder, (hours_ago, hours_ago))
+    assert await repos.strays({known}) == [left]

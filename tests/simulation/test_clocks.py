@@ -1,4 +1,4 @@
-"""The machine's clock is set while replicas start, run and are lost. Each was found by a random walk."""
+"""The machine's clock is set while replicas start, run, are lost and drain, and while a deploy waits."""
 
 from __future__ import annotations
 
@@ -6,15 +6,19 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
+import pytest
+
 from agent.lifecycle import apps, replicas
 from agent.ports.scheduler import CheckSpec, ReplicaStatus
 from agent.state.sql import InlineSql
-from proto.names import ProcessType
+from proto.names import DeployId, ProcessType
 from tests.fakes.core import Core, World, core
 from tests.simulation.virtual import VirtualClock, run
 
 FILES = {"Dockerfile": "FROM scratch\nEXPOSE 8080\n", "Procfile": "web: ./serve\nworker: ./work\n"}
 HOURS = 7_200.0
+LONGEST_PAUSE = 80.0
+"""Until what failed is tried again, if nothing says earlier that it may."""
 
 Test = Callable[[Core, VirtualClock], Awaitable[None]]
 
@@ -102,5 +106,84 @@ def test_a_clock_that_is_set_forward_fails_no_check_that_has_just_begun(tmp_path
         deploy = await c.push(app, FILES)
         await asyncio.sleep(20)
         assert (await c.deploy(deploy)).status == "live"
+
+    in_virtual_time(tmp_path, test)
+
+
+def test_a_clock_that_is_set_forward_cuts_no_drain_short(tmp_path: Path) -> None:
+    async def test(c: Core, clock: VirtualClock) -> None:
+        app = await c.create()
+        await c.push(app, FILES)
+        await asyncio.sleep(5)
+        (old,) = await c.database.read.replicas.of_app(app.id)
+        c.proxy.sessions[old.id] = 1
+        await c.push(app, FILES, commit="d" * 40)
+        while (await c.database.read.replicas.get(old.id) or old).state != "draining":
+            await asyncio.sleep(0.1)
+        await asyncio.sleep(5)
+        clock.jumped += HOURS
+        await asyncio.sleep(45)
+        assert old.id in [status.replica for status in c.scheduler.running(app.id)]
+        await asyncio.sleep(20)
+        assert old.id not in [status.replica for status in c.scheduler.running(app.id)], "sixty seconds are over"
+
+    in_virtual_time(tmp_path, test)
+
+
+def test_a_clock_that_is_set_back_prolongs_no_drain(tmp_path: Path) -> None:
+    async def test(c: Core, clock: VirtualClock) -> None:
+        app = await c.create()
+        await c.push(app, FILES)
+        await asyncio.sleep(5)
+        (old,) = await c.database.read.replicas.of_app(app.id)
+        c.proxy.sessions[old.id] = 1
+        await c.push(app, FILES, commit="d" * 40)
+        while (await c.database.read.replicas.get(old.id) or old).state != "draining":
+            await asyncio.sleep(0.1)
+        await asyncio.sleep(5)
+        clock.jumped -= HOURS
+        await asyncio.sleep(65)
+        assert old.id not in [status.replica for status in c.scheduler.running(app.id)]
+
+    in_virtual_time(tmp_path, test)
+
+
+@pytest.mark.parametrize("jump", [HOURS, -HOURS])
+@pytest.mark.parametrize("part", ["builder", "scheduler", "proxy"])
+def test_what_a_deploy_waits_for_is_waited_for_as_long_whatever_the_clock_is_set_to(
+    tmp_path: Path, part: str, jump: float
+) -> None:
+    """The builder and the engine for two minutes, the proxy for half a one."""
+    patience = 30.0 if part == "proxy" else 120.0
+
+    async def test(c: Core, clock: VirtualClock) -> None:
+        def silence(is_silent: bool) -> None:
+            if part == "proxy":
+                c.proxy.is_available = not is_silent
+            elif part == "builder":
+                c.builder.is_down = is_silent
+            else:
+                c.scheduler.is_down = is_silent
+
+        async def pushed(letter: str) -> DeployId:
+            deploy = await c.push(app, FILES, commit=letter * 40)
+            await asyncio.sleep(5)
+            clock.jumped += jump
+            return deploy
+
+        app = await c.create()
+        await c.push(app, FILES)
+        await asyncio.sleep(5)
+        silence(True)
+        deploy = await pushed("d")
+        await asyncio.sleep(patience / 2)
+        assert (await c.deploy(deploy)).status != "failed"
+        silence(False)
+        await asyncio.sleep(LONGEST_PAUSE)
+        assert (await c.deploy(deploy)).status == "live"
+        silence(True)
+        deploy = await pushed("e")
+        await asyncio.sleep(patience + LONGEST_PAUSE)
+        assert (await c.deploy(deploy)).status == "failed"
 
     in_virtual_time(tmp_path, test)

@@ -9,10 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from agent.git.command_list import RefUpdate
 from agent.git.receive import PushLimits, sweep_incoming
 from agent.lifecycle import apps, deploys
-from agent.ssh.arriving import Arrival, undo_broken_off
 from proto.names import AppId, AppName, DeployId
 from tests.ssh.conftest import Builder, Clone, House, eventually
 
@@ -190,36 +188,6 @@ async def test_what_git_stored_and_nobody_recorded_is_deployed_by_the_next_empty
     pushed = await clone.push()
     assert pushed.status == 0 and "Everything up-to-date" in pushed.err
     assert [deploy.commit_id for deploy in await house.deploys("blog")] == [clone.run("rev-parse", "HEAD")]
-
-
-async def test_a_push_that_broke_off_when_its_branch_was_moved_is_undone_by_the_next_start(house: House) -> None:
-    clone = house.clone()
-    await clone.push()
-    before = clone.run("rev-parse", "HEAD")
-    after = clone.commit("a", "b")
-    app = await house.app("blog")
-    arrival = Arrival(house.database, house.repos, app.id)
-    await arrival.begin([RefUpdate(before, after, "refs/heads/main")])
-    clone.run("push", "-q", str(house.repo(app)), "main")
-    assert await house.repos.tip(app.id, "main") == after
-    for _ in range(2):
-        await undo_broken_off(house.database, house.repos)
-        assert await house.repos.tip(app.id, "main") == before
-        assert await house.database.read.arrivals.all() == {}
-    pushed = await clone.push()
-    assert pushed.status == 0, pushed.err
-    assert [deploy.commit_id for deploy in await house.deploys("blog")] == [after, before]
-
-
-@pytest.mark.parametrize("branch", ["main", "dev"])
-async def test_nothing_is_left_noted_of_a_push_that_ended(house: House, branch: str) -> None:
-    clone = house.clone()
-    await clone.push()
-    commit = clone.commit("a", "b")
-    pushed = await clone.push(f"main:{branch}")
-    assert pushed.status == 0, pushed.err
-    assert await house.database.read.arrivals.all() == {}
-    assert await house.repos.tip((await house.app("blog")).id, branch) == commit
 
 
 async def test_a_dry_run_to_an_app_that_does_not_exist_changes_nothing(house: House) -> None:
