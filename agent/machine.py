@@ -36,8 +36,8 @@ class Machine:
     async def problems(self) -> Sequence[Problem]:
         """Return what is wrong, each with what to do. Empty: all is well. Never raises."""
         found = await asyncio.to_thread(lambda: [*self._disk(), *self._clock(), *self._permissions(), *_limits()])
-        answers = await asyncio.gather(*(_answers(host, port) for host, port in self._listens))
-        for (host, port), is_there in zip(self._listens, answers, strict=True):
+        there = await asyncio.gather(*(answers(host, port) for host, port in self._listens))
+        for (host, port), is_there in zip(self._listens, there, strict=True):
             if not is_there:
                 found.append((f"Nothing answers at {host}:{port}.", "Look whether another program holds the port."))
         return found
@@ -81,10 +81,15 @@ def _limits() -> Iterator[Problem]:
         )
 
 
-async def _answers(host: str, port: int) -> bool:
+_ANYWHERE: Final = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}
+"""Where to knock for those that listen at every address."""
+
+
+async def answers(host: str, port: int) -> bool:
+    """Tell whether somebody listens there."""
     try:
         async with asyncio.timeout(CONNECT_SECONDS):
-            _, writer = await asyncio.open_connection("127.0.0.1" if host in ("", "0.0.0.0", "*") else host, port)
+            _, writer = await asyncio.open_connection(_ANYWHERE.get(host, host), port)
     except OSError:  # TimeoutError is one
         return False
     writer.close()

@@ -30,7 +30,8 @@ Seconds = Annotated[float, msgspec.Meta(gt=0, le=31_536_000)]
 PREFIX = "PUSHBOAT_"
 _UNKNOWN = re.compile("Object contains unknown field `(.*)`")
 NOT_SETTINGS = frozenset(
-    f"PUSHBOAT_{name}" for name in ("CONFIG", "HOST", "PORT", "KEY", "APP", "HTTP", "DOMAIN", "TZ")
+    f"PUSHBOAT_{name}"
+    for name in ("CONFIG", "DATA", "HOST", "PORT", "KEY", "APP", "GIT_REMOTE", "HTTP", "DOMAIN", "TZ")
 )
 """Variables of ours that are no settings of the agent: where its file is, and what the client and quickstart use."""
 
@@ -284,7 +285,9 @@ def _override(tables: dict[str, Any], name: str, text: str) -> None:
         value = {"true": True, "1": True, "false": False, "0": False}.get(text.lower(), text)
     elif keys[key] is not str:
         value = _number(text)
-    tables.setdefault(concern, {})[key] = value
+    table = tables.setdefault(concern, {})
+    if isinstance(table, dict):  # else the file has something there that is refused with all the rest
+        table[key] = value
 
 
 def _number(text: str) -> object:

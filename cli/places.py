@@ -149,12 +149,16 @@ def _local(environment: Mapping[str, str]) -> Place | None:
         host_key = " ".join(_content(os.path.join(folder, HOST_KEY)).split()[:2])
     except OSError:
         host_key = ""
-    port = _port(environment.get("PUSHBOAT_PORT", ""), source="PUSHBOAT_PORT") or _port_of_agent()
-    return Place("127.0.0.1", port, key=key, app=environment.get("PUSHBOAT_APP", ""), host_key=host_key)
+    host, agents_port = _address_of_agent()
+    port = _port(environment.get("PUSHBOAT_PORT", ""), source="PUSHBOAT_PORT") or agents_port
+    return Place(host, port, key=key, app=environment.get("PUSHBOAT_APP", ""), host_key=host_key)
 
 
-def _port_of_agent() -> int:
+def _address_of_agent() -> tuple[str, int]:
+    """Return where the agent of this machine listens, as its settings have it."""
     try:
-        return int(toml.read(_content(AGENT_SETTINGS)).get("ssh.port", DEFAULT_PORT))
+        settings = toml.read(_content(AGENT_SETTINGS))
+        host, port = settings.get("ssh.host", ""), int(settings.get("ssh.port", DEFAULT_PORT))
     except (OSError, ValueError):
-        return DEFAULT_PORT
+        return "127.0.0.1", DEFAULT_PORT
+    return {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host), port

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 
 _TABLE = re.compile(r"\[([A-Za-z0-9_.-]+)\]")
-_PAIR = re.compile(r"""([A-Za-z0-9_-]+)\s*=\s*(?:"([^"\\]*)"|'([^']*)'|(\d+))\s*(?:\#.*)?""")
+_PAIR = re.compile(r"""([A-Za-z0-9_.-]+)\s*=\s*(?:"([^"\\]*)"|'([^']*)'|(\d[\d_]*))\s*(?:\#.*)?""")
 
 
 def read(text: str) -> dict[str, str]:

@@ -1,10 +1,14 @@
 from __future__ import annotations
 
+import asyncio
 import os
 import socket
 from pathlib import Path
 
-from agent.machine import Machine
+import pytest
+
+from agent.machine import Machine, answers
+from agent.proxies.haproxy.binds import parse_binds
 
 
 async def test_a_sound_machine_has_no_problems(tmp_path: Path) -> None:
@@ -29,3 +33,14 @@ async def test_an_exposed_secret_a_clock_that_went_back_and_a_silent_port_are_to
     assert "clock has gone back" in told
     assert f"Nothing answers at 127.0.0.1:{silent[1]}" in told
     assert all(hint for _, hint in found)
+
+
+@pytest.mark.parametrize(
+    ("bind", "knock"), [("[::]", "::1"), ("[::1]", "::1"), ("*", "127.0.0.1"), ("0.0.0.0", "127.0.0.1")]
+)
+async def test_whoever_listens_at_an_address_of_any_spelling_is_found(bind: str, knock: str) -> None:
+    server = await asyncio.start_server(lambda reader, writer: writer.close(), knock, 0)
+    async with server:
+        (found,) = parse_binds([f"{bind}:{server.sockets[0].getsockname()[1]}"])
+        assert await answers(found.host, found.port)
+    assert not await answers(found.host, found.port)

@@ -92,3 +92,10 @@ async def test_a_copied_database_gives_no_config_away(tmp_path: Path) -> None:
         await database.back_up()
         assert [path.name for path in tmp_path.iterdir() if b"canary-7b1f0c" in path.read_bytes()] == []
     assert [path.name for path in tmp_path.iterdir() if b"canary-7b1f0c" in path.read_bytes()] == []
+
+
+async def test_a_data_folder_that_cannot_be_one_is_told_by_its_setting(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(Misconfigured, match=r"data\.folder .* cannot be used") as refused:
+        await open_and_set(tmp_path / "file")
+    assert refused.value.status == Exit.MISCONFIGURED

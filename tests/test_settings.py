@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -132,3 +133,15 @@ def test_the_agent_says_what_is_wrong_and_ends_with_78(file: Path, tmp_path: Pat
         assert refused.stderr.startswith(" !     ssh.prot is not a setting.\n       See docs/settings.md")
     missing = agent(str(tmp_path / "none.toml"), "check")
     assert missing.returncode == 78 and "none.toml cannot be read" in missing.stderr
+
+
+def test_a_variable_beside_a_table_that_is_none_leaves_that_to_be_told(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("ssh = 3")
+    with pytest.raises(Misconfigured, match="The setting ssh is wrong"):
+        load(tmp_path / "file", {"PUSHBOAT_SSH_PORT": "2200"})
+
+
+def test_every_variable_that_the_client_reads_is_no_setting() -> None:
+    files = (Path(__file__).parents[1] / "cli").glob("*.py")
+    read = {name for path in files for name in re.findall(r"PUSHBOAT_[A-Z_]+", path.read_text())}
+    assert read and read <= NOT_SETTINGS

@@ -17,6 +17,7 @@ from agent.git.receive import PushLimits
 from agent.lifecycle.cleaning import Cleaner
 from agent.machine import Machine
 from agent.ports.scheduler import Resources
+from agent.proxies.haproxy.binds import parse_binds
 from agent.settings import Settings
 from agent.ssh.fetch import Fetches
 from agent.ssh.push import Pushes
@@ -99,6 +100,6 @@ def make_shell(
 
 def _listens(settings: Settings) -> list[tuple[str, int]]:
     """Return where Pushboat should answer; not the ports that the system chose."""
-    http = [bind.rpartition(":") for bind in settings.http.binds]
-    all_of_them = [(settings.ssh.host, settings.ssh.port), *((host, int(port)) for host, _, port in http)]
+    http = [(bind.host, bind.port) for bind in parse_binds(settings.http.binds)]
+    all_of_them = [(settings.ssh.host, settings.ssh.port), *http]
     return [(host, port) for host, port in all_of_them if port]

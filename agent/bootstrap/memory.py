@@ -96,5 +96,12 @@ async def belongs_together(read: Tables, vault: Vault, *, file: Path) -> bool:
 
 
 def _make_private(folder: Path) -> None:
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    folder.chmod(0o700)
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        folder.chmod(0o700)
+    except OSError as error:
+        raise Misconfigured(
+            "settings.invalid",
+            f"data.folder {str(folder)!r} cannot be used: {error.strerror}.",
+            "Name a folder that is the agent's alone, or may be made by it.",
+        ) from error

@@ -12,6 +12,7 @@ import structlog
 
 from agent.bootstrap.adapters import Adapters, open_adapters
 from agent.bootstrap.front import make_shell
+from agent.bootstrap.garbage import set_aside
 from agent.bootstrap.handlers import Ground, make_handlers
 from agent.bootstrap.housekeeping import make_cleaner, make_doorkeeper
 from agent.bootstrap.memory import memory
@@ -167,6 +168,7 @@ async def _background(
             group.create_task(feed_watchdog(), name="watchdog"),
             group.create_task(upkeep.run(), name="upkeep"),
             group.create_task(budget.run(), name="disk-budget"),
+            group.create_task(set_aside(), name="garbage"),
         ]
         try:
             yield

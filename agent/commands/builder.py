@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from agent import sanitise
 from agent.commands import settings
 from agent.commands.arguments import App
 from agent.commands.command import Command, Context
@@ -75,7 +76,8 @@ class BuilderPlan(Command, frozen=True, kw_only=True):
             raise UserError("build.failed", str(error)) from error
         if not ctx.options.quiet:
             await ctx.screen.lines(said, to_stderr=True)
-        return Raw(text=text)
+        # It may be the app's own Dockerfile, which needs no escape sequence, and ssh asks for no terminal here.
+        return Raw(text=sanitise.plain(text))
 
 
 async def _of_last_build(ctx: Context, app: AppRow) -> Rows:

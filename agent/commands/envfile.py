@@ -22,7 +22,8 @@ _ENTRY = re.compile(
     r"""
       [ \t]*+ (?: export [ \t]++ )?
       (?P<key> [^\s=\#'"]++ ) [ \t]*+ = [ \t]*+
-      (?: (?: ' (?P<single> [^']*+ ) ' | " (?P<double> (?: [^"\\] | \\. )*+ ) " ) [ \t]*+ (?: \#[^\n]*+ )?
+      (?: (?: ' (?P<single> [^']*+ (?: '\\'' [^']*+ )*+ ) '
+            | " (?P<double> (?: [^"\\] | \\. )*+ ) " ) [ \t]*+ (?: \#[^\n]*+ )?
         | (?! ['"] ) (?P<plain> [^\n]*+ ) )
       (?: \r?\n | \Z )
     """,
@@ -36,7 +37,8 @@ _ESCAPES = {"n": "\n", "r": "\r", "t": "\t", '"': '"', "\\": "\\", "$": "$", "`"
 def read(data: bytes, *, is_json: bool) -> dict[str, str]:
     """Return the config that `data` holds: ``KEY=value`` lines, or a JSON object of strings.
 
-    In lines, quotes may hold line breaks, double quotes know the usual backslash escapes, and ``#`` begins a comment.
+    In lines, quotes may hold line breaks, double quotes know the usual backslash escapes, an apostrophe in single ones
+    is written as for a shell, and ``#`` begins a comment.
 
     Raises:
         UserError: ``config.unreadable``, with the line; or ``config.empty``.
@@ -113,7 +115,7 @@ def _read_lines(text: str) -> dict[str, str]:
 
 def _value(entry: re.Match[str]) -> str:
     if entry["single"] is not None:
-        return str(entry["single"])
+        return str(entry["single"]).replace("'\\''", "'")
     if entry["double"] is not None:
         return _ESCAPE.sub(lambda match: _ESCAPES.get(match[1], match[0]), entry["double"])
     plain = str(entry["plain"])

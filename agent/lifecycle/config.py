@@ -89,6 +89,10 @@ def _refuse_no_key(key: str, *, number: int) -> None:
     )
 
 
+def _is_port(text: str) -> bool:
+    return text.isascii() and text.isdigit() and len(text) <= 5 and 0 < int(text) <= MAX_PORT
+
+
 def _refuse_invalid(key: str, value: str, *, number: int) -> None:
     if not is_config_key(key):
         # A line of a private key in a file without quotes looks like a key, too, if it ends with an `=`.
@@ -98,7 +102,7 @@ def _refuse_invalid(key: str, value: str, *, number: int) -> None:
             f"{shown} is not a config key.",
             "Keys are letters, digits and _, and do not begin with a digit.",
         )
-    if key == "PORT" and value and not (value.isascii() and value.isdigit() and 0 < int(value[:6]) <= MAX_PORT):
+    if key == "PORT" and value and not _is_port(value):
         raise UserError(
             "config.invalid-value", "The value of PORT is not a port.", f"Give a number from 1 to {MAX_PORT}."
         )

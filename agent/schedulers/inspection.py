@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
@@ -23,16 +24,31 @@ class _Info(msgspec.Struct, frozen=True, rename="pascal"):
 
 
 async def describe(engine: Engine, containers: Sequence[str]) -> list[Mapping[str, object]]:
-    """Return ``docker inspect`` of each container, environment values masked; those that have gone are left out."""
+    """Return ``docker inspect`` of each container, values of its environment masked; of those gone, nothing."""
     found = [await engine.get(f"containers/{container}/json", into=dict[str, Any]) for container in containers]
     return [masked(description) for description in found if description is not None]
 
 
 def masked(description: Mapping[str, Any]) -> Mapping[str, object]:
-    """Return a description of a container without the values of its environment."""
+    """Return a description of a container without the values of its environment, in its command neither.
+
+    An image's ENTRYPOINT gets the words of a Procfile line with ``$VARIABLES`` replaced.
+    """
     config = dict(description.get("Config") or {})
-    config["Env"] = [f"{line.partition('=')[0]}={MASK}" for line in config.get("Env") or []]
-    return {**description, "Config": config}
+    pairs = [line.partition("=") for line in config.get("Env") or []]
+    values = sorted({value for _, _, value in pairs if value}, key=len, reverse=True)
+    config["Env"] = [f"{key}={MASK}" for key, _, _ in pairs]
+    config["Cmd"] = _without(config.get("Cmd"), values)
+    return {**description, "Config": config, "Args": _without(description.get("Args"), values)}
+
+
+def _without(words: Sequence[str] | None, values: Sequence[str]) -> list[str] | None:
+    if words is None:
+        return None
+    if not values:
+        return list(words)
+    pattern = re.compile("|".join(map(re.escape, values)))
+    return [pattern.sub(MASK, word) for word in words]
 
 
 async def problems(engine: Engine, networks: Networks, *, build_bridge: str) -> list[tuple[str, str]]:

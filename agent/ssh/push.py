@@ -207,6 +207,9 @@ class _Push:
     async def _settle(self, commands: CommandList) -> None:
         """Record what this push leads to. The last thing that can refuse it."""
         await self._lead_on(commands)
+        if self._deploy is None and self._target.app is not None and commands.updates:
+            # What is only stored is to outlive the machine too, before its pusher hears that it was.
+            await self._repos.sync(self._target.id)
         self._is_settled = True
 
     async def _lead_on(self, commands: CommandList) -> None:

@@ -176,6 +176,26 @@ def test_root_on_the_server_signs_in_with_the_local_key(shell: Shell) -> None:
     assert "KnownHostsCommand=/bin/echo pushboat-local ssh-ed25519 AAAA" in argv
 
 
+@pytest.mark.parametrize(
+    ("settings", "address"),
+    [
+        ('[ssh]\nhost = "10.0.0.5"\nport = 2_200\n', ("10.0.0.5", 2200)),
+        ('ssh.host = "::"\nssh.port = 2200\n', ("::1", 2200)),
+        ('[ssh]\nhost = "0.0.0.0"\n', ("127.0.0.1", 2222)),
+        ("", ("127.0.0.1", 2222)),
+    ],
+)
+def test_root_on_the_server_goes_where_its_agent_listens(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, settings: str, address: tuple[str, int]
+) -> None:
+    (tmp_path / "pushboat.toml").write_text(settings)
+    (tmp_path / "local_key").write_text("key")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(places, "AGENT_SETTINGS", str(tmp_path / "pushboat.toml"))
+    found = places.find({"PUSHBOAT_DATA": str(tmp_path), "XDG_CONFIG_HOME": str(tmp_path)})
+    assert found and (found.host, found.port) == address
+
+
 def test_its_status_is_that_of_the_command(shell: Shell) -> None:
     assert shell.pushboat("run", "false", PUSHBOAT_HOST="box", STUB_STATUS="20").returncode == 20
 

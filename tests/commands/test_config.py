@@ -51,10 +51,10 @@ async def test_values_survive_newlines_quotes_and_equals_signs(desk: Desk) -> No
     quoted = "'" + value.replace("'", "'\\''") + "'"
     assert (await desk.give(f"config:set blog KEY={quoted}")).status == 0
     assert (await desk.give("config:get blog KEY")).out == f"{value}\n"
-    for name in ("envfile", "json"):
-        exported = await desk.give(f"config:export blog --format {name}")
+    for name in ("", "--format envfile", "--format json"):
+        exported = await desk.give(f"config:export blog {name}")
         await desk.give("apps:create other")
-        imported = await desk.give(f"config:import other --replace --format {name}", exported.out.encode())
+        imported = await desk.give(f"config:import other --replace {name}", exported.out.encode())
         assert imported.status == 0, imported
         assert (await desk.give("config:get other KEY")).out == f"{value}\n"
 
@@ -136,6 +136,7 @@ async def test_a_mistake_shows_no_value(desk: Desk, line: str, options: str) -> 
         ("config:set blog 'K\x01=x'", "What stands before the = of value 1 is not a config key"),
         ("config:set blog 'K\x00=x'", "The command has a NUL character in it"),
         ("config:set blog PORT=65536", "Give a number from 1 to 65535."),
+        ("config:set blog PORT=0000080801", "The value of PORT is not a port"),
         ("config:set blog PORT=0", "The value of PORT is not a port"),
         ("config:set --global PORT=http", "The value of PORT is not a port"),
         ("config:import blog some.env", "cannot read"),

@@ -298,7 +298,7 @@ async def test_limits_that_the_machine_cannot_give_are_the_apps_affair(
 
 
 async def test_descriptions_hide_the_values_of_the_environment(docker: Corner, scheduler: DockerScheduler) -> None:
-    wish = docker.wish(env={"SECRET": "hunter2"})
+    wish = docker.wish(command=("sleep", "1000", "--token=hunter2"), env={"SECRET": "hunter2"})
     await scheduler.converge(docker.app, [wish], say)
     (description,) = await scheduler.describe(docker.app)
     assert "SECRET=*******" in str(description) and "hunter2" not in str(description)
