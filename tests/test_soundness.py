@@ -156,6 +156,8 @@ async def test_repositories_that_are_gone_broken_or_nobodys_are_named(settings: 
     shutil.rmtree(repos / BLOG)
     (repos / SHOP / "refs" / "heads" / "main").write_text(f"{GONE[:-1]}1\n")
     (repos / "astray").mkdir()
+    os.utime(repos / "astray", (0.0, 0.0))
+    (repos / "anew").mkdir()
     found = wrong(await soundness(settings))
     assert found[0] == "The repository of blog (ablog) is missing."
     assert found[1].startswith("The repository of shop (ashop) is damaged: ")

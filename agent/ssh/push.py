@@ -315,7 +315,7 @@ async def _refuse_if_changed(tables: Tables, target: _Target) -> None:
     """Make sure that the app is still what it was when the push began.
 
     Raises:
-        UserError: ``app.destroyed`` or ``app.exists``.
+        UserError: ``app.destroyed``, ``app.exists`` or ``push.branch-changed``.
     """
     if target.app is None:
         if await tables.apps.by_name(target.name) is not None:
@@ -326,3 +326,6 @@ async def _refuse_if_changed(tables: Tables, target: _Target) -> None:
         raise UserError(
             "app.destroyed", f"{target.name} was destroyed while you pushed.", "Push again to make it anew."
         )
+    if await tables.properties.get(target.id, DEPLOY_BRANCH) != target.branch:
+        message = f"Somebody chose another branch to deploy {target.name} while you pushed."
+        raise UserError("push.branch-changed", message, f"See which: git:report {target.name}. Then push again.")

@@ -44,7 +44,7 @@ class Owner:
 
     def __init__(self, rig: Rig, name: str, chance: random.Random) -> None:
         self.name = name
-        self.possible = {"COLOUR": {""}, "web": {"1"}}
+        self.possible = {"COLOUR": {""}, "web": {"1"}, "page": {f"version {name} 0\n"}}
         """What may be so now: the last acknowledged value, and those asked for since."""
         self._rig = rig
         self._chance = chance
@@ -60,8 +60,10 @@ class Owner:
         self._count += 1
         match self._chance.choice(("push", "config", "scale")):
             case "push":
-                self._checkout.write({"index.html": f"version {self.name} {self._count}\n"})
-                await self._rig.git_push(self._checkout, seconds=PATIENCE_SECONDS)
+                page = f"version {self.name} {self._count}\n"
+                self._checkout.write({"index.html": page})
+                self.possible["page"].add(page)
+                self._asked("page", page, await self._rig.git_push(self._checkout, seconds=PATIENCE_SECONDS))
             case "config":
                 value = f"c{self._count}"
                 self._asked("COLOUR", value, await self._set("config:set", f"COLOUR={value}", "COLOUR", value))
@@ -204,7 +206,9 @@ async def _check(rig: Rig, owner: Owner) -> None:
     deploys = json.loads(await rig.must("deploys", owner.name, "--format", "json"))
     assert all(deploy["status"] in ENDED for deploy in deploys)
     live = next(r for r in json.loads(await rig.must("releases", owner.name, "--format", "json")) if r["is_live"])
-    assert await rig.page(f"{owner.name}.localhost", await owner.version_of(live["commit"]))
+    version = await owner.version_of(live["commit"])
+    assert version in owner.possible["page"], "a push that was acknowledged is gone"
+    assert await rig.page(f"{owner.name}.localhost", version)
     colour = (await rig.ssh("config:get", owner.name, "COLOUR")).out.strip()
     assert colour in owner.possible["COLOUR"]
     found = await rig.docker("ps", "--all", "--filter", f"label=com.pushboat.app-name={owner.name}", "--format", _ROW)

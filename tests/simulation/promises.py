@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from agent.lifecycle import replicas
 from agent.lifecycle.tasks import BEFORE
+from agent.ports.proxy import Upstream
 from agent.state.replicas import WANTED, Replica
 from proto.names import AppId
 from tests.fakes.core import Core, World
@@ -82,17 +83,23 @@ async def _check_routes(core: Core) -> None:
     read = core.database.read
     apps = {app.id: app for app in await read.apps.all()}
     assert core.proxy.served.keys() == apps.keys(), "a route of no app, or an app without a route"
+    domains = [domain for route in core.proxy.served.values() for domain in route.domains]
+    assert len(domains) == len(set(domains)), "a domain that leads to two apps"
+    global_ones = await read.domains.global_ones()
     for app in apps.values():
-        routed = {upstream.name for upstream in core.proxy.upstreams(app.id)}
-        ready = {row.id for row in await read.replicas.of_app(app.id) if row.port and row.release == app.live_release}
-        assert routed == ready, "what is routed is not what serves"
+        route = core.proxy.served[app.id]
+        rows = [row for row in await read.replicas.of_app(app.id) if row.port and row.release == app.live_release]
+        ready = {Upstream(row.id, row.address, row.port) for row in rows}
+        assert set(route.upstreams) == ready, "what is routed is not what serves"
+        assert route.is_deployed == (app.live_release is not None), "visitors are told the wrong page"
+        own = set(await read.domains.of_app(app.id))
+        usual = {f"{app.name}.{domain}" for domain in global_ones}
+        assert own <= set(route.domains) <= own | usual, "an app answers to other domains than its own"
 
 
 async def _check_images(core: Core) -> None:
     read = core.database.read
-    needed = set()
     for app in await read.apps.all():
-        needed |= {release.image for release in await read.releases.of_app(app.id) if release.is_image_kept}
         for release in await read.releases.of_app(app.id):
             is_there = not release.is_image_kept or release.image in core.images.by_id or release.live_at is None
             assert is_there, f"the image of {app.name} v{release.version}, which one may roll back to, was collected"

@@ -8,15 +8,18 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from agent.bootstrap.handlers import HANDLERS as SHIPPED
 from agent.logs.segments import Shelf
 from agent.ports.logs import Position
+from agent.ports.proxy import Upstream
 from agent.state.database import Database
 from agent.state.deploys import Deploys
 from tests.fakes.core import FOLLOWING as SIMULATED
-from tests.simulation import stories
+from tests.fakes.core import core
+from tests.simulation import promises, stories
 from tests.simulation.stories import STORIES, exhaust, settle
 from tests.simulation.test_walks import PARTS
 from tests.simulation.virtual import without_pauses
@@ -130,3 +133,26 @@ def test_dying_finds_an_event_that_is_not_stored_with_its_change(folder: Path, m
     monkeypatch.setattr(Database, "_commit", commit)
     with pytest.raises(AssertionError, match="dying instead of step"):
         exhaust(folder, "push", settled)
+
+
+@pytest.mark.parametrize("what", ["another port", "a domain less", "the page of no release"])
+async def test_a_route_that_is_not_as_it_should_be_is_found(tmp_path: Path, what: str) -> None:
+    async with core(tmp_path) as c:
+        await c.global_domain()
+        app = await c.create()
+        await c.push(app, {"Dockerfile": "FROM scratch\nEXPOSE 8080\n"})
+        async with c.database.transaction() as tx:
+            await tx.domains.add(app.id, "blog.test", at=tx.now)
+        await c.settle()
+        c.bus.nudge(app.id, names=["proxy.route"])
+        await c.settle()
+        await promises.check(c)
+        route = c.proxy.served[app.id]
+        (upstream,) = route.upstreams
+        c.proxy.served[app.id] = {
+            "another port": msgspec.structs.replace(route, upstreams=(Upstream(upstream.name, upstream.host, 1),)),
+            "a domain less": msgspec.structs.replace(route, domains=()),
+            "the page of no release": msgspec.structs.replace(route, is_deployed=False),
+        }[what]
+        with pytest.raises(AssertionError):
+            await promises.check(c)

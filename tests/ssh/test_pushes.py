@@ -395,6 +395,22 @@ async def test_an_app_destroyed_during_a_push_is_said_so(house: House) -> None:
     assert pushed.status == 1 and "blog was destroyed while you pushed" in pushed.err
 
 
+async def test_a_deploy_branch_chosen_during_a_push_is_not_passed_over(house: House) -> None:
+    clone = house.clone()
+    await clone.push()
+    before = clone.run("rev-parse", "HEAD")
+    clone.commit("noise", os.urandom(32 << 20))
+    pushing = asyncio.create_task(clone.push())
+    await eventually(lambda: bool(leftovers(house)), what="the pack is coming")
+    app = await house.app("blog")
+    async with house.database.transaction() as tx:
+        await tx.properties.set(app.id, "git.deploy-branch", "release")
+    pushed = await pushing
+    assert pushed.status == 1 and "another branch to deploy blog" in pushed.err, pushed.err
+    assert [deploy.commit_id for deploy in await house.deploys("blog")] == [before]
+    assert await house.repos.tip(app.id, "main") == before
+
+
 async def test_without_the_setting_a_push_creates_no_app(open_house: Builder) -> None:
     house = await open_house(creates_apps=False)
     pushed = await house.clone().push()
