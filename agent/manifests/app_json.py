@@ -19,8 +19,8 @@ from agent.manifests.reader import Reader, plain
 from agent.ports.scheduler import CheckSpec
 from proto.names import ProcessType, process_type
 
-MAX_QUANTITY = 1_000
-"""Replicas of one process type: a typing error should not start a million."""
+MAX_QUANTITY = 100
+"""Replicas of one process type, as ``ps:scale`` takes them: more on one machine is a typing error."""
 MAX_ATTEMPTS = 1_000
 _UPTIME_SECONDS = 10.0
 """Of a check that says nothing else, as Dokku has it."""

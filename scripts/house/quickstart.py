@@ -200,10 +200,15 @@ def down(home: Path) -> int:
     with step("Pushboat") as now:
         base = engine.call("GET", f"/images/{LOCAL_BASE}/json")
         removed = boat.remove()
+        left = ""
         if base and (base["Config"]["Labels"] or {}).get(MADE_BY) == str(home):
-            engine.call("DELETE", f"/images/{LOCAL_BASE}")
-            removed.append("base image")
-        now.note = "removed " + ", ".join([*removed, str(home)])
+            try:
+                engine.call("DELETE", f"/images/{LOCAL_BASE}")
+                removed.append("base image")
+            except EngineError as error:
+                # Somebody else has come to use it. The engine, below, is still to be ended.
+                left = f"; {LOCAL_BASE} is left: {error}"
+        now.note = "removed " + ", ".join([*removed, str(home)]) + left
     if dockerd:
         with step("Docker engine") as now:
             now.note = _stop_engine(engine, dockerd)
