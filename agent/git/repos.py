@@ -18,6 +18,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from uuid import uuid4
 
+import structlog
+
 from agent.archives.caps import Caps
 from agent.errors import Unavailable, UserError
 from agent.git.environment import MAX_PUSH_BYTES, command
@@ -45,6 +47,8 @@ _SUBJECT = 500
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _NO_ROOM = os.strerror(errno.ENOSPC)
 """How git, whose messages are not translated here, ends its own."""
+
+log = structlog.get_logger(__name__)
 
 _ABANDONED_SECONDS = 3_600
 """A quarantine folder untouched for this long belongs to a push that was killed."""
@@ -156,8 +160,12 @@ class GitRepos:
         await asyncio.to_thread(_sync_repository, self.path(app))
 
     async def tidy(self, app: AppId, *, kept: Collection[str]) -> None:
-        """See ``SourceRepo.tidy``."""
-        await self._gc(app, "--auto", kept=kept)
+        """See ``SourceRepo.tidy``. A repository that git cannot pack is the matter of `faults` and of its app alone."""
+        try:
+            with _full_disk_told():
+                await self._gc(app, "--auto", kept=kept)
+        except GitFailed as error:
+            log.warning("repository.not-tidied", app=app, reason=str(error))
 
     async def collect(self, app: AppId, *, kept: Collection[str]) -> None:
         """See ``SourceRepo.collect``."""

@@ -13,6 +13,7 @@ import pytest
 
 from agent.errors import UserError
 from agent.git.environment import environment, upload_pack
+from agent.git.process import GitFailed
 from agent.git.refs import MAX_PART, MAX_REF, is_accepted_ref, is_branch_name
 from agent.git.repos import GitRepos
 from proto.names import AppId
@@ -201,9 +202,7 @@ async def test_many_packs_of_small_pushes_become_one(repos: GitRepos, app: AppId
     assert await repos.faults(app, commits=[client.git("rev-parse", "main").decode().strip()]) == []
 
 
-async def test_sync_flushes_every_folder_that_names_something_new(
-    repos: GitRepos, app: AppId, client: Client, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_sync_flushes_every_folder_that_names_something_new(repos: GitRepos, app: AppId, client: Client) -> None:
     client.commit({"a": "1"}, branch="deep/branch")
     assert client.push(repos.path(app), "deep/branch").returncode == 0
     synced: set[str] = set()
@@ -303,3 +302,22 @@ async def test_a_repository_without_an_app_is_a_stray_once_no_first_push_can_be_
         for folder in (repos.path(app), repos.path(app) / "objects"):
             os.utime(folder, (hours_ago, hours_ago))
     assert await repos.strays({known}) == [left]
+
+
+async def test_a_repository_that_git_cannot_pack_is_left_as_it_is(repos: GitRepos, app: AppId, client: Client) -> None:
+    commit = client.commit({"a": "1"})
+    assert client.push(repos.path(app), "main").returncode == 0
+    (repos.path(app) / "refs" / "heads" / "main").write_text("0" * 39 + "1\n")
+    with pytest.raises(GitFailed):
+        await repos.collect(app, kept={commit})
+    _have_much_to_pack(repos.path(app))
+    await repos.tidy(app, kept={commit})
+    assert await repos.faults(app, commits=[]), "and the check tells"
+
+
+def _have_much_to_pack(git_dir: Path) -> None:
+    """Put so many loose objects where git looks that ``gc --auto`` begins."""
+    folder = git_dir / "objects" / "17"
+    folder.mkdir(exist_ok=True)
+    for number in range(40):
+        (folder / f"{number:038x}").write_bytes(b"x")
