@@ -212,10 +212,14 @@ class _Follower:
                 elif _is_end_noted(status, position):
                     # Not before it was read: what was noted may be that it was given up while it still ran.
                     return
+                has_ended = status.phase == "exited"
                 status = await self._scheduler.look(self.replica)
                 if status is None:
                     return
                 if status.phase == "exited":
+                    if not has_ended:
+                        # A stream may break off before the end. Only what is read after it surely reaches the last line.
+                        continue
                     await self._note_end(status)
                     return
             except Unavailable as error:
