@@ -218,7 +218,7 @@ class _Follower:
                     return
                 if status.phase == "exited":
                     if not has_ended:
-                        # A stream may break off before the end. Only what is read after it surely reaches the last line.
+                        # A stream may break off before that. Only what is read after it surely has the last line.
                         continue
                     await self._note_end(status)
                     return

@@ -202,7 +202,9 @@ async def test_many_packs_of_small_pushes_become_one(repos: GitRepos, app: AppId
     assert await repos.faults(app, commits=[client.git("rev-parse", "main").decode().strip()]) == []
 
 
-async def test_sync_flushes_every_folder_that_names_something_new(repos: GitRepos, app: AppId, client: Client) -> None:
+async def test_sync_flushes_every_folder_that_names_something_new(
+    repos: GitRepos, app: AppId, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
     client.commit({"a": "1"}, branch="deep/branch")
     assert client.push(repos.path(app), "deep/branch").returncode == 0
     synced: set[str] = set()

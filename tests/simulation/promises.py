@@ -93,7 +93,7 @@ async def _check_routes(core: Core) -> None:
         assert set(route.upstreams) == ready, "what is routed is not what serves"
         assert route.is_deployed == (app.live_release is not None), "visitors are told the wrong page"
         own = set(await read.domains.of_app(app.id))
-        usual = {f"{app.name}.{domain}" for domain in global_ones}
+        usual = {app.name} if "." in app.name else {f"{app.name}.{domain}" for domain in global_ones}
         assert own <= set(route.domains) <= own | usual, "an app answers to other domains than its own"
 
 
