@@ -74,6 +74,12 @@ async def test_the_plan_is_printed_alone_on_standard_output(desk: Desk) -> None:
     assert (await desk.give("builder:plan blog --quiet")).err == ""
 
 
+async def test_a_plan_that_is_the_apps_own_dockerfile_prints_no_escape_sequence(desk: Desk) -> None:
+    await desk.deployed(files={**DOCKERFILE, "Dockerfile": "FROM scratch\n# \x1b]0;title\x07\x1b[31mred\n"})
+    await desk.give("git:set blog deploy-branch main")
+    assert (await desk.give("builder:plan blog")).out == "FROM scratch\n# red\n"
+
+
 @pytest.mark.parametrize("names", ["a;b", "$(x)", "--allow-unauthenticated x", "UPPER", "x=1", "a\nb;c", "x " * 101])
 async def test_packages_are_named_as_debian_names_them(desk: Desk, names: str) -> None:
     await desk.core.create("blog")

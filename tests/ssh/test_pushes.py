@@ -395,6 +395,24 @@ async def test_an_app_destroyed_during_a_push_is_said_so(house: House) -> None:
     assert pushed.status == 1 and "blog was destroyed while you pushed" in pushed.err
 
 
+async def test_a_branch_that_is_only_stored_is_synced_before_its_pusher_hears_of_it(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clone = house.clone()
+    await clone.push()
+    synced: list[tuple[AppId, str | None]] = []
+    real = house.repos.sync
+
+    async def sync(app: AppId) -> None:
+        synced.append((app, await house.repos.tip(app, "dev")))
+        await real(app)
+
+    monkeypatch.setattr(house.repos, "sync", sync)
+    commit = clone.commit("a", "b")
+    assert (await clone.push("main:dev")).status == 0
+    assert synced == [((await house.app("blog")).id, commit)]
+
+
 async def test_a_deploy_branch_chosen_during_a_push_is_not_passed_over(house: House) -> None:
     clone = house.clone()
     await clone.push()
