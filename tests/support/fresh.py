@@ -1,7 +1,7 @@
 """A Debian 12 on which nothing is installed but what every server has, git, and systemd as process 1.
 
-A container with the rights of a machine, its own network and its own disk for Docker: what is installed in it, Docker included, runs
-in it and is gone with it.
+A container with the rights of a machine, its own network and its own disk for Docker: what is installed in it, Docker
+included, runs in it and is gone with it.
 """
 
 from __future__ import annotations
@@ -23,7 +23,11 @@ HAS = ("systemd", "systemd-sysv", "dbus", "iproute2", "ca-certificates", "git")
 CAPABILITIES = ("SYS_ADMIN", "SYS_PTRACE", "NET_ADMIN", "NET_RAW")
 """What systemd, dockerd and iptables need. Not all there are: a virtual machine itself may lack some."""
 CONFINEMENTS = ("seccomp", "apparmor", "systempaths")
-BOOT = "mount -o remount,rw /sys && for at in $(findmnt -nro TARGET -R /sys/fs/cgroup); do mount -o remount,bind,rw $at; done && exec /lib/systemd/systemd"
+BOOT = (
+    "mount -o remount,rw /sys"
+    " && for at in $(findmnt -nro TARGET -R /sys/fs/cgroup); do mount -o remount,bind,rw $at; done"
+    " && exec /lib/systemd/systemd"
+)
 BOOT_SECONDS = 60.0
 TREE = "/root/pushboat"
 
