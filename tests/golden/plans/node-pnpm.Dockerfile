@@ -12,7 +12,7 @@ COPY package.json pnpm-lock.yaml ./
 RUN --mount=type=cache,target=/root/.pnpm-store pnpm install --frozen-lockfile --prod=false
 COPY . ./
 RUN pnpm run build
-RUN --mount=type=cache,target=/root/.pnpm-store pnpm prune --prod --ignore-scripts
+RUN --mount=type=cache,target=/root/.pnpm-store pnpm install --frozen-lockfile --prefer-offline --prod --ignore-scripts --config.modules-cache-max-age=0
 
 FROM node:24-bookworm-slim
 ENV NODE_ENV=production
