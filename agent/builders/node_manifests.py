@@ -12,6 +12,7 @@ import msgspec
 from agent.builders.bases import Need, Packages, Runtime
 from agent.builders.files import Files, is_plain, mapping, string
 from agent.builders.node_local import UNUSUAL, local_packages
+from agent.builders.version_files import tool_version
 from agent.builders.versions import Range, parse_range
 from agent.manifests.procfile import argv
 
@@ -133,10 +134,12 @@ async def wanted_node(files: Files) -> Need:
         UserError: ``manifest.invalid``, what asks for it is no version.
     """
     package = await files.json("package.json")
+    in_tools, tools = await tool_version(files, "nodejs", "node")
     for name, text in (
         ("package.json", string(mapping(package.get("engines")).get("node"))),
         (".nvmrc", await files.text(".nvmrc")),
         (".node-version", await files.text(".node-version")),
+        (tools, in_tools),
     ):
         if text.strip():
             return Need(runtime=NODE, wanted=_range(files, name, text.strip()), said_in=name)

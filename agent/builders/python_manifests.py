@@ -11,6 +11,7 @@ import msgspec
 from agent.builders.bases import Need, Packages, Runtime
 from agent.builders.files import Files, is_plain, mapping, string
 from agent.builders.python_local import has_paths, local_packages, locked_names
+from agent.builders.version_files import tool_version
 from agent.builders.versions import Range, parse_range
 
 PYTHON: Final = Runtime(
@@ -98,10 +99,12 @@ async def wanted_python(files: Files) -> Need:
         if match := _PREFIX.fullmatch(line):
             if match[1]:
                 return Need(runtime=PYTHON, wanted=_range(files, name, match[1]), said_in=name)
+    in_tools, tools = await tool_version(files, "python")
     project = await files.toml("pyproject.toml")
     poetry = mapping(mapping(mapping(project.get("tool")).get("poetry")).get("dependencies"))
     requires = mapping((await files.toml("Pipfile")).get("requires"))
     for name, text in (
+        (tools, in_tools),
         ("pyproject.toml", string(mapping(project.get("project")).get("requires-python"))),
         ("pyproject.toml", string(poetry.get("python"))),
         ("Pipfile", string(requires.get("python_full_version")) or string(requires.get("python_version"))),
