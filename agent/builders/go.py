@@ -85,7 +85,7 @@ class Go:
         need = await _wanted(files)
         programs = await _programs(files, manifest)
         is_vendored = files.has("vendor/modules.txt")
-        named = " and ".join(dict.fromkeys(("go.mod", need.said_in)))
+        named = " and ".join(dict.fromkeys(filter(None, ("go.mod", need.said_in))))
         why = f"{named}, so {need}" + (" with what is in vendor" if is_vendored else "")
         words: tuple[str, ...] = ()
         if not await files.has_processes():
@@ -142,7 +142,7 @@ async def _wanted(files: Files) -> Need:
         except ValueError as error:
             number = manifest[: line.start()].count("\n") + 1
             raise files.invalid(name, line=number, problem=f"asks for Go {line[1]!r}, which is no version") from error
-    return Need(runtime=GO, said_in="go.mod")
+    return Need(runtime=GO)
 
 
 async def _manifests(files: Files) -> tuple[str, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 
 import pytest
 
@@ -21,6 +22,7 @@ from tests.builders.sketching import sketch
 Source = tuple[str, str, str]
 """A file, what it says, and the version that it is."""
 
+PAGE = Path(__file__).parents[2] / "docs" / "builders.md"
 WEB = {"Procfile": "web: x"}
 POETRY = '[tool.poetry.dependencies]\npython = "^3.10"\n'
 PYTHON: tuple[Source, ...] = (
@@ -105,6 +107,10 @@ async def test_the_first_file_in_the_order_that_is_told_counts(
         assert (found.needs[0].said_in, found.needs[0].wanted.text) == (name, version)
     found = await sketch(language, {**bare, **WEB})
     assert found is not None and not found.needs[0].wanted.alternatives
+    table = PAGE.read_text().partition("## The version of the language")[2].partition("\n## ")[0]
+    [row] = [line.strip("| ").split(" | ") for line in table.splitlines() if line.startswith(f"| {found.needs[0]} |")]
+    places = [row[1].index(f"`{name}`") for name, _, _ in sources if f"`{name}`" in row[1]]
+    assert places == sorted(places) and row[2] == ", ".join(found.needs[0].runtime.offered)
 
 
 async def test_a_tool_that_is_said_to_be_the_systems_own_asks_for_no_version() -> None:

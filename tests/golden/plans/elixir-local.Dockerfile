@@ -1,6 +1,6 @@
 # Made by Pushboat.
 # mix.lock, so Elixir and the release shop; web: /app/bin/shop start
-# elixir:1.18-slim has Elixir
+# elixir:1.18-slim has Elixir 1.18, the default
 
 FROM elixir:1.18-slim AS build
 RUN apt-get -qq update \

@@ -1,6 +1,6 @@
 # Made by Pushboat.
 # bun.lock, so Node with bun; web: node dist/main.js --x=a b
-# node:24-bookworm-slim has Node
+# node:24-bookworm-slim has Node 24, the default
 
 FROM node:24-bookworm-slim AS build
 RUN --mount=type=cache,target=/root/.npm npm install --global bun

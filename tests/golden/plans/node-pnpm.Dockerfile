@@ -1,6 +1,6 @@
 # Made by Pushboat.
 # pnpm-lock.yaml, so Node with pnpm; web: node dist/main.js --x=a b
-# node:24-bookworm-slim has Node
+# node:24-bookworm-slim has Node 24, the default
 
 FROM node:24-bookworm-slim AS build
 RUN --mount=type=cache,target=/root/.npm npm install --global pnpm@9

@@ -1,6 +1,6 @@
 # Made by Pushboat.
 # uv.lock, so Python with uv
-# python:3.13-slim-bookworm has Python
+# python:3.13-slim-bookworm has Python 3.13, the default
 
 FROM python:3.13-slim-bookworm AS build
 RUN python3 -m venv /opt/venv

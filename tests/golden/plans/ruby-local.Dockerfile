@@ -1,6 +1,6 @@
 # Made by Pushboat.
 # Gemfile, so Ruby with Bundler
-# ruby:3.4-slim-bookworm has Ruby
+# ruby:3.4-slim-bookworm has Ruby 3.4, the default
 
 FROM ruby:3.4-slim-bookworm AS build
 RUN apt-get -qq update \
