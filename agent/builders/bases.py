@@ -116,16 +116,17 @@ class Bases:
         """
         if chosen:
             return await self._chosen(need, chosen, app=app, say=say, logins=logins)
-        official = need.runtime.official.format(self._version(need, app=app))
+        version = self._version(need, app=app)
+        official = need.runtime.official.format(version)
         if await self._official(official, need, app=app, say=say, logins=logins):
-            return Base(image=official, why=f"{official} has {need.runtime.title}", version=need.wanted.text)
+            return _of_official(need, official, version)
         for name in DEBIANS:
             if await self._images.find(name) is None:
                 continue
             packages = _packages(need, name)
             if packages:
                 base = _debian(need, name, packages)
-                say(f"       {official} cannot be had, as its registry cannot be reached: {base.why}")
+                say(f"       {official} cannot be had, as its registry cannot be reached")
                 return base
         raise _none(need, app=app, there=f"{official} cannot be had, as its registry cannot be reached")
 
@@ -170,9 +171,10 @@ class Bases:
         packages = _packages(need, first.image)
         if packages and (first.packages or chosen):
             return _debian(need, first.image, packages)
-        official = need.runtime.official.format(self._version(need, app=app))
+        version = self._version(need, app=app)
+        official = need.runtime.official.format(version)
         if await self._official(official, need, app=app, say=say, logins=logins):
-            return Base(image=official, why=f"{official} has {need.runtime.title}", version=need.wanted.text)
+            return _of_official(need, official, version)
         if packages:
             return _debian(need, first.image, packages)
         raise _none(need, app=app, there=f"{official} cannot be had, and {_lack(need, first.image)}")
@@ -192,6 +194,12 @@ class Bases:
         if packages is None:
             raise _none(need, app=app, there=_lack(need, image))
         return _debian(need, image, packages)
+
+
+def _of_official(need: Need, image: str, version: str) -> Base:
+    is_asked = need.wanted.alternatives or need.said_in
+    why = f"{image} has {need.runtime.title} {version}{'' if is_asked else ', the default'}"
+    return Base(image=image, why=why, version=version)
 
 
 def _debian(need: Need, image: str, packages: Packages) -> Base:

@@ -35,7 +35,7 @@ from agent.docker.engine import Engine
 from agent.docker.saved_layers import saved_layers, wants_all_layers
 from agent.docker.workshops import DockerWorkshops, Workshop
 from agent.errors import Unavailable, UserError
-from agent.ports.images import BuildFailed, BuildOptions, BuildRequest, ImageInfo, Images
+from agent.ports.images import BuildFailed, BuildOptions, BuildRequest, Built, ImageInfo, Images
 from agent.ports.scheduler import Resources
 from agent.ports.source import SourceTree
 from agent.ports.world import Say
@@ -103,12 +103,12 @@ class BuildpacksBuilder:
             f"See which builder image is taken with: builder:report {options.app_name}",
         )
 
-    async def build(self, request: BuildRequest, say: Say) -> ImageInfo:
+    async def build(self, request: BuildRequest, say: Say) -> Built:
         """See ``ImageBuilder``."""
         seconds = request.options.timeout_seconds
         try:
             async with asyncio.timeout(seconds):
-                return await self._build(request, say)
+                return Built(image=await self._build(request, say))
         except TimeoutError as error:
             raise BuildFailed(f"The build took longer than the limit of {duration(seconds)}.") from error
 

@@ -14,10 +14,11 @@ from typing import Any, Final
 import msgspec
 
 from agent.builders.bases import Base, Need, Runtime
-from agent.builders.files import Files, mapping, string
+from agent.builders.files import Files, is_plain, mapping, string
 from agent.builders.language import Sketch
+from agent.builders.local import MAX_LOCAL, Local, local, seen
 from agent.builders.plan import BuildPlan, BuildStage, Copy, CopyFrom, Env, Run, Step, Workdir
-from agent.builders.stages import APP, build_packages, each_in_its_folder, foundation, running, shown
+from agent.builders.stages import APP, build_packages, foundation, running, shown
 from agent.builders.version_files import asked, first_line, tool_version
 from agent.errors import UserError
 from agent.manifests.procfile import argv
@@ -73,27 +74,41 @@ class Deno:
             words = await _web(files, tasks, entry)
             why = f"{why}; web: {shown(words)}"
 
-        def plan(bases: tuple[Base, ...]) -> BuildPlan:
-            seen = tuple(name for name in (file, "deno.lock", "package.json") if name and files.has(name))
-            said = (why, bases[0].why)
-            return _plan(bases[0], seen, entry=entry, builds="build" in tasks, why=said, words=words)
+        found = await _seen(files, manifest, file=file)
+        is_locked = files.has("deno.lock")
 
-        notes = () if files.has("deno.lock") else (
-            "There is no deno.lock: two builds may get different versions. Commit it",
-        )  # fmt: skip
-        return Sketch(why=why, needs=(need,), notes=notes, plan=plan)
+        def plan(bases: tuple[Base, ...]) -> BuildPlan:
+            said, builds = (why, bases[0].why), "build" in tasks
+            return _plan(bases[0], found, is_locked=is_locked, entry=entry, builds=builds, why=said, words=words)
+
+        notes = []
+        if not is_locked:
+            notes.append("There is no deno.lock: two builds may get different versions. Commit it")
+        if found.is_all:
+            notes.append(f"Every change of the app fetches all again, as {file} names files with unusual names")
+        return Sketch(why=why, needs=(need,), notes=tuple(notes), plan=plan)
 
 
 def _plan(
-    base: Base, seen: tuple[str, ...], *, entry: str, builds: bool, why: tuple[str, ...], words: tuple[str, ...]
+    base: Base,
+    found: Local,
+    *,
+    is_locked: bool,
+    entry: str,
+    builds: bool,
+    why: tuple[str, ...],
+    words: tuple[str, ...],
 ) -> BuildPlan:
     stages, start = foundation(base)
-    frozen = " --frozen" if "deno.lock" in seen else ""
+    frozen = " --frozen" if is_locked else ""
     env = {"DENO_DIR": STORE, "DENO_NO_UPDATE_CHECK": "1", "DENO_NO_PROMPT": "1"}
-    steps: list[Step] = [*build_packages(base), Env({**env, "NO_COLOR": "1"}), Workdir(APP), *each_in_its_folder(seen)]
+    steps: list[Step] = [*build_packages(base), Env({**env, "NO_COLOR": "1"}), Workdir(APP)]
+    steps += [Copy()] if found.is_all else seen(found.files, found.folders)
     # Before 2, packages are known from the app's files alone.
     install = () if _is_first(base) else (f"deno install{frozen}",)
-    steps += [Run((f"mkdir -p {STORE}", *install)), Copy()]
+    steps.append(Run((f"mkdir -p {STORE}", *install)))
+    if not found.is_all:
+        steps.append(Copy())
     if entry:
         steps.append(Run((f"deno cache{frozen} {entry}",)))
     if builds:
@@ -121,6 +136,26 @@ async def _manifest(files: Files, name: str) -> Mapping[str, Any]:
     if not isinstance(found, dict):
         raise files.invalid(name, line=1, problem="is no object")
     return found
+
+
+async def _seen(files: Files, manifest: Mapping[str, Any], *, file: str) -> Local:
+    """Return what fetching packages has to see: manifests, those of a workspace too, and what these name."""
+    first = [name for name in (file, "deno.lock", "package.json", ".npmrc") if name and files.has(name)]
+    named = [manifest.get("importMap"), "vendor" if manifest.get("vendor") is True else ""]
+    for key in ("links", "patch"):
+        links = manifest.get(key)
+        named += links if isinstance(links, list) else []
+    found = local(files, [each for each in map(string, named) if each and "://" not in each])
+    package = await files.json("package.json")
+    if "workspace" in manifest or "workspaces" in package:
+        of_members = {*_MANIFESTS, "package.json"}
+        paths = (name.rpartition("/") for name in files.names)
+        first += sorted(
+            f"{at}/{name}" for at, _, name in paths if at and name in of_members and "node_modules" not in at
+        )
+    if len(first) > MAX_LOCAL or not all(map(is_plain, first)):
+        return Local(is_all=True)
+    return msgspec.structs.replace(found, files=(*first, *found.files))
 
 
 def _tasks(manifest: Mapping[str, Any]) -> dict[str, str]:

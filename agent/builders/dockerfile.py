@@ -29,7 +29,7 @@ from agent.docker.build_cgroups import Bounds
 from agent.docker.build_limits import BuildLimits, Held, OverLimit
 from agent.docker.engine import Engine
 from agent.errors import Unavailable, UserError
-from agent.ports.images import BuildFailed, BuildOptions, BuildRequest, ImageInfo, Images
+from agent.ports.images import BuildFailed, BuildOptions, BuildRequest, Built, Images
 from agent.ports.source import SourceTree
 from agent.ports.world import Say
 
@@ -46,6 +46,8 @@ class Prepared(msgspec.Struct, frozen=True, kw_only=True):
     """Of it."""
     plan: ContextPlan
     frontend: Frontend | None = None
+    on: tuple[str, ...] = ()
+    """What was chosen to build on, as `Built` has it."""
 
 
 class _Work(msgspec.Struct, frozen=True, kw_only=True):
@@ -83,13 +85,11 @@ class DockerfileBuilder:
         path = posixpath.join(folder_of(options), dockerfile_of(options))
         return (await source.read(path) or b"").decode("utf-8", "replace")
 
-    async def build(self, request: BuildRequest, say: Say) -> ImageInfo:
+    async def build(self, request: BuildRequest, say: Say) -> Built:
         """See ``ImageBuilder``."""
         return await self.build_prepared(request, _read(request), say)
 
-    async def build_prepared(
-        self, request: BuildRequest, preparing: Coroutine[Any, Any, Prepared], say: Say
-    ) -> ImageInfo:
+    async def build_prepared(self, request: BuildRequest, preparing: Coroutine[Any, Any, Prepared], say: Say) -> Built:
         """Build as `build` does, from what `preparing` gives. The time limit holds for both."""
         options, limit = request.options, request.options.timeout_seconds
         bounds = Bounds(memory_bytes=options.memory_bytes, cpus=options.cpus)
@@ -114,7 +114,8 @@ class DockerfileBuilder:
             raise BuildFailed(_out_of_memory(request)) from error
         if found is None:
             raise Unavailable("image.missing", "The image that was just built is gone.", "Deploy again.")
-        return msgspec.structs.replace(found, ports=in_order(found.ports, source.content))
+        info = msgspec.structs.replace(found, ports=in_order(found.ports, source.content))
+        return Built(image=info, on=source.on)
 
     async def _solve(self, work: _Work, body: AsyncIterator[bytes]) -> str:
         frontend = work.source.frontend

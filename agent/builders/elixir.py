@@ -15,8 +15,9 @@ from agent.builders.assets import Assets, assets_of
 from agent.builders.bases import Base, Need, Packages, Runtime
 from agent.builders.files import Files, is_plain
 from agent.builders.language import Sketch
+from agent.builders.local import local, seen
 from agent.builders.plan import BuildPlan, BuildStage, Cache, Copy, CopyFrom, Env, Run, Step, Workdir, apt
-from agent.builders.stages import APP, build_packages, each_in_its_folder, foundation, running, shown
+from agent.builders.stages import APP, build_packages, foundation, running, shown
 from agent.builders.version_files import asked, tool_version
 from agent.errors import UserError
 from agent.manifests.procfile import argv
@@ -47,6 +48,9 @@ _PACK_VERSION = re.compile(r"^\s*elixir_version\s*=\s*['\"]?\(?([0-9][0-9.]{0,20
 _OTP = re.compile(r"-otp-[0-9]+$")
 _MIX = re.compile(r"\b(?:mix|elixir|iex)\b")
 _FETCHED = re.compile(r"\{:[a-z_][a-z0-9_]*,\s*(?:\"|'|github:|git:|\[?>?=)")
+_PATH = re.compile(r"\bpath:\s*\"([^\"\n]{1,200})\"")
+"""A package in a folder of the repository: ``{:greeting, path: "libs/greeting"}``."""
+_ELSEWHERE = re.compile(r"\b(?:File\.(?:read|stream|open)|Code\.(?:require_file|eval_file|load_file))")
 _COMPILERS: Final = ("build-essential", "git")
 
 
@@ -60,8 +64,10 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     is_locked: bool
     has_packages: bool
     """Whether it has packages of others, for which mix needs Hex."""
-    has_vendored: bool
-    """Whether packages are in the repository."""
+    folders: tuple[str, ...]
+    """Packages that are in the repository."""
+    needs_source: str
+    """Why the app's files must be there first; empty: they need not."""
     is_phoenix: bool
     deploys_assets: bool
     """Whether there is a task assets.deploy."""
@@ -126,7 +132,8 @@ def _plan(
     steps += _dependencies(manifest)
     if assets:
         steps += assets.before_source()
-    steps.append(Copy())
+    if Copy() not in steps:
+        steps.append(Copy())
     if assets:
         steps += assets.after_source(runs_build=False)
     if manifest.deploys_assets:
@@ -144,12 +151,12 @@ def _plan(
 
 
 def _dependencies(manifest: Manifest) -> tuple[Step, ...]:
-    """Return the steps that fetch and compile packages before the app's files come in."""
-    vendored = (Copy(("deps/",), "deps/"),) if manifest.has_vendored else ()
-    if not (manifest.has_packages or vendored):
+    """Return the steps that fetch and compile packages, before the app's files come in if that can be."""
+    if not (manifest.has_packages or manifest.folders):
         return ()
     fetch = ("mix deps.get --only prod",) if manifest.has_packages else ()
-    return (*each_in_its_folder(manifest.files), *vendored, Run((*fetch, "mix deps.compile"), _CACHES))
+    copies = (Copy(),) if manifest.needs_source else seen(manifest.files, manifest.folders)
+    return (*copies, Run((*fetch, "mix deps.compile"), _CACHES))
 
 
 async def _manifest(files: Files) -> Manifest:
@@ -162,13 +169,22 @@ async def _manifest(files: Files) -> Manifest:
     others = [name for name in files.names if re.fullmatch(r"apps/[a-z0-9_]{1,60}/mix\.exs", name) and is_plain(name)]
     # What runs later reads another of these: it needs not be seen by packages.
     kept = [name for name in configuration if name != "config/runtime.exs"]
+    found = [local(files, _PATH.findall(text))]
+    for name in others:
+        found.append(local(files, _PATH.findall(await files.text(name)), base=name.rpartition("/")[0]))
+    needs_source = "mix.exs has packages in folders with unusual names" if any(each.is_all for each in found) else ""
+    if any([_ELSEWHERE.search(await files.text(name)) for name in ("mix.exs", *others)]):
+        needs_source = "mix.exs reads other files"
+    vendored = ["deps"] if any(name.startswith("deps/") for name in files.names) else []
+    folders = dict.fromkeys((*vendored, *(folder for each in found for folder in each.folders)))
     locked = ["mix.lock"] if files.has("mix.lock") else []
     return Manifest(
         release=named[1] if named else "",
         files=("mix.exs", *locked, *sorted(kept), *sorted(others)),
         is_locked=bool(locked),
         has_packages='": {' in lock or _FETCHED.search(text) is not None,
-        has_vendored=any(name.startswith("deps/") for name in files.names),
+        folders=tuple(folder for folder in folders if folder == "deps" or not folder.startswith("deps/")),
+        needs_source=needs_source,
         is_phoenix=":phoenix," in text or '"phoenix":' in lock,
         deploys_assets='"assets.deploy"' in text,
         has_server_script=files.has("rel/overlays/bin/server"),
@@ -202,6 +218,8 @@ def _notes(manifest: Manifest) -> tuple[str, ...]:
     notes = []
     if manifest.has_packages and not manifest.is_locked:
         notes.append("There is no mix.lock: two builds may get different versions. Commit it")
+    if manifest.needs_source:
+        notes.append(f"Every change of the app compiles all again, as {manifest.needs_source}")
     if manifest.is_phoenix:
         notes.append("Phoenix does not start without SECRET_KEY_BASE: config:set <app> SECRET_KEY_BASE=…")
     return tuple(notes)

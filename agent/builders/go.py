@@ -1,22 +1,25 @@
 """Go apps: programs are built where Go is, and run where it is not.
 
 What is vendored is built from that, so that no module is fetched; else modules are fetched in a layer before the app's
-files. Every program below ``cmd``, or the one at the root, goes into ``bin``, beside the app's own files.
+files, with the manifests of those modules that are in the repository themselves. Every program below ``cmd``, or the
+one at the root, goes into ``bin``, beside the app's own files.
 """
 
 from __future__ import annotations
 
+import posixpath
 import re
 from typing import Final
 
 import msgspec
 
 from agent.builders.bases import Base, Need, Packages, Runtime
-from agent.builders.files import Files
+from agent.builders.files import Files, is_plain
 from agent.builders.language import Sketch
+from agent.builders.local import MAX_LOCAL
 from agent.builders.plan import BuildPlan, BuildStage, Cache, Copy, CopyFrom, Env, Run, Step, Workdir, apt
-from agent.builders.stages import APP, build_packages, foundation, running
-from agent.builders.versions import Range, parse_range
+from agent.builders.stages import APP, build_packages, each_in_its_folder, foundation, running
+from agent.builders.versions import parse_range
 from agent.errors import UserError
 from agent.ports.images import BuildOptions
 
@@ -45,6 +48,11 @@ MAX_LOOKED_INTO: Final = 60
 _LINE = re.compile(r"^go[ \t]+(\S{1,40})[ \t]*(?://.*)?$", re.MULTILINE)
 _MODULE = re.compile(r"^module[ \t]+\"?([^\s\"]{1,300})\"?", re.MULTILINE)
 _MAIN = re.compile(r"^package[ \t]+main\b", re.MULTILINE)
+_COMMENT = re.compile(r"//[^\n]*")
+_REPLACED = re.compile(r"=>[ \t]*\"?(\.{1,2}(?:/[^\s\"]{0,200})?)\"?[ \t]*$", re.MULTILINE)
+"""A module in a folder of the repository, in go.mod or go.work: ``replace example.com/lib => ./lib``."""
+_USED = re.compile(r"^[ \t]*(?:use[ \t]+)?\"?(\.{1,2}(?:/[^\s\"]{0,200})?)\"?[ \t]*$", re.MULTILINE)
+"""One of a workspace, in go.work: ``use ./lib``, or a line of a list."""
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 _MAJOR = re.compile(r"v[0-9]+")
 _USUAL: Final = ("web", "server", "api", "app", "http")
@@ -74,18 +82,18 @@ class Go:
         if not files.has("go.mod"):
             return None
         manifest = await files.text("go.mod")
-        need = Need(runtime=GO, wanted=_range(files, manifest), said_in="go.mod")
+        need = await _wanted(files)
         programs = await _programs(files, manifest)
         is_vendored = files.has("vendor/modules.txt")
-        why = f"go.mod, so {need}" + (" with what is in vendor" if is_vendored else "")
+        named = " and ".join(dict.fromkeys(filter(None, ("go.mod", need.said_in))))
+        why = f"{named}, so {need}" + (" with what is in vendor" if is_vendored else "")
         words: tuple[str, ...] = ()
         if not await files.has_processes():
             words = (f"{APP}/bin/{_web(programs)}",)
             why = f"{why}; web: {words[0]}"
-        sums = tuple(name for name in ("go.mod", "go.sum") if files.has(name))
+        manifests = () if is_vendored else await _manifests(files)
 
         def plan(bases: tuple[Base, ...]) -> BuildPlan:
-            manifests = () if is_vendored else sums
             return _plan(bases, programs, manifests=manifests, why=(why, bases[0].why), words=words)
 
         return Sketch(why=why, needs=(need, Need(runtime=DEBIAN)), plan=plan)
@@ -108,7 +116,7 @@ def _plan(
         Workdir(APP),
     ]
     if manifests:
-        steps += [Copy(manifests), Run(("go mod download",), _CACHES)]
+        steps += [*each_in_its_folder(manifests), Run(("go mod download",), _CACHES)]
     target = f"-o bin/{programs.names[0]} ." if programs.is_root else "-o bin/ ./cmd/..."
     steps += [Copy(), Run(("mkdir -p bin", f"go build -ldflags='-s -w' {target}"), _CACHES)]
     needed = ("ca-certificates", "tzdata", *debian.needed_to_run())
@@ -122,16 +130,35 @@ def _plan(
     return BuildPlan(why=why, stages=(*stages, BuildStage(base=start, name="build", steps=tuple(steps)), runtime, last))
 
 
-def _range(files: Files, manifest: str) -> Range:
-    """Return the range that a go.mod asks for: its version, or any later one."""
-    line = _LINE.search(manifest)
-    if line is None:
-        return Range()
-    try:
-        return parse_range(f">={line[1]}")
-    except ValueError as error:
-        number = manifest[: line.start()].count("\n") + 1
-        raise files.invalid("go.mod", line=number, problem=f"asks for Go {line[1]!r}, which is no version") from error
+async def _wanted(files: Files) -> Need:
+    """Return the Go that the app wants: the version that go.work says, which is none below go.mod's, or a later one."""
+    for name in ("go.work", "go.mod"):
+        manifest = await files.text(name)
+        line = _LINE.search(manifest)
+        if line is None:
+            continue
+        try:
+            return Need(runtime=GO, wanted=parse_range(f">={line[1]}"), said_in=name)
+        except ValueError as error:
+            number = manifest[: line.start()].count("\n") + 1
+            raise files.invalid(name, line=number, problem=f"asks for Go {line[1]!r}, which is no version") from error
+    return Need(runtime=GO)
+
+
+async def _manifests(files: Files) -> tuple[str, ...]:
+    """Return what fetching modules has to see; nothing if that cannot be told: then the build fetches them."""
+    work = _COMMENT.sub("", await files.text("go.work"))
+    members = list(dict.fromkeys(["", *(posixpath.normpath(each) for each in _USED.findall(work))]))
+    found = [posixpath.normpath(each) for each in _REPLACED.findall(work)]
+    for member in members[:MAX_LOCAL]:
+        # Of what is replaced, replacements count for nothing.
+        text = _COMMENT.sub("", await files.text(posixpath.join(member, "go.mod")))
+        found += [posixpath.normpath(posixpath.join(member, each)) for each in _REPLACED.findall(text)]
+    folders = [each for each in dict.fromkeys((*members, *found)) if each not in ("", ".")]
+    if len(folders) > MAX_LOCAL or not all(map(is_plain, folders)):
+        return ()
+    inside = [f"{folder}/{name}" for folder in folders for name in ("go.mod", "go.sum")]
+    return tuple(filter(files.has, ("go.mod", "go.sum", "go.work", "go.work.sum", *inside)))
 
 
 async def _programs(files: Files, manifest: str) -> _Programs:

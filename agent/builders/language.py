@@ -19,7 +19,7 @@ from agent.builders.plan import BuildPlan, render
 from agent.docker.build_limits import BuildLimits
 from agent.docker.engine import Engine
 from agent.errors import UserError
-from agent.ports.images import BuildOptions, BuildRequest, ImageInfo, Images
+from agent.ports.images import BuildOptions, BuildRequest, Built, Images
 from agent.ports.source import SourceTree
 from agent.ports.world import Say
 
@@ -76,9 +76,10 @@ class LanguageBuilder:
 
     async def dockerfile(self, source: SourceTree, options: BuildOptions, say: Say) -> str:
         """See ``ImageBuilder``."""
-        return render(await self._plan(source, options, say))
+        plan, _ = await self._plan(source, options, say)
+        return render(plan)
 
-    async def build(self, request: BuildRequest, say: Say) -> ImageInfo:
+    async def build(self, request: BuildRequest, say: Say) -> Built:
         """See ``ImageBuilder``."""
         # The Dockerfile's own options are about another Dockerfile.
         options = msgspec.structs.replace(request.options, target="", build_args={})
@@ -87,7 +88,7 @@ class LanguageBuilder:
 
     async def _prepare(self, request: BuildRequest, say: Say) -> Prepared:
         source, options = request.source, request.options
-        plan = await self._plan(source, options, say)
+        plan, on = await self._plan(source, options, say)
         folder = folder_of(options)
         text = render(plan, context=SOURCE, caches=f"{request.app}{options.cache_epoch}").encode()
         context = ContextPlan(
@@ -97,15 +98,22 @@ class LanguageBuilder:
             added={DOCKERFILE: text},
             has_git_dir=has_git_dir(options),
         )
-        return Prepared(dockerfile=DOCKERFILE, content=text, plan=context)
+        return Prepared(dockerfile=DOCKERFILE, content=text, plan=context, on=on)
 
-    async def _plan(self, source: SourceTree, options: BuildOptions, say: Say) -> BuildPlan:
+    async def _plan(self, source: SourceTree, options: BuildOptions, say: Say) -> tuple[BuildPlan, tuple[str, ...]]:
+        """Return the plan, and what was chosen to build on, which is said."""
         sketch = await self._language.sketch(await Files.of(source, options), options)
         if sketch is None:
             raise UserError("builder.none-fits", f"There is nothing for {self.name} to build.", f"{self.looks_for}?")
         for note in sketch.notes:
             say(f" !     {note}")
-        return sketch.plan(await found_bases(self._bases, sketch, options, say))
+        bases = await found_bases(self._bases, sketch, options, say)
+        on = tuple(
+            dict.fromkeys(base.why for base, need in zip(bases, sketch.needs, strict=True) if need.runtime.variable)
+        )
+        for each in on:
+            say(f"       {each}")
+        return sketch.plan(bases), on
 
 
 async def found_bases(bases: Bases, sketch: Sketch, options: BuildOptions, say: Say) -> tuple[Base, ...]:

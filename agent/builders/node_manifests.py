@@ -11,6 +11,8 @@ import msgspec
 
 from agent.builders.bases import Need, Packages, Runtime
 from agent.builders.files import Files, is_plain, mapping, string
+from agent.builders.node_local import UNUSUAL, local_packages
+from agent.builders.version_files import tool_version
 from agent.builders.versions import Range, parse_range
 from agent.manifests.procfile import argv
 
@@ -36,7 +38,9 @@ _LOCKS: Final = (
     ("bun", "bun.lock"),
     ("bun", "bun.lockb"),
 )
-_SEEN: Final = (".npmrc", ".yarnrc", ".yarnrc.yml", "pnpm-workspace.yaml", "bunfig.toml")
+_SEEN: Final = (
+    ".npmrc", ".yarnrc", ".yarnrc.yml", "pnpm-workspace.yaml", ".pnpmfile.cjs", ".pnpmfile.mjs", "bunfig.toml"
+)  # fmt: skip
 """What package managers read besides."""
 _AT_INSTALL: Final = ("preinstall", "install", "postinstall", "prepare")
 _CHOSEN = re.compile(r"(npm|yarn|pnpm|bun)@([0-9]{1,4}\.[0-9]{1,4}\.[0-9]{1,4})(?:[+-].*)?")
@@ -62,6 +66,8 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     """The lock file; empty: there is none."""
     files: tuple[str, ...]
     """All that the installation of the packages needs to see."""
+    folders: tuple[str, ...] = ()
+    """And all folders: packages that are in the app, and yarn's own."""
     needs_source: str = ""
     """Why the app's files must be there first; empty: they need not."""
     build: str = ""
@@ -93,14 +99,15 @@ async def read_manifest(files: Files) -> Manifest | None:
     workspaces = _workspaces(files, package)
     has_dev = bool(mapping(package.get("devDependencies")))
     needs_source = _at_install("package.json", package)
+    members = dict[str, Mapping[str, Any]]()
     for name in workspaces[:MAX_WORKSPACES]:
-        member = await _member(files, name)
+        member = members[name.rpartition("/")[0]] = await _member(files, name)
         has_dev = has_dev or bool(mapping(member.get("devDependencies")))
         needs_source = needs_source or _at_install(name, member)
     if len(workspaces) > MAX_WORKSPACES or not all(map(is_plain, workspaces)):
         needs_source = "there are workspaces with unusual names, or very many"
-    if manager == "berry" and any(name.startswith(".yarn/") for name in files.names):
-        needs_source = "yarn has files of its own in .yarn"
+    own = await local_packages(files, package, members)
+    needs_source = UNUSUAL if own.is_all else needs_source
     started = resolved(scripts, "start")
     procfile = await files.text("Procfile")
     build = next((name for name in ("heroku-postbuild", "build") if scripts.get(name, "").strip()), "")
@@ -110,7 +117,8 @@ async def read_manifest(files: Files) -> Manifest | None:
         manager=manager,
         version=version,
         lock=lock,
-        files=("package.json", *filter(None, (lock,)), *(name for name in _SEEN if files.has(name)), *workspaces),
+        files=("package.json", *filter(None, (lock,)), *filter(files.has, _SEEN), *workspaces, *own.files),
+        folders=own.folders,
         needs_source=needs_source,
         build=build,
         has_dev=has_dev,
@@ -126,10 +134,12 @@ async def wanted_node(files: Files) -> Need:
         UserError: ``manifest.invalid``, what asks for it is no version.
     """
     package = await files.json("package.json")
+    in_tools, tools = await tool_version(files, "nodejs", "node")
     for name, text in (
         ("package.json", string(mapping(package.get("engines")).get("node"))),
         (".nvmrc", await files.text(".nvmrc")),
         (".node-version", await files.text(".node-version")),
+        (tools, in_tools),
     ):
         if text.strip():
             return Need(runtime=NODE, wanted=_range(files, name, text.strip()), said_in=name)

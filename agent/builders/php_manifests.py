@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -83,7 +83,7 @@ async def read_manifest(files: Files) -> Manifest | None:
         extensions=frozenset(wanted & EXTENSIONS.keys()) | _DATABASES,
         unknown=tuple(sorted(wanted - EXTENSIONS.keys() - THERE)),
         packages=frozenset(names - {""}),
-        needs_source=_needs_source(manifest),
+        needs_source=_needs_source(manifest, locked),
     )
 
 
@@ -117,11 +117,18 @@ def _extensions(required: Iterable[Mapping[str, Any]]) -> set[str]:
     return {match[1] for match in names if match}
 
 
-def _needs_source(manifest: Mapping[str, Any]) -> str:
+def _needs_source(manifest: Mapping[str, Any], locked: Sequence[Mapping[str, Any]]) -> str:
     repositories = manifest.get("repositories")
     listed = list(repositories.values()) if isinstance(repositories, dict) else _list(repositories)
-    if any(mapping(each).get("type") in ("path", "artifact") for each in listed):
+    kinds = [string(mapping(each).get("type")) for each in listed]
+    kinds += [string(mapping(each.get("dist")).get("type")) for each in locked]
+    if {"path", "artifact"} & set(kinds):
         return "composer.json has packages in folders of the app"
+    if any(string(mapping(each).get("url")).startswith(".") for each in listed):
+        return "composer.json has a repository in a folder of the app"
+    extra = mapping(manifest.get("extra"))
+    if {"patches", "patches-file", "composer-patches", "merge-plugin"} & extra.keys():
+        return "composer.json has patches, or parts in other files"
     return ""
 
 

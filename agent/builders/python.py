@@ -46,13 +46,17 @@ class _Tool(msgspec.Struct, frozen=True, kw_only=True):
     unlocked: str
     itself: str
     """Installs the app itself."""
+    rest: str = ""
+    """Installs what was left out at first, and the app itself."""
+    not_itself: str = ""
+    """Added to that where the app itself is not to be installed."""
     cache: Cache = _PIP_CACHE
     env: dict[str, str] = {}
 
 
 _TOOLS: Final = {
     "pip": _Tool(
-        locked="pip install --requirement requirements.txt",
+        locked="pip install",  # and its files
         unlocked=f'python -c "{_LIST_DEPENDENCIES}" > /tmp/requirements.txt && pip install -r /tmp/requirements.txt',
         itself="pip install --no-deps .",
     ),
@@ -61,6 +65,8 @@ _TOOLS: Final = {
         locked="/opt/uv/bin/uv sync --frozen --no-dev --no-install-project",
         unlocked="/opt/uv/bin/uv sync --no-dev --no-install-project",
         itself="/opt/uv/bin/uv sync --frozen --no-dev",
+        rest="/opt/uv/bin/uv sync --frozen --no-dev",
+        not_itself=" --no-install-project",
         cache=Cache("uv", "/root/.cache/uv"),
         env={"UV_PROJECT_ENVIRONMENT": VENV, "UV_LINK_MODE": "copy", "UV_PYTHON_DOWNLOADS": "never"},
     ),
@@ -69,6 +75,8 @@ _TOOLS: Final = {
         locked="/opt/poetry/bin/poetry install --only main --no-root --no-interaction",
         unlocked="/opt/poetry/bin/poetry install --only main --no-root --no-interaction",
         itself="/opt/poetry/bin/poetry install --only-root --no-interaction",
+        rest="/opt/poetry/bin/poetry install --only main --no-interaction",
+        not_itself=" --no-root",
         cache=Cache("poetry", "/root/.cache/pypoetry"),
     ),
     "pdm": _Tool(
@@ -106,7 +114,7 @@ class Python:
         words: tuple[str, ...] = ()
         why = f"{named}, so {need} with {manifest.tool}"
         if not await files.has_processes():
-            web = await guess(files, manifest.packages, file=manifest.file)
+            web = await guess(files, manifest.packages, file=manifest.file, is_known=manifest.knows_packages)
             words, why = web.words, f"{why}; {web.why}, so web: {shown(web.words)}"
         collects = await _collects_static(files, manifest, options)
         sources = any(name.startswith("src/") and name.endswith(".py") for name in files.names)
@@ -129,7 +137,6 @@ def _plan(
 ) -> BuildPlan:
     stages, start = foundation(base)
     tool = _TOOLS[manifest.tool]
-    command = tool.locked if manifest.is_locked else tool.unlocked
     steps: list[Step] = [
         *build_packages(base),
         Run((f"python3 -m venv {VENV}",)),
@@ -137,11 +144,13 @@ def _plan(
         *_the_tool(manifest.tool, tool),
         Workdir(APP),
         *((Copy(),) if manifest.needs_source else each_in_its_folder(manifest.files)),
-        Run((command,), (tool.cache,)),
+        Run((_install(manifest, tool),), (tool.cache,)),
     ]
     if not manifest.needs_source:
         steps.append(Copy())
-    if manifest.is_package:
+    if manifest.skips:
+        steps.append(Run((tool.rest + ("" if manifest.is_package else tool.not_itself),), (tool.cache,)))
+    elif manifest.is_package:
         steps.append(Run((tool.itself,), (tool.cache,)))
     if collects:
         steps += [*([Env(path)] if path else []), Run((_COLLECT,))]
@@ -162,6 +171,14 @@ def _plan(
             running(start, copies=copies, env=env, command=words),
         ),
     )
+
+
+def _install(manifest: Manifest, tool: _Tool) -> str:
+    """Return the command that installs the packages, as far as they can be had before the app's files are there."""
+    if not manifest.knows_packages and not manifest.is_locked and manifest.tool == "pip":
+        return "pip install ."
+    options = [*(f"--requirement {name}" for name in manifest.requirements), *manifest.skips]
+    return " ".join((tool.locked if manifest.is_locked else tool.unlocked, *options))
 
 
 def _the_tool(name: str, tool: _Tool) -> tuple[Step, ...]:
@@ -185,7 +202,7 @@ async def _collects_static(files: Files, manifest: Manifest, options: BuildOptio
 def _notes(manifest: Manifest) -> tuple[str, ...]:
     notes = []
     if manifest.needs_source:
-        notes.append(f"{manifest.file} names files of the app itself, so every change of the app installs all again")
+        notes.append(f"Every change of the app installs all again, as {manifest.needs_source}")
     if not manifest.is_locked and manifest.tool != "pip":
         notes.append(f"There is no lock file for {manifest.tool}: two builds may get different versions. Commit one")
     return tuple(notes)

@@ -10,6 +10,8 @@ import msgspec
 
 from agent.builders.bases import Need, Packages, Runtime
 from agent.builders.files import Files, is_plain, mapping, string
+from agent.builders.python_local import has_paths, local_packages, locked_names
+from agent.builders.version_files import tool_version
 from agent.builders.versions import Range, parse_range
 
 PYTHON: Final = Runtime(
@@ -28,7 +30,12 @@ MAX_INCLUDED: Final = 20
 
 _NAME = re.compile(r"\s*([A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?)\s*(?:\[([^\]]{0,200})\])?")
 _INCLUDE = re.compile(r"(?:-r|-c|--requirement|--constraint)[\s=]+(\S+)\s*(?:#.*)?")
-_LOCAL = re.compile(r"(?:-e|--editable)\b|\.{0,2}/|\.(?:\s|$|\[)|file:|\S+\s*@\s*(?:file:|\.)")
+_LOCAL = re.compile(
+    r"(?:-e|--editable)\b|\.{0,2}/|\.(?:\s|$|\[)|file:|\S+\s*@\s*(?:file:|\.)|(?:-f|--find-links)[\s=]+(?!https?:)"
+)
+_CONFIGURATION: Final = {"uv": ("uv.toml",), "poetry": ("poetry.toml",), "pdm": ("pdm.toml",)}
+"""What the tools read besides, such as which indexes to ask."""
+_DYNAMIC: Final = "what the app depends on is known to its own build alone (dynamic, in pyproject.toml)"
 _VERSION_FILES: Final = (".python-version", "runtime.txt")
 _PREFIX = re.compile(r"(?:c?python[-@])?(.*)", re.IGNORECASE)
 
@@ -43,12 +50,18 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     files: tuple[str, ...]
     """All that the installation of the packages needs to see."""
     is_locked: bool = True
-    needs_source: bool = False
-    """Whether what is installed is in the app itself."""
+    requirements: tuple[str, ...] = ()
+    """For pip: the files that list the packages; empty: pyproject.toml does, or the build of the app."""
+    skips: tuple[str, ...] = ()
+    """What the tool is told so that it leaves out the packages that are in the app; they are installed after it."""
+    needs_source: str = ""
+    """Why the app's files must be there first; empty: they need not."""
     is_package: bool = False
     """Whether the app itself is to be installed too."""
     packages: frozenset[str] = frozenset()
     """Names of what is installed, as far as the manifest tells, in lower case and with ``-``."""
+    knows_packages: bool = True
+    """Whether it tells: where only the build of the app does, it does not."""
 
 
 async def read_manifest(files: Files) -> Manifest | None:
@@ -86,10 +99,12 @@ async def wanted_python(files: Files) -> Need:
         if match := _PREFIX.fullmatch(line):
             if match[1]:
                 return Need(runtime=PYTHON, wanted=_range(files, name, match[1]), said_in=name)
+    in_tools, tools = await tool_version(files, "python")
     project = await files.toml("pyproject.toml")
     poetry = mapping(mapping(mapping(project.get("tool")).get("poetry")).get("dependencies"))
     requires = mapping((await files.toml("Pipfile")).get("requires"))
     for name, text in (
+        (tools, in_tools),
         ("pyproject.toml", string(mapping(project.get("project")).get("requires-python"))),
         ("pyproject.toml", string(poetry.get("python"))),
         ("Pipfile", string(requires.get("python_full_version")) or string(requires.get("python_version"))),
@@ -108,24 +123,31 @@ def _range(files: Files, name: str, text: str) -> Range:
 
 
 async def _of_requirements(files: Files) -> Manifest:
-    names, packages, needs_source = ["requirements.txt"], set[str](), False
+    return await _listed(files, ("requirements.txt",), file="requirements.txt")
+
+
+async def _listed(files: Files, first: tuple[str, ...], *, file: str) -> Manifest:
+    """Return what pip is to install from `first`, files that are there, and those that they include."""
+    names, packages, needs_source = list(first), set[str](), ""
+    local = "{} names files of the app itself"
     for name in names:  # it grows on the way
         for line in (await files.text(name)).splitlines():
             stripped = line.strip()
             if include := _INCLUDE.fullmatch(stripped):
                 other = _beside(name, include[1])
                 if not files.has(other) or not is_plain(other) or len(names) > MAX_INCLUDED:
-                    needs_source = True
+                    needs_source = local.format(name)
                 elif other not in names:
                     names.append(other)
             elif _LOCAL.match(stripped):
-                needs_source = True
+                needs_source = local.format(name)
             elif not stripped.startswith(("-", "#")):
                 packages |= _named([stripped])
     return Manifest(
         tool="pip",
-        file="requirements.txt",
+        file=file,
         files=tuple(names),
+        requirements=first,
         needs_source=needs_source,
         packages=frozenset(packages),
     )
@@ -138,16 +160,49 @@ def _beside(name: str, other: str) -> str:
 
 async def _of_project(files: Files, project: Mapping[str, Any], *, tool: str, lock: str) -> Manifest:
     table, tools = mapping(project.get("project")), mapping(project.get("tool"))
-    poetry = mapping(tools.get("poetry"))
-    packages = _named(_texts(table.get("dependencies"))) | _named(mapping(poetry.get("dependencies")))
-    is_locked = bool(lock) and files.has(lock)
+    poetry = mapping(mapping(tools.get("poetry")).get("dependencies"))
+    is_package = _is_package(files, project, tool=tool)
+    lock = lock if files.has(lock) else ""
+    is_dynamic = "dependencies" in _texts(table.get("dynamic")) and not (tool == "poetry" and poetry)
+    if is_dynamic and tool == "pip":
+        return await _dynamic(files, tools, is_package=is_package)
+    local = await local_packages(files, project, tool=tool, lock=lock)
+    packages = _named(_texts(table.get("dependencies"))) | _named(_tabled(poetry))
+    if is_dynamic and lock:
+        packages |= _named(await locked_names(files, lock))
+    # PDM builds the app to learn what it depends on, and without a lock file the others do.
+    needs_source = _DYNAMIC if is_dynamic and (tool == "pdm" or not lock) else local.needs_source
+    seen = (name for name in _CONFIGURATION.get(tool, ()) if files.has(name))
     return Manifest(
         tool=tool,
-        file=lock if is_locked else "pyproject.toml",
-        files=("pyproject.toml", *((lock,) if is_locked else ())),
-        is_locked=is_locked,
-        is_package=_is_package(files, project, tool=tool),
+        file=lock or "pyproject.toml",
+        files=("pyproject.toml", *filter(None, (lock,)), *seen, *local.files),
+        is_locked=bool(lock),
+        skips=local.skips,
+        needs_source=needs_source,
+        is_package=is_package,
         packages=packages,
+        knows_packages=bool(lock) or not is_dynamic,
+    )
+
+
+async def _dynamic(files: Files, tools: Mapping[str, Any], *, is_package: bool) -> Manifest:
+    """Return what pip is to do where pyproject.toml says that dependencies come from elsewhere."""
+    setuptools = mapping(mapping(mapping(tools.get("setuptools")).get("dynamic")).get("dependencies")).get("file")
+    hooks = mapping(mapping(mapping(tools.get("hatch")).get("metadata")).get("hooks"))
+    hatch = mapping(hooks.get("requirements_txt")).get("files")
+    listed = tuple(_texts([setuptools] if isinstance(setuptools, str) else setuptools)) or tuple(_texts(hatch))
+    if listed and len(listed) <= MAX_INCLUDED and all(files.has(name) and is_plain(name) for name in listed):
+        found = await _listed(files, listed, file=listed[0])
+        seen = ("pyproject.toml", *found.files)
+        return msgspec.structs.replace(found, files=seen, is_package=is_package)
+    return Manifest(
+        tool="pip",
+        file="pyproject.toml",
+        files=("pyproject.toml",),
+        is_locked=False,
+        needs_source=_DYNAMIC,
+        knows_packages=False,
     )
 
 
@@ -168,15 +223,29 @@ def _is_package(files: Files, project: Mapping[str, Any], *, tool: str) -> bool:
 
 
 async def _of_pipfile(files: Files) -> Manifest:
-    content = await files.toml("Pipfile")
+    listed = mapping((await files.toml("Pipfile")).get("packages"))
     is_locked = files.has("Pipfile.lock")
     return Manifest(
         tool="pipenv",
         file="Pipfile.lock" if is_locked else "Pipfile",
         files=("Pipfile", *(("Pipfile.lock",) if is_locked else ())),
         is_locked=is_locked,
-        packages=_named(mapping(content.get("packages"))),
+        needs_source="Pipfile has packages in folders of the app" if has_paths(listed.values()) else "",
+        packages=_named(_tabled(listed)),
     )
+
+
+def _tabled(dependencies: Mapping[str, Any]) -> list[str]:
+    """Return the requirements of a table of Poetry or Pipenv: names, with the extras that are asked for."""
+    found = []
+    for name, value in dependencies.items():
+        asked = [
+            extra
+            for each in (value if isinstance(value, list) else [value])
+            for extra in _texts(mapping(each).get("extras"))
+        ]
+        found.append(f"{name}[{','.join(asked)}]" if asked else name)
+    return found
 
 
 def _texts(value: object) -> list[str]:

@@ -35,8 +35,8 @@ class Web(msgspec.Struct, frozen=True):
     """``Django in shop/wsgi.py``."""
 
 
-async def guess(files: Files, packages: frozenset[str], *, file: str) -> Web:
-    """Return what serves the app; `file` is where its packages are listed.
+async def guess(files: Files, packages: frozenset[str], *, file: str, is_known: bool = True) -> Web:
+    """Return what serves the app; `file` is where its packages are listed. `is_known`: whether `packages` are all.
 
     Raises:
         UserError: ``web.unknown``, with what to do about it.
@@ -53,6 +53,8 @@ async def guess(files: Files, packages: frozenset[str], *, file: str) -> Web:
             where, name = found
             why = f"{_TITLES[package]} in {where}"
             return _served(_module(where), name, packages, file=file, why=why, is_async=is_async)
+    if not is_known:
+        raise _unknown(f"which packages it has is known to its own build alone (dynamic dependencies in {file})")
     raise _unknown("no framework that is known here is among the packages")
 
 

@@ -11,11 +11,12 @@ from agent.builders.assets import Assets, assets_of
 from agent.builders.bases import Base
 from agent.builders.files import Files
 from agent.builders.language import Sketch
+from agent.builders.local import seen
 from agent.builders.native import GEMS, libraries
 from agent.builders.plan import BuildPlan, BuildStage, Cache, Copy, CopyFrom, Env, Run, Step, Workdir, apt
 from agent.builders.ruby_manifests import Manifest, read_manifest, wanted_ruby
 from agent.builders.ruby_web import guess, is_rails
-from agent.builders.stages import APP, build_packages, each_in_its_folder, foundation, running, shown
+from agent.builders.stages import APP, build_packages, foundation, running, shown
 from agent.ports.images import BuildOptions
 
 BUNDLE: Final = "/opt/bundle"
@@ -94,7 +95,7 @@ def _plan(
     steps += [
         Env({**env, "BUNDLE_SILENCE_ROOT_WARNING": "1"}),
         Workdir(APP),
-        *([Copy()] if manifest.needs_source else _seen(manifest)),
+        *([Copy()] if manifest.needs_source else seen(manifest.files, manifest.folders)),
     ]
     steps.append(Run((f"mkdir -p {BUNDLE}", "bundle install", f"rm -rf {BUNDLE}/ruby/*/cache"), (_CACHE,)))
     if assets:
@@ -111,11 +112,6 @@ def _plan(
     copies = [CopyFrom("build", BUNDLE), CopyFrom("build", APP, is_apps=True)]
     last = running(start, copies=copies, env={**env, **serving}, command=words)
     return BuildPlan(why=why, stages=(*stages, BuildStage(base=start, name="build", steps=tuple(steps)), last))
-
-
-def _seen(manifest: Manifest) -> tuple[Step, ...]:
-    folders = (Copy((f"{folder}/",), f"{folder}/") for folder in manifest.folders)
-    return (*each_in_its_folder(manifest.files), *folders)
 
 
 def _notes(manifest: Manifest) -> tuple[str, ...]:

@@ -12,6 +12,7 @@ import msgspec
 
 from agent.builders.bases import Need, Packages, Runtime
 from agent.builders.files import Files, is_plain
+from agent.builders.local import local
 from agent.builders.version_files import TOOLS, asked, first_line, tool_version
 from agent.errors import UserError
 
@@ -37,7 +38,13 @@ _RUBY_LOCKED = re.compile(r"^ +ruby ([0-9]+(?:\.[0-9]+){1,2})", re.MULTILINE)
 _RUBY_SAID = re.compile(
     r"^[ \t]*ruby[ \t(]+[\"']([^\"'\n]{1,40})[\"'](?:[ \t]*,[ \t]*[\"']([^\"'\n]{1,40})[\"'])?", re.M
 )
-_ELSEWHERE = re.compile(r"^[ \t]*(?:eval_gemfile|instance_eval|require_relative)\b", re.MULTILINE)
+_ELSEWHERE = re.compile(
+    r"^[ \t]*(?:eval_gemfile|instance_eval|require_relative)\b|\bDir\.glob\b|\bDir\["
+    r"|\b(?:File\.(?:read|open|foreach)|YAML\.load_file)(?![ (]*[\"']\.(?:ruby-version|tool-versions)[\"'])",
+    re.MULTILINE,
+)
+_PATH = re.compile(r"(?:\bpath:[ \t]*|:path[ \t]*=>[ \t]*|^[ \t]*path[ \t(]+)[\"']([^\"'\n]{1,200})[\"']", re.MULTILINE)
+_GEMSPEC = re.compile(r"^[ \t]*gemspec\b", re.MULTILINE)
 _PATCH = re.compile(r"(?:ruby-)?(.*?)(?:-?p[0-9]+)?")
 
 
@@ -68,9 +75,12 @@ async def read_manifest(files: Files) -> Manifest | None:
     gemfile, lock = await files.text("Gemfile"), await files.text("Gemfile.lock")
     sections = [(match[1], match[2]) for match in _SECTION.finditer(lock)]
     _check_platforms(files, "".join(text for name, text in sections if name == "PLATFORMS"))
-    own = [remote.strip("/") for name, text in sections if name == "PATH" for remote in _REMOTE.findall(text)]
+    own = [remote for name, text in sections if name == "PATH" for remote in _REMOTE.findall(text)]
+    if not lock:
+        own = [*_PATH.findall(gemfile), *(["."] if _GEMSPEC.search(gemfile) else [])]
+    there = local(files, own)
     needs_source = ""
-    if any(remote.removeprefix("./") in ("", ".") or not is_plain(remote) for remote in own):
+    if there.is_all:
         needs_source = "the app is a gem itself, or has some in folders with unusual names"
     if _ELSEWHERE.search(gemfile):
         needs_source = "the Gemfile reads other files"
@@ -80,7 +90,7 @@ async def read_manifest(files: Files) -> Manifest | None:
         gems=frozenset(_IN_LOCK.findall(lock) or _IN_GEMFILE.findall(gemfile)),
         is_locked=files.has("Gemfile.lock"),
         files=tuple(kept),
-        folders=(*dict.fromkeys(own), *((VENDORED,) if is_vendored else ())),
+        folders=(*there.folders, *((VENDORED,) if is_vendored else ())),
         needs_source=needs_source,
         has_foreign=not files.has("Gemfile.lock")
         or any(name in ("GEM", "GIT") and _IN_LOCK.search(text) for name, text in sections),

@@ -12,10 +12,11 @@ from agent.builders.bases import Base, Need
 from agent.builders.files import Files
 from agent.builders.go import DEBIAN
 from agent.builders.language import Sketch
+from agent.builders.local import seen
 from agent.builders.native import CRATES, libraries
 from agent.builders.plan import BuildPlan, BuildStage, Cache, Copy, CopyFrom, Env, Run, Step, Workdir, apt
 from agent.builders.rust_manifests import Manifest, read_manifest, wanted_rust
-from agent.builders.stages import APP, build_packages, each_in_its_folder, foundation, running
+from agent.builders.stages import APP, build_packages, foundation, running
 from agent.errors import UserError
 from agent.ports.images import BuildOptions
 
@@ -79,7 +80,10 @@ def _plan(bases: tuple[Base, ...], manifest: Manifest, *, why: tuple[str, ...], 
         Workdir(APP),
     ]
     if not manifest.needs_source:
-        steps += [*_seen(manifest), Run((*_empty(manifest), build), _CACHES)]
+        steps += [
+            *seen(manifest.files, ("vendor",) if manifest.has_vendor else ()),
+            Run((*_empty(manifest), build), _CACHES),
+        ]
     steps += [Copy(), Run((_TOUCH, build, *_TAKE), _CACHES)]
     needed = ("ca-certificates", "tzdata", *native.run, *debian.needed_to_run())
     runtime = BuildStage(base=debian.image, name="runtime", steps=(apt(*needed),))
@@ -90,11 +94,6 @@ def _plan(bases: tuple[Base, ...], manifest: Manifest, *, why: tuple[str, ...], 
         command=words,
     )
     return BuildPlan(why=why, stages=(*stages, BuildStage(base=start, name="build", steps=tuple(steps)), runtime, last))
-
-
-def _seen(manifest: Manifest) -> tuple[Step, ...]:
-    vendored = (Copy(("vendor/",), "vendor/"),) if manifest.is_vendored else ()
-    return (*each_in_its_folder(manifest.files), *vendored)
 
 
 def _empty(manifest: Manifest) -> tuple[str, ...]:

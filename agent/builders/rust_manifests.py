@@ -31,6 +31,8 @@ _CONFIGURATION: Final = (".cargo/config.toml", ".cargo/config")
 _LOCKED = re.compile(r"^name = \"([A-Za-z0-9_-]{1,100})\"$", re.MULTILINE)
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]{0,63}")
 _OWN_PROGRAM = re.compile(r"src/bin/([A-Za-z0-9_][A-Za-z0-9_-]{0,63})(?:\.rs|/main\.rs)")
+_OTHERS: Final = {"bench": "benches", "test": "tests", "example": "examples"}
+"""Other things that a manifest may list, and where they are unless it says."""
 _MOVING = re.compile(r"(?:stable|nightly|beta)(?:-[a-z0-9_-]{1,60})?")
 _NUMBERED = re.compile(r"([0-9]+(?:\.[0-9]+){1,2})(?:-[a-z0-9_-]{1,60})?")
 
@@ -59,6 +61,9 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     files: tuple[str, ...]
     """All that the compilation of the dependencies needs to see."""
     is_vendored: bool
+    """Whether Cargo is told to take all crates from there."""
+    has_vendor: bool
+    """Whether there are crates in vendor."""
     crates: frozenset[str]
     """Names of all crates in the lock file."""
     needs_source: str = ""
@@ -80,9 +85,11 @@ async def read_manifest(files: Files) -> Manifest | None:
     packages = [found for name in manifests[:MAX_PACKAGES] if (found := await _package(files, name))]
     built = _built(packages, mapping(root.get("workspace")))
     programs = tuple(sorted({program for package in built for program in package.programs}))
+    has_vendor = any(name.startswith("vendor/") for name in files.names)
     kept = ["Cargo.lock", *TOOLCHAIN, *_CONFIGURATION, TOOLS[0]]
     needs_source = ""
-    if len(manifests) > MAX_PACKAGES or not all(is_plain(t) for p in packages for t in p.targets):
+    names = [*manifests, *(target for package in packages for target in package.targets)]
+    if len(manifests) > MAX_PACKAGES or not all(map(is_plain, names)):
         needs_source = "there are packages with unusual names, or very many"
     return Manifest(
         packages=tuple(packages),
@@ -90,8 +97,8 @@ async def read_manifest(files: Files) -> Manifest | None:
         web=_web(built, programs),
         is_locked=files.has("Cargo.lock"),
         files=(*manifests, *(name for name in kept if files.has(name))),
-        is_vendored=any(name.startswith("vendor/") for name in files.names)
-        and "vendored-sources" in "".join([await files.text(name) for name in _CONFIGURATION]),
+        is_vendored=has_vendor and "vendored-sources" in "".join([await files.text(name) for name in _CONFIGURATION]),
+        has_vendor=has_vendor,
         crates=frozenset(_LOCKED.findall(await files.text("Cargo.lock", limit=8 << 20))),
         needs_source=needs_source,
     )
@@ -126,7 +133,7 @@ async def wanted_rust(files: Files) -> tuple[Need, str]:
 def _manifests(files: Files) -> list[str]:
     """Return each Cargo.toml but those of what others wrote; the first is the root's."""
     found = [name for name in files.names if name.rpartition("/")[2] == "Cargo.toml"]
-    own = [name for name in found if not name.startswith(("vendor/", "target/")) and is_plain(name)]
+    own = [name for name in found if not name.startswith(("vendor/", "target/"))]
     return sorted(own, key=lambda name: (name.count("/"), name))
 
 
@@ -154,6 +161,11 @@ async def _package(files: Files, manifest: str) -> Package | None:
     targets = {"src/main.rs", "src/lib.rs", string(mapping(toml.get("lib")).get("path"))}
     targets |= {string(script) if isinstance(script, str) else "build.rs", *(string(b.get("path")) for b in listed)}
     targets |= {each for each in own if _OWN_PROGRAM.fullmatch(each)}
+    for kind, place in _OTHERS.items():
+        # Cargo reads no manifest that lists one which is not there.
+        for each in _tables(toml.get(kind)):
+            stem = f"{place}/{string(each.get('name'))}"
+            targets |= {string(each.get("path")), f"{stem}.rs", f"{stem}/main.rs"}
     default = string(table.get("default-run"))
     return Package(
         folder=folder,

@@ -24,7 +24,8 @@ async def tool_version(files: Files, *names: str) -> tuple[str, str]:
         UserError: ``manifest.invalid``.
     """
     for line in (await files.text(TOOLS[0])).splitlines():
-        if (match := _TOOL_LINE.fullmatch(line.strip())) and match["tool"] in names:
+        match = _TOOL_LINE.fullmatch(line.strip())
+        if match and match["tool"] in names and match["version"] != "system":
             return match["version"], TOOLS[0]
     for file in TOOLS[1:]:
         tools = (await files.toml(file)).get("tools")

@@ -86,4 +86,5 @@ async def _of_last_build(ctx: Context, app: AppRow) -> Rows:
     return {
         "builder-detected": last.builder if last else "",
         "builder-detected-because": last.builder_why if last else "",
+        "builder-built-on": "; ".join(last.builder_on) if last else "",
     }

@@ -181,12 +181,14 @@ class Builder:
         arguments = [value for key, value in told.items() if _SECRET.search(key)]
         masked = sanitise.without([*arguments, *options.secrets.values()])
         try:
-            info = await choice.builder.build(request, lambda line: say(masked(line)))
+            built = await choice.builder.build(request, lambda line: say(masked(line)))
         except BuildFailed as error:
             raise BuildFailed(masked(str(error))) from error
-        await self._tell_port(deploy, info, say)
-        plan = plan_of(info, procfile=procfile, app_json=app_json)
-        return info, msgspec.structs.replace(plan, builder=choice.builder.name, builder_why=choice.why)
+        await self._tell_port(deploy, built.image, say)
+        plan = plan_of(built.image, procfile=procfile, app_json=app_json)
+        return built.image, msgspec.structs.replace(
+            plan, builder=choice.builder.name, builder_why=choice.why, builder_on=built.on
+        )
 
     async def _tell_port(self, deploy: Deploy, info: ImageInfo, say: Say) -> None:
         """Say where web has to listen, if the image would have it elsewhere."""

@@ -113,6 +113,14 @@ class ImageInfo(msgspec.Struct, frozen=True, kw_only=True):
         return not self.tags and not self.digests
 
 
+class Built(msgspec.Struct, frozen=True, kw_only=True):
+    """What came of a build."""
+
+    image: ImageInfo
+    on: tuple[str, ...] = ()
+    """What the builder chose to build on, in sentences without a full stop; empty: it chose nothing."""
+
+
 class BuildFailed(Exception):
     """The app's own build broke; building the same commit again would not help. The text is for the user."""
 
@@ -155,7 +163,7 @@ class ImageBuilder(Protocol):
         """
         ...
 
-    async def build(self, request: BuildRequest, say: Say) -> ImageInfo:
+    async def build(self, request: BuildRequest, say: Say) -> Built:
         """Build, telling `say` each step and each line of output as it happens.
 
         Cancelling the call cancels the build in the engine within 2 s. Repeating it is harmless.

@@ -61,6 +61,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     """What built the image; empty: it came as it is."""
     builder_why: str = ""
     """Why that builder, for people. Hostile."""
+    builder_on: tuple[str, ...] = ()
+    """What it chose to build on, for people."""
 
     tasks: tuple[TaskPlan, ...] = ()
     """What is run once by a deploy, in this order."""

@@ -6,17 +6,22 @@ import pytest
 
 from agent.builders.bases import Base, Bases, Need
 from agent.builders.go import Go
-from agent.builders.language import Language
+from agent.builders.java import Java
+from agent.builders.language import Language, LanguageBuilder
 from agent.builders.node import Node
+from agent.builders.php import Php
 from agent.builders.python import Python
 from agent.builders.python_manifests import PYTHON
 from agent.builders.versions import parse_range
+from agent.docker.build_limits import BuildLimits
+from agent.docker.engine import Engine
 from agent.errors import UserError
 from agent.ports.images import BuildOptions, ImageInfo
 from agent.ports.registries import Login
 from agent.ports.world import Say
 from tests.builders.sketching import dockerfile, store
 from tests.fakes.images import FakeImages
+from tests.fakes.source import FakeTree
 
 UNREACHABLE = "The image could not be fetched: dial tcp: lookup registry on 10.0.0.1:53: no such host"
 ABSENT = "The image could not be fetched: manifest unknown"
@@ -85,11 +90,41 @@ async def test_without_a_registry_debians_own_packages_do_and_it_is_said_once_a_
     for _ in range(2):
         base = await bases.find(python(">=3.10"), chosen="", app="blog", say=said.append)
         assert (base.image, base.version, base.needed_to_run()) == ("debian:bookworm-slim", "3.11.2", ("python3",))
-    assert said == 2 * [
-        "       python:3.13-slim-bookworm cannot be had, as its registry cannot be reached: "
-        "Python 3.11.2 of Debian's own packages, on debian:bookworm-slim"
-    ]
+    assert said == 2 * ["       python:3.13-slim-bookworm cannot be had, as its registry cannot be reached"]
     assert len(registry.asked) == 1  # it is not asked again for a while
+
+
+async def test_what_was_chosen_is_told_by_its_version_and_whether_it_is_the_default() -> None:
+    assert (await found(Registry(""))).why == "python:3.13-slim-bookworm has Python 3.13, the default"
+    assert (await found(Registry(""), "<3.13")).why == "python:3.12-slim-bookworm has Python 3.12"
+    assert (await found(Registry(""), "3.12.4")).why == "python:3.12.4-slim-bookworm has Python 3.12.4"
+    debian = await found(Registry(UNREACHABLE, "debian:bookworm-slim"))
+    assert debian.why == "Python 3.11.2 of Debian's own packages, on debian:bookworm-slim"
+    mine = await found(store("mine:1", PYTHON_VERSION="3.12.8"), chosen="mine:1")
+    assert mine.why == "mine:1 has Python 3.12.8"
+
+
+async def test_a_build_says_each_version_that_it_takes_once_and_keeps_quiet_about_what_has_none() -> None:
+    async def said(language: Language, files: dict[str, str]) -> list[str]:
+        lines = list[str]()
+        async with Engine.open("unix:///none.sock", instance="t") as engine:
+            builder = LanguageBuilder(engine, Registry(""), BuildLimits(engine, memory_bytes=0), language=language)
+            tree = FakeTree("1" * 40, {name: text.encode() for name, text in files.items()})
+            await builder.dockerfile(tree, BuildOptions(), lines.append)
+        return lines
+
+    assert await said(Go(), {"go.mod": "module x", "main.go": "package main"}) == [
+        "       golang:1.25-bookworm has Go 1.25, the default"
+    ]
+    assert await said(Java(), {"pom.xml": "<java.version>17</java.version>"}) == [
+        "       maven:3-eclipse-temurin-21 has Java 21",
+        "       eclipse-temurin:21-jre has Java 21",
+    ]
+    composed = await said(Php(), {"composer.json": "{}", "index.php": "", ".php-version": "8.3"})
+    assert composed[-2:] == [
+        "       php:8.3-apache-bookworm has PHP 8.3",
+        "       composer:2 has Composer 2, the default",
+    ]
 
 
 async def test_the_debian_that_has_the_version_is_taken() -> None:

@@ -60,7 +60,8 @@ class Yard:
 
     async def build(self, files: dict[str, Any], **options: Any) -> ImageInfo:
         self.said.clear()
-        return await self.builder.build(self.request(files, **options), self.said.append)
+        built = await self.builder.build(self.request(files, **options), self.said.append)
+        return built.image
 
     async def fails(self, files: dict[str, Any], **options: Any) -> str:
         with pytest.raises(BuildFailed) as failed:

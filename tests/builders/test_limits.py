@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 
 import pytest
 
-from agent.builders import go, java_manifests, node_manifests, python_manifests, python_web, rust_manifests
+from agent.builders import go, java_manifests, local, node_manifests, python_manifests, python_web, rust_manifests
 from agent.builders.context import MAX_EXTENDED, ContextPlan, TarRewriter, context
 from agent.builders.dockerignore import MAX_PATTERNS, MAX_WILD, parse_ignore
 from agent.builders.files import MAX_LOCK, MAX_MANIFEST, MAX_SOURCE, Files
@@ -119,14 +119,21 @@ def crates(count: int) -> dict[str, str]:
     return {"Cargo.toml": '[package]\nname = "root"\n', "src/main.rs": "", **files}
 
 
+def folders(count: int) -> dict[str, str]:
+    """Return an app of uv with so many packages in folders of its own."""
+    package = '[[package]]\nname = "p{0}"\nversion = "1"\nsource = {{ directory = "p{0}" }}\n'
+    return {"pyproject.toml": "[project]\n", "uv.lock": "".join(package.format(each) for each in range(count))}
+
+
 @pytest.mark.parametrize(
     ("reader", "files", "most"),
     [
+        (python_manifests.read_manifest, folders, local.MAX_LOCAL),
         (python_manifests.read_manifest, included, python_manifests.MAX_INCLUDED),
         (node_manifests.read_manifest, workspaces, node_manifests.MAX_WORKSPACES),
         (rust_manifests.read_manifest, crates, rust_manifests.MAX_PACKAGES),
     ],
-    ids=["requirement files", "workspaces", "packages of Rust"],
+    ids=["packages in folders", "requirement files", "workspaces", "packages of Rust"],
 )
 async def test_with_more_manifests_than_are_read_packages_are_installed_after_the_files_came(
     reader: object, files: Callable[[int], dict[str, str]], most: int

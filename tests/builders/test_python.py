@@ -116,7 +116,7 @@ async def test_packages_that_are_in_the_app_itself_are_installed_after_its_files
     text = await dockerfile(PYTHON, files)
     assert text.index("COPY . ./") < text.index("pip install --requirement")
     found = await sketch(PYTHON, files)
-    assert found is not None and "every change of the app installs all again" in found.notes[0]
+    assert found is not None and "Every change of the app installs all again" in found.notes[0]
 
 
 async def test_a_procfile_with_nothing_but_a_release_task_leaves_the_web_process_to_be_guessed() -> None:

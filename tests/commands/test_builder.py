@@ -60,6 +60,7 @@ async def test_the_report_tells_what_the_last_build_was_made_of(desk: Desk) -> N
     assert (await desk.give("builder:report blog --builder-detected")).out == "dockerfile\n"
     because = await desk.give("builder:report blog --builder-detected-because")
     assert because.out == "Dockerfile, so what it says\n"
+    assert (await desk.give("builder:report blog --builder-built-on")).out == "scratch has nothing\n"
 
 
 async def test_the_plan_is_printed_alone_on_standard_output(desk: Desk) -> None:

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Collection, Sequence
 import msgspec
 
 from agent.errors import Unavailable, UserError
-from agent.ports.images import BuildFailed, BuildOptions, BuildRequest, Choice, ImageInfo
+from agent.ports.images import BuildFailed, BuildOptions, BuildRequest, Built, Choice, ImageInfo
 from agent.ports.registries import Login
 from agent.ports.source import SourceTree
 from agent.ports.world import Say
@@ -94,7 +94,7 @@ class FakeBuilder:
     async def dockerfile(self, source: SourceTree, options: BuildOptions, say: Say) -> str:
         return (await source.read(options.dockerfile_path) or b"").decode()
 
-    async def build(self, request: BuildRequest, say: Say) -> ImageInfo:
+    async def build(self, request: BuildRequest, say: Say) -> Built:
         self.builds += 1
         if self.is_down:
             raise Unavailable("docker.unavailable", "Docker does not answer.")
@@ -114,7 +114,7 @@ class FakeBuilder:
         )
         self._images.have(image, request.tag)
         say("       built")
-        return image
+        return Built(image=image, on=("scratch has nothing",))
 
 
 class FakeWorkshops:

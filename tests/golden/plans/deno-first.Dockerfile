@@ -1,7 +1,7 @@
 # Made by Pushboat.
 # deno.lock and .deno-version, so Deno 1.46.3; web: deno run --allow-env --allow-net --allow-read
 #   main.ts
-# denoland/deno:1.46.3 has Deno
+# denoland/deno:1.46.3 has Deno 1.46.3
 
 FROM denoland/deno:1.46.3 AS build
 ENV DENO_DIR=/opt/deno

@@ -1,6 +1,6 @@
 # Made by Pushboat.
 # deno.lock, so Deno; web: deno run -A main.ts
-# denoland/deno:2.9.3 has Deno
+# denoland/deno:2.9.3 has Deno 2.9.3, the default
 
 FROM denoland/deno:2.9.3 AS build
 ENV DENO_DIR=/opt/deno

@@ -1,6 +1,6 @@
 # Made by Pushboat.
 # mix.lock and mix.exs, so Elixir ~> 1.15 with mix
-# elixir:1.18-slim has Elixir
+# elixir:1.18-slim has Elixir 1.18
 
 FROM elixir:1.18-slim AS build
 RUN apt-get -qq update \

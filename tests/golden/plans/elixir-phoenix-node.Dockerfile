@@ -1,8 +1,8 @@
 # Made by Pushboat.
 # mix.lock and mix.exs, so Elixir ~> 1.15 and the release shop, and Node with npm for
 #   assets/package.json; Phoenix, so web: /app/bin/server
-# elixir:1.18-slim has Elixir
-# node:24-bookworm-slim has Node
+# elixir:1.18-slim has Elixir 1.18
+# node:24-bookworm-slim has Node 24, the default
 
 FROM node:24-bookworm-slim AS node
 

@@ -1,6 +1,6 @@
 # Made by Pushboat.
 # mix.exs, so Elixir ~> 1.14 and the release shop; web: /app/bin/shop start
-# elixir:1.18-slim has Elixir
+# elixir:1.18-slim has Elixir 1.18
 
 FROM elixir:1.18-slim AS build
 ENV MIX_ENV=prod

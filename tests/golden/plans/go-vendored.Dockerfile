@@ -1,6 +1,6 @@
 # Made by Pushboat.
 # go.mod, so Go >=1.19 with what is in vendor; web: /app/bin/web
-# golang:1.25-bookworm has Go
+# golang:1.25-bookworm has Go 1.25
 
 FROM golang:1.25-bookworm AS build
 ENV CGO_ENABLED=0

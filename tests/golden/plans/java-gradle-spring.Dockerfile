@@ -1,8 +1,8 @@
 # Made by Pushboat.
 # build.gradle.kts, so Java 17 with its own Gradle; Spring Boot, so web: java
 #   -Dserver.port="${PORT:-5000}" $JAVA_OPTS -jar "$(cat .pushboat-jar)"
-# eclipse-temurin:17-jdk has Java
-# eclipse-temurin:17-jre has Java
+# eclipse-temurin:17-jdk has Java 17
+# eclipse-temurin:17-jre has Java 17
 
 FROM eclipse-temurin:17-jdk AS build
 WORKDIR /app

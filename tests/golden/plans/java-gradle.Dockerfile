@@ -1,7 +1,7 @@
 # Made by Pushboat.
 # build.gradle, so Java >=11 with Gradle
-# gradle:8-jdk21 has Java
-# eclipse-temurin:21-jre has Java
+# gradle:8-jdk21 has Java 21
+# eclipse-temurin:21-jre has Java 21
 
 FROM gradle:8-jdk21 AS build
 WORKDIR /app

@@ -1,7 +1,7 @@
 # Made by Pushboat.
 # pom.xml, so Java >=17 with its own Maven; web: java $JAVA_OPTS -jar "$(cat .pushboat-jar)"
-# eclipse-temurin:21-jdk has Java
-# eclipse-temurin:21-jre has Java
+# eclipse-temurin:21-jdk has Java 21
+# eclipse-temurin:21-jre has Java 21
 
 FROM eclipse-temurin:21-jdk AS build
 WORKDIR /app

@@ -1,7 +1,7 @@
 # Made by Pushboat.
 # pom.xml, so Java >=17 with Maven; web: java $JAVA_OPTS -jar "$(cat .pushboat-jar)"
-# maven:3-eclipse-temurin-21 has Java
-# eclipse-temurin:21-jre has Java
+# maven:3-eclipse-temurin-21 has Java 21
+# eclipse-temurin:21-jre has Java 21
 
 FROM maven:3-eclipse-temurin-21 AS build
 WORKDIR /app

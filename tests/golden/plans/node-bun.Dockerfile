@@ -1,6 +1,6 @@
 # Made by Pushboat.
 # bun.lock, so Node with bun; web: node dist/main.js --x=a b
-# node:24-bookworm-slim has Node
+# node:24-bookworm-slim has Node 24, the default
 
 FROM node:24-bookworm-slim AS build
 RUN --mount=type=cache,target=/root/.npm npm install --global bun
@@ -10,7 +10,12 @@ COPY package.json bun.lock ./
 RUN --mount=type=cache,target=/root/.bun/install/cache bun install --frozen-lockfile
 COPY . ./
 RUN bun run build
-RUN --mount=type=cache,target=/root/.bun/install/cache rm -rf node_modules && bun install --frozen-lockfile --production --ignore-scripts
+RUN --mount=type=cache,target=/root/.bun/install/cache mkdir -p /tmp/kept \
+    && find . -name node_modules -prune -o -name package.json -exec cp --parents {} /tmp/kept ';' \
+    && find . -name node_modules -prune -o -name package.json -exec node -e 'const fs = require("fs"); for (const name of process.argv.slice(1)) { let found; try { found = JSON.parse(fs.readFileSync(name)) } catch { continue } delete found.scripts; fs.writeFileSync(name, JSON.stringify(found)) }' {} + \
+    && rm -rf node_modules \
+    && bun install --frozen-lockfile --production \
+    && cp -r /tmp/kept/. ./
 
 FROM node:24-bookworm-slim
 ENV NODE_ENV=production

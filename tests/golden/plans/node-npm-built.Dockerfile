@@ -1,6 +1,6 @@
 # Made by Pushboat.
 # package-lock.json, so Node with npm; web: node dist/main.js --x=a b
-# node:24-bookworm-slim has Node
+# node:24-bookworm-slim has Node 24, the default
 
 FROM node:24-bookworm-slim AS build
 ENV NODE_ENV=production

@@ -1,6 +1,6 @@
 # Made by Pushboat.
 # package-lock.json and package.json, so Node 20.x with npm; web: node server.js
-# node:20-bookworm-slim has Node
+# node:20-bookworm-slim has Node 20
 
 FROM node:20-bookworm-slim AS build
 ENV NODE_ENV=production

@@ -1,6 +1,6 @@
 # Made by Pushboat.
 # package-lock.json and .nvmrc, so Node v22.11.0 with npm; web: node server.js
-# node:22.11.0-bookworm-slim has Node
+# node:22.11.0-bookworm-slim has Node 22.11.0
 
 FROM node:22.11.0-bookworm-slim AS build
 ENV NODE_ENV=production

@@ -1,6 +1,6 @@
 # Made by Pushboat.
 # pnpm-lock.yaml, so Node with pnpm; web: node dist/main.js --x=a b
-# node:24-bookworm-slim has Node
+# node:24-bookworm-slim has Node 24, the default
 
 FROM node:24-bookworm-slim AS build
 RUN --mount=type=cache,target=/root/.npm npm install --global pnpm@9
@@ -12,7 +12,7 @@ COPY package.json pnpm-lock.yaml ./
 RUN --mount=type=cache,target=/root/.pnpm-store pnpm install --frozen-lockfile --prod=false
 COPY . ./
 RUN pnpm run build
-RUN --mount=type=cache,target=/root/.pnpm-store pnpm prune --prod --ignore-scripts
+RUN --mount=type=cache,target=/root/.pnpm-store pnpm install --frozen-lockfile --prefer-offline --prod --ignore-scripts --config.modules-cache-max-age=0
 
 FROM node:24-bookworm-slim
 ENV NODE_ENV=production

@@ -1,6 +1,6 @@
 # Made by Pushboat.
 # yarn.lock, so Node with yarn; web: node dist/main.js --x=a b
-# node:24-bookworm-slim has Node
+# node:24-bookworm-slim has Node 24, the default
 
 FROM node:24-bookworm-slim AS build
 RUN --mount=type=cache,target=/root/.npm npm install --global --force yarn@1

@@ -1,7 +1,7 @@
 # Made by Pushboat.
 # composer.json, so PHP with Composer; web: Apache serves public
-# php:8.4-apache-bookworm has PHP
-# composer:2 has Composer
+# php:8.4-apache-bookworm has PHP 8.4, the default
+# composer:2 has Composer 2, the default
 
 FROM php:8.4-apache-bookworm AS server
 RUN apt-get -qq update \

@@ -1,9 +1,9 @@
 # Made by Pushboat.
 # composer.lock and composer.json, so PHP ^8.2 with Composer, and Node with npm for package.json;
 #   web: Apache serves public
-# php:8.4-apache-bookworm has PHP
-# composer:2 has Composer
-# node:24-bookworm-slim has Node
+# php:8.4-apache-bookworm has PHP 8.4
+# composer:2 has Composer 2, the default
+# node:24-bookworm-slim has Node 24, the default
 
 FROM php:8.4-apache-bookworm AS server
 RUN apt-get -qq update \

@@ -1,6 +1,6 @@
 # Made by Pushboat.
 # index.php, so PHP; web: Apache serves all files
-# php:8.4-apache-bookworm has PHP
+# php:8.4-apache-bookworm has PHP 8.4, the default
 
 FROM php:8.4-apache-bookworm AS server
 RUN apt-get -qq update \

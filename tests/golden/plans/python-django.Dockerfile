@@ -1,7 +1,7 @@
 # Made by Pushboat.
 # requirements.txt and runtime.txt, so Python 3.11.9 with pip; Django in shop/wsgi.py, so web:
 #   gunicorn shop.wsgi:application
-# python:3.11.9-slim-bookworm has Python
+# python:3.11.9-slim-bookworm has Python 3.11.9
 
 FROM python:3.11.9-slim-bookworm AS build
 RUN python3 -m venv /opt/venv

@@ -1,6 +1,6 @@
 # Made by Pushboat.
 # requirements.txt, so Python with pip; Flask in app.py, so web: gunicorn app:app
-# python:3.13-slim-bookworm has Python
+# python:3.13-slim-bookworm has Python 3.13, the default
 
 FROM python:3.13-slim-bookworm AS build
 RUN python3 -m venv /opt/venv

@@ -1,7 +1,7 @@
 # Made by Pushboat.
 # requirements.txt and .python-version, so Python 3.12.4 with pip; Flask in app.py, so web: gunicorn
 #   app:app
-# python:3.12.4-slim-bookworm has Python
+# python:3.12.4-slim-bookworm has Python 3.12.4
 
 FROM python:3.12.4-slim-bookworm AS build
 RUN python3 -m venv /opt/venv

@@ -1,6 +1,6 @@
 # Made by Pushboat.
 # pyproject.toml, so Python >=3.10 with pip
-# python:3.13-slim-bookworm has Python
+# python:3.13-slim-bookworm has Python 3.13
 
 FROM python:3.13-slim-bookworm AS build
 RUN python3 -m venv /opt/venv

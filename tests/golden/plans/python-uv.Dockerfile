@@ -1,7 +1,7 @@
 # Made by Pushboat.
 # uv.lock and pyproject.toml, so Python >=3.10 with uv; Starlette in src/api/app.py, so web: uvicorn
 #   api.app:app --host 0.0.0.0 --port "${PORT:-5000}"
-# python:3.13-slim-bookworm has Python
+# python:3.13-slim-bookworm has Python 3.13
 
 FROM python:3.13-slim-bookworm AS build
 RUN python3 -m venv /opt/venv

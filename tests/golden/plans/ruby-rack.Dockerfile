@@ -1,7 +1,7 @@
 # Made by Pushboat.
 # Gemfile.lock, so Ruby with Bundler; config.ru, so web: bundle exec rackup --host 0.0.0.0 --port
 #   "${PORT:-5000}" config.ru
-# ruby:3.4-slim-bookworm has Ruby
+# ruby:3.4-slim-bookworm has Ruby 3.4, the default
 
 FROM ruby:3.4-slim-bookworm AS build
 RUN apt-get -qq update \

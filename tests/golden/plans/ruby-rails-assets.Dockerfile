@@ -1,8 +1,8 @@
 # Made by Pushboat.
 # Gemfile.lock and Gemfile, so Ruby 3.3.6 with Bundler, and Node 22 with npm for package.json; Rails
 #   and puma, so web: bundle exec puma --port "${PORT:-5000}"
-# ruby:3.3.6-slim-bookworm has Ruby
-# node:22-bookworm-slim has Node
+# ruby:3.3.6-slim-bookworm has Ruby 3.3.6
+# node:22-bookworm-slim has Node 22
 
 FROM ruby:3.3.6-slim-bookworm AS base
 RUN apt-get -qq update \

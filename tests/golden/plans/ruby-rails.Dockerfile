@@ -1,7 +1,7 @@
 # Made by Pushboat.
 # Gemfile.lock and Gemfile, so Ruby 3.3.6 with Bundler; Rails and puma, so web: bundle exec puma
 #   --port "${PORT:-5000}"
-# ruby:3.3.6-slim-bookworm has Ruby
+# ruby:3.3.6-slim-bookworm has Ruby 3.3.6
 
 FROM ruby:3.3.6-slim-bookworm AS base
 RUN apt-get -qq update \

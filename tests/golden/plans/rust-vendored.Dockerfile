@@ -1,6 +1,6 @@
 # Made by Pushboat.
 # Cargo.lock, so Rust with what is in vendor; web: /app/bin/shop
-# rust:1-slim-bookworm has Rust
+# rust:1-slim-bookworm has Rust 1, the default
 
 FROM rust:1-slim-bookworm AS build
 ENV CARGO_HOME=/usr/local/cargo

@@ -1,6 +1,6 @@
 # Made by Pushboat.
 # Cargo.lock and rust-toolchain.toml, so Rust 1.85.0; web: /app/bin/web
-# rust:1.85.0-slim-bookworm has Rust
+# rust:1.85.0-slim-bookworm has Rust 1.85.0
 
 FROM rust:1.85.0-slim-bookworm AS build
 RUN apt-get -qq update \

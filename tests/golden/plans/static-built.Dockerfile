@@ -1,8 +1,8 @@
 # Made by Pushboat.
 # package-lock.json and a script build with nothing to start, so Node with npm, then what the build
 #   puts out
-# node:24-bookworm-slim has Node
-# nginx:1.28-bookworm has nginx
+# node:24-bookworm-slim has Node 24, the default
+# nginx:1.28-bookworm has nginx 1.28, the default
 
 FROM node:24-bookworm-slim AS build
 ENV NODE_ENV=production

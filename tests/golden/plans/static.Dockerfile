@@ -1,6 +1,6 @@
 # Made by Pushboat.
 # index.html, so files as they are
-# nginx:1.28-bookworm has nginx
+# nginx:1.28-bookworm has nginx 1.28, the default
 
 FROM nginx:1.28-bookworm AS build
 WORKDIR /srv/www
