@@ -22,7 +22,7 @@ from agent.docker.engine import Engine, Faulted, Refused
 from agent.docker.registries import auth_header
 from agent.docker.saved import renamed
 from agent.docker.stamps import unix_seconds
-from agent.docker.transfers import follow, patient
+from agent.docker.transfers import follow, is_busy, patient
 from agent.errors import Unavailable, UserError
 from agent.ports.images import ImageInfo
 from agent.ports.registries import Login, registry_of
@@ -240,11 +240,20 @@ def exposed_ports(exposed: dict[str, Any]) -> tuple[int, ...]:
 
 
 def _not_found(reference: str, reason: str) -> UserError:
+    server = registry_of(reference)
+    if is_busy(reason):
+        return UserError(
+            "registry.busy",
+            f"The registry {server} gave no image {reference} just now: it is too busy, or out of order, or you have"
+            f" used up what it allows ({reason.strip()[:300]}).",
+            "That says nothing about the image. Try again later; many registries allow more to those who log in"
+            f" (registry:login --global {server} <user> --password-stdin).",
+        )
     return UserError(
         "image.not-found",
         f"The image {reference} could not be fetched: {reason.strip()}",
         "Check its name and tag, whether its registry can be reached from this machine, and whether it wants a login"
-        f" (registry:login --global {registry_of(reference)} <user> --password-stdin).",
+        f" (registry:login --global {server} <user> --password-stdin).",
     )
 
 
