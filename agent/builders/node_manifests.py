@@ -102,7 +102,7 @@ async def read_manifest(files: Files) -> Manifest | None:
     if manager == "berry" and any(name.startswith(".yarn/") for name in files.names):
         needs_source = "yarn has files of its own in .yarn"
     started = resolved(scripts, "start")
-    procfile = await files.text("Procfile")
+    procfile = await files.text(files.procfile)
     build = next((name for name in ("heroku-postbuild", "build") if scripts.get(name, "").strip()), "")
     is_dev_server = _DEV_SERVER.fullmatch(started) is not None
     start = () if is_dev_server else _start(files, package, scripts, started)

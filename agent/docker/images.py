@@ -5,6 +5,7 @@ Only tags of our own are ever removed, and the one that a pull of ours has made.
 
 from __future__ import annotations
 
+import posixpath
 import re
 import tempfile
 from collections.abc import AsyncIterator, Sequence
@@ -62,6 +63,7 @@ class _Config(msgspec.Struct, frozen=True, rename="pascal"):
     env: list[str] | None = None
     labels: dict[str, str] | None = None
     healthcheck: _Health | None = None
+    working_dir: str = ""
 
 
 class _Image(msgspec.Struct, frozen=True, rename="pascal"):
@@ -221,6 +223,7 @@ def _info(image: _Image) -> ImageInfo:
         # Older engines call what has no name "<none>@sha256:…".
         digests=tuple(name for name in image.repo_digests or () if not name.startswith("<none>")),
         created_at=unix_seconds(image.created),
+        folder=posixpath.join("/", config.working_dir),
     )
 
 
