@@ -16,8 +16,9 @@ from agent.commands.replies import HEADING, INDENT, STEP, WARNING, Done, Reply
 from agent.commands.reports import AppOrEvery, Row, Rows, report
 from agent.commands.settings import property_rows
 from agent.errors import UserError
-from agent.lifecycle import remotes
+from agent.lifecycle import registries, remotes
 from agent.lifecycle.properties import Property
+from agent.ports.registries import digest_in, login_for, registry_of
 from agent.ports.source import ArchiveCommit, ArchiveKind
 from agent.state.apps import App as AppRow
 from agent.state.deploys import Deploy
@@ -34,7 +35,6 @@ _IMAGE = re.compile(
     r"(?=.{1,400}\Z)[A-Za-z0-9][A-Za-z0-9._:-]*(/[a-z0-9._-]+)*(:[A-Za-z0-9_][A-Za-z0-9_.-]{0,127})?(@sha256:[0-9a-f]{64})?"
 )
 """References as the engine reads them, roughly; it has the last word."""
-_DIGEST = "@sha256:"
 
 
 class GitSet(settings.SetCommand, frozen=True, kw_only=True):
@@ -156,9 +156,9 @@ class _OfImage(Command, frozen=True, kw_only=True):
 class GitFromImage(_OfImage, frozen=True, kw_only=True):
     """Deploy an image that exists, in the engine or in a registry.
 
-    It replaces what was pushed, until the next push. One that is live already, by a digest in its name or as the
-    engine has it, is not deployed again without --force. There is no commit to sign: name and address go into the
-    reason that releases show, beside the name of your key.
+    It replaces what was pushed, until the next push. The release is of just that image, whatever its tag means later.
+    What is live already, as its digest, the engine or its registry tells, is not deployed again without --force. There
+    is no commit to sign: name and address go into the reason that releases show, beside the name of your key.
     """
 
     name = "git:from-image"
@@ -279,10 +279,16 @@ async def _is_live(ctx: Context, wish: Wish) -> bool:
         return False
     if newest.status != "live" or newest.image != live.image or wish.image is None:
         return False
-    if _DIGEST in wish.image and newest.why == wish.why:
-        return True
-    found = await ctx.images.find(wish.image)
-    return found is not None and found.id == live.image
+    pinned = digest_in(live.plan.digest)
+    if digest_in(wish.image):
+        return digest_in(wish.image) == pinned or newest.why == wish.why
+    if found := await ctx.images.find(wish.image):
+        return found.id == live.image
+    if not pinned:
+        return False
+    await ctx.progress(f"{STEP}Asking {registry_of(wish.image)} whether {wish.image} has changed")
+    login = login_for(wish.image, await registries.logins(read, app.id))
+    return await ctx.registries.digest(wish.image, login=login) == pinned
 
 
 def _need_input(ctx: Context, example: str) -> None:

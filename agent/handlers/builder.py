@@ -26,7 +26,7 @@ from agent.manifests.buildpack_image import processes_of
 from agent.manifests.procfile import Procfile
 from agent.ports.images import BuildFailed, BuildOptions, BuildRequest, Choose, ImageInfo, Images, Workshops
 from agent.ports.logs import Transcripts
-from agent.ports.registries import login_for
+from agent.ports.registries import login_for, name_by_digest
 from agent.ports.source import SourceRepo
 from agent.ports.world import Clock, Say, Stop
 from agent.state.apps import App
@@ -144,7 +144,15 @@ class Builder:
         await app_env.require(self._database.read, app=app, variables=files.app_json.env)
         _tell_notes(files, say)
         await self._tell_port(deploy, info, say)
-        return info, plan_of(info, procfile=files.procfile, app_json=files.app_json)
+        plan = plan_of(info, procfile=files.procfile, app_json=files.app_json)
+        return info, msgspec.structs.replace(plan, digest=await self._digest(app, deploy.image, info))
+
+    async def _digest(self, app: App, reference: str, info: ImageInfo) -> str:
+        """Return the image's name by digest, if it came from a registry; one that is live keeps what it had."""
+        if found := name_by_digest(reference, info.digests):
+            return found
+        live = await self._database.read.releases.get(app.id, app.live_release) if app.live_release else None
+        return live.plan.digest if live and live.image == info.id else ""
 
     async def _pull(self, deploy: Deploy, reference: str, say: Say) -> ImageInfo:
         """Get the image, and note before that its name is ours to take away."""

@@ -275,7 +275,9 @@ async def _base(tx: Transaction, *, app: AppId, kind: Kind, from_release: int | 
         raise UserError(
             "release.image-gone",
             f"The image of v{release.version} is no longer kept.",
-            f"Push its commit again: {release.commit_id or 'unknown'}",
+            f"Deploy it again: git:from-image {row.name if row else '<app>'} {release.plan.digest}"
+            if release.plan.digest
+            else f"Push its commit again: {release.commit_id or 'unknown'}",
         )
     return release
 
