@@ -17,7 +17,7 @@ import structlog
 from agent.errors import UserError
 from agent.lifecycle.kept_commits import kept_commits
 from agent.lifecycle.old_images import OldImages
-from agent.ports.disk import Disks, ImageUse, Room
+from agent.ports.disk import CacheUse, Disks, ImageUse, Room
 from agent.ports.logs import LogStore
 from agent.ports.scheduler import Scheduler
 from agent.ports.source import SourceRepo
@@ -38,7 +38,7 @@ class Budget(msgspec.Struct, frozen=True, kw_only=True):
     free_share: float
     """Of each disk, that should stay free: from 0 to 1."""
     max_bytes: int
-    """What of ours may lie on them; 0: as much as leaves that free."""
+    """What of ours (`Cleaner.ours`) may lie on them; 0: as much as leaves that free."""
     prunes_build_cache: bool
     """Whether the engine's build cache may be made smaller for it, whoever's it is."""
 
@@ -95,8 +95,22 @@ class Cleaner:
         """Return by how many bytes the budget is passed; 0: it is kept. Cheap unless `Budget.max_bytes` is set."""
         excess = max((missing(room, self.budget.free_share) for room in await self._disks.rooms()), default=0)
         if self.budget.max_bytes:
-            excess = max(excess, await self._ours() - self.budget.max_bytes)
+            excess = max(excess, await self.ours() - self.budget.max_bytes)
         return max(0, excess)
+
+    async def ours(self) -> int:
+        """Return the bytes that count against `Budget.max_bytes`: all that a round may make smaller, and what it keeps.
+
+        Those are the layers of our images, each once, whoever else has them; repositories, logs and transcripts of all
+        apps; the database and its backups; and the build cache that could go, if it may be made smaller for us.
+
+        Raises:
+            Unavailable: the engine does not answer.
+        """
+        apps = await self._database.read.apps.all()
+        folders = sum([sum((await self._disks.folders(app.id)).values()) for app in apps])
+        cache = await self._disks.cache() if self.budget.prunes_build_cache else CacheUse()
+        return await self._disks.layers() + folders + await self._disks.database() + cache.steps + cache.folders
 
     async def plan(self, *, all_cache: bool = False, only: App | None = None) -> list[Removed]:
         """Return what `clean` would remove, and change nothing."""
@@ -178,10 +192,6 @@ class Cleaner:
                 needed |= {one.image for one in await read.releases.of_app(app.id) if one.is_image_kept}
             if image.id not in needed:
                 yield image
-
-    async def _ours(self) -> int:
-        apps = [app.id for app in await self._database.read.apps.all()]
-        return sum([use.total for use in await self.usage(*apps)]) + await self._disks.database()
 
 
 def missing(room: Room, free_share: float) -> int:

@@ -37,6 +37,16 @@ async def test_the_report_tells_what_takes_how_much_by_app_and_kind(desk: Desk) 
     assert (await desk.give("disk:report nobody")).status == Exit.NO_SUCH_APP
 
 
+async def test_what_counts_against_a_limit_is_told_where_there_is_one(desk: Desk) -> None:
+    await desk.deployed("blog")
+    desk.core.disks.use = CacheUse(steps=GB)
+    limited = Desk(desk.core, cleaner=desk.core.cleaner(max_bytes=5 * GB))
+    assert "=====> Counted for max_bytes: 1.0 GB of 5.0 GB" in (await limited.give("disk:report")).out
+    told = (await limited.give("disk:report --format json")).json()
+    assert isinstance(told, dict) and told["budget"] == {"max_bytes": 5 * GB, "counted_bytes": GB + 10_000}
+    assert "max_bytes" not in (await desk.give("disk:report")).out
+
+
 async def test_a_dry_clean_up_says_what_a_real_one_does(desk: Desk) -> None:
     assert "There is nothing to remove." in (await desk.give("cleanup")).out
     desk.core.disks.unnamed = [ImageUse(id="sha256:left", app="", own=GB, shared=0)]
