@@ -17,7 +17,7 @@ import msgspec
 from agent.docker.engine import Engine
 
 _SETS: Final = re.compile(
-    r"(?:/bin/sh -c )?#\(nop\) +(?!ADD|COPY|WORKDIR)"
+    r"(?:\S+ -c )?#\(nop\) +(?!ADD|COPY|WORKDIR)"
     r"|(?:ARG|CMD|ENTRYPOINT|ENV|EXPOSE|HEALTHCHECK|LABEL|MAINTAINER|ONBUILD|SHELL|STOPSIGNAL|USER|VOLUME)\b"
 )
 """Begins the history of a step that makes no layer, as the classic builder and BuildKit write it."""

@@ -29,7 +29,10 @@ log = structlog.get_logger(__name__)
 
 CACHE = "what was not used for longest"
 
-Kind = Literal["image", "layers", "build-cache", "logs"]
+LINES = "the oldest lines"
+
+Kind = Literal["image", "layers", "build-cache", "one-off", "repository", "logs"]
+"""In the order in which they go. A ``repository`` is one that loses what killed pushes left in it."""
 
 
 class Budget(msgspec.Struct, frozen=True, kw_only=True):
@@ -120,14 +123,21 @@ class Cleaner:
             for one in await self._old_images.find(app)
         ]
         found += [Removed(kind="layers", what=image.id, size=image.own) async for image in self._unnamed(only)]
+        ended = await self._scheduler.left_over(app=only.id if only else None)
+        left_over = [Removed(kind="one-off", what=one.name, size=one.size) for one in ended]
+        for app in await self._apps(only):
+            left_over += _some("repository", app.name, await self._repos.left_over(app.id))
         if only:
-            return found
+            return found + left_over
         left = max(0, await self.excess() - sum(one.size for one in found))
         if all_cache or (left and self.budget.prunes_build_cache):
             cache = await self._disks.cache()
             size = cache.steps + cache.folders
             found += _some("build-cache", CACHE, size if all_cache else min(left, size))
-        return found
+            left -= size if all_cache else min(left, size)
+        left -= sum(one.size for one in left_over)
+        lines = await self._logs.shrinkable(left) if left > 0 else 0
+        return [*found, *left_over, *_some("logs", LINES, lines)]
 
     async def clean(self, *, all_cache: bool = False, only: App | None = None) -> list[Removed]:
         """Remove what nothing needs, and then as much else as the budget demands. Repeating is harmless.
@@ -143,11 +153,14 @@ class Cleaner:
             if not only and (all_cache or (self.budget.prunes_build_cache and await self.excess())):
                 size = await self._disks.prune_cache(bytes=None if all_cache else await self.excess())
                 removed += _some("build-cache", CACHE, size)
-            await self._scheduler.tidy()
+            ended = await self._scheduler.tidy(app=only.id if only else None)
+            removed += [Removed(kind="one-off", what=one.name, size=one.size) for one in ended]
             for app in await self._apps(only):
+                left = await self._repos.left_over(app.id)
                 await self._repos.tidy(app.id, kept=await kept_commits(self._database.read, app.id))
+                removed += _some("repository", app.name, left)
             if not only and (excess := await self.excess()):
-                removed += _some("logs", "the oldest lines", await self._logs.shrink(excess))
+                removed += _some("logs", LINES, await self._logs.shrink(excess))
         log.info("disk.cleaned", freed=sum(one.size for one in removed), removed=len(removed))
         return removed
 
