@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 
 import pytest
 
+from agent.errors import UserError
+from agent.lifecycle import apps
 from agent.lifecycle.properties import set_property
 from agent.ports.images import ImageInfo
 from agent.state.apps import App
 from agent.state.deploys import Deploy
 from agent.state.releases import Release
-from proto.names import SERVER, AppId
+from proto.names import SERVER, AppId, ProcessType
 from tests.fakes.core import Core, core
 
 DOCKERFILE = {"Dockerfile": "FROM scratch\nEXPOSE 8080\n"}
@@ -139,3 +141,41 @@ async def test_a_mistake_is_told_by_the_path_that_was_set(blog: Core) -> None:
     await blog.settle()
     failed = await blog.deploy(pushed)
     assert failed.reason and "Line 1 of deploy/Procfile" in failed.reason
+
+
+async def test_formation_says_how_many_run_until_app_json_does_not(blog: Core) -> None:
+    app = await blog.create()
+
+    async def push(number: int, formation: Mapping[str, object]) -> list[str]:
+        """Push this formation; return the process types of all that runs once it is live."""
+        files = {
+            "Dockerfile": f"FROM scratch\nEXPOSE {8000 + number}\n",
+            "Procfile": "web: ./serve\nworker: ./work\n",
+            "app.json": json.dumps({"formation": formation}),
+        }
+        pushed = await blog.push(app, files, commit=f"{number}" * 40)
+        await blog.settle()
+        assert (await blog.deploy(pushed)).status == "live"
+        await blog.settle(within=120.0)
+        return sorted(status.process for status in blog.scheduler.running(app.id))
+
+    async def scale(**quantities: int) -> None:
+        row = await blog.database.read.apps.get(app.id)
+        assert row is not None
+        async with blog.database.transaction() as tx:
+            wanted = {ProcessType(process): count for process, count in quantities.items()}
+            await apps.scale(tx, app=row, quantities=wanted)
+        await blog.settle()
+
+    # A process type that the Procfile does not have is nothing to run.
+    two_and_one = {"web": {"quantity": 2, "size": "eco"}, "worker": {"quantity": 1}, "old": {"quantity": 3}}
+    assert await push(1, two_and_one) == ["web", "web", "worker"]
+    for process in ("web", "worker"):
+        with pytest.raises(UserError, match=r"set in its app\.json, so it cannot be scaled by hand") as refused:
+            await scale(**{process: 3})
+        assert refused.value.code == "scale.formation"
+    # What the file does not name any more stays as it is, and is the owner's again.
+    assert await push(2, {"worker": {"quantity": 0}}) == ["web", "web"]
+    await scale(web=1)
+    await blog.settle(within=120.0)
+    assert [status.process for status in blog.scheduler.running(app.id)] == ["web"]
