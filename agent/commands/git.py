@@ -152,6 +152,12 @@ class _OfImage(Command, frozen=True, kw_only=True):
         who = f"{self.author[:_NAME]} <{self.email[:_NAME]}>" if self.email else self.author[:_NAME]
         return f"{verb} {self.image} for {who}" if who else f"{verb} {self.image}"
 
+    def unchanged(self, ctx: Context, *, again: str) -> Reply:
+        """Return what is said of an image that is live already. `again`: the command that deploys it all the same."""
+        said = f"No changes detected: {ctx.app.name} runs {self.image} already"
+        facts = {"app": ctx.app.name, "changed": False}
+        return Done(said=(said, f"{INDENT}To deploy it once more: {again}"), facts=facts)
+
 
 class GitFromImage(_OfImage, frozen=True, kw_only=True):
     """Deploy an image that exists, in the engine or in a registry.
@@ -172,9 +178,7 @@ class GitFromImage(_OfImage, frozen=True, kw_only=True):
         self.check()
         wish = Wish(kind="image", why=self.why("Deployed"), image=self.image)
         if not ctx.options.force and await _is_live(ctx, wish):
-            said = f"No changes detected: {ctx.app.name} runs {self.image} already"
-            hint = f"{INDENT}To deploy it once more: git:from-image {ctx.app.name} {self.image} --force"
-            return Done(said=(said, hint), facts={"app": ctx.app.name, "changed": False})
+            return self.unchanged(ctx, again=f"git:from-image {ctx.app.name} {self.image} --force")
         async with ctx.database.transaction() as tx:
             deploy = await deploying.accept(tx, ctx=ctx, app=ctx.app.id, wish=wish)
         await ctx.progress(f"{STEP}Deploying {self.image} as {ctx.app.name}")
@@ -185,7 +189,8 @@ class GitLoadImage(_OfImage, frozen=True, kw_only=True):
     """Deploy an image that docker save wrote, from standard input.
 
     For images that no registry has. The engine gets that image alone, under a name of Pushboat's own: names in the
-    archive move nothing that is there. It replaces what was pushed, until the next push.
+    archive move nothing that is there. It replaces what was pushed, until the next push. What is live already is not
+    deployed again without --force.
     """
 
     name = "git:load-image"
@@ -202,6 +207,9 @@ class GitLoadImage(_OfImage, frozen=True, kw_only=True):
             image = await ctx.images.load(upload, name=self.image, tag=tag)
         wish = Wish(kind="image", why=self.why("Loaded"), image=image.id, id=id_)
         try:
+            if not ctx.options.force and await _is_live(ctx, wish):
+                await ctx.images.untag(tag)
+                return self.unchanged(ctx, again=f"git:load-image {ctx.app.name} {self.image} --force < image.tar")
             async with ctx.database.transaction() as tx:
                 await sources.must_stand(tx, ctx)
                 deploy = await deploying.accept(tx, ctx=ctx, app=ctx.app.id, wish=wish)
