@@ -160,8 +160,8 @@ class DiskSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """Of each disk that holds our data or Docker's, that should stay free. Below it what is not needed goes by itself:
     images, the build cache, in the end the oldest log lines. 0: nothing goes for that."""
     max_bytes: Annotated[int, msgspec.Meta(ge=0)] = 0
-    """What apps' images, repositories, logs and transcripts may take together, before the same happens. 0: what leaves
-    that much free."""
+    """What apps' images (each layer once), repositories, logs and transcripts, the database and the build cache that
+    may be pruned may take together, before the same happens. 0: what leaves that much free."""
     prunes_build_cache: bool = True
     """Whether the build cache of Docker may be made smaller for it, what was not used for longest first. It is the
     whole engine's: false where others build on it too."""

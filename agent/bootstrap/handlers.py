@@ -78,6 +78,7 @@ def _builder(on: Ground) -> Builder:
         on.database,
         repos=on.adapters.repos,
         images=on.adapters.images,
+        workshops=on.adapters.workshops,
         choose=on.adapters.choose,
         transcripts=on.adapters.transcripts,
         clock=on.clock,

@@ -112,6 +112,7 @@ class Bases:
 
         Raises:
             UserError: ``base.none``, there is nothing that has the wanted version; the text says what is there.
+            UserError: ``registry.busy``, the registry could not answer just now: nothing is known of its images.
             Unavailable: the engine does not answer.
         """
         if chosen:

@@ -160,7 +160,7 @@ def _dependencies(manifest: Manifest) -> tuple[Step, ...]:
 
 
 async def _manifest(files: Files) -> Manifest:
-    text, lock, procfile = [await files.text(name) for name in ("mix.exs", "mix.lock", "Procfile")]
+    text, lock, procfile = [await files.text(name) for name in ("mix.exs", "mix.lock", files.procfile)]
     named = _RELEASES.search(text) or _APP_NAME.search(text)
     if named is None and not await files.has_processes():
         message = f"{files.path('mix.exs')} names no app (app: :name), so what to release is not clear."

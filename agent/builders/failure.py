@@ -8,6 +8,7 @@ from typing import Final
 
 import msgspec
 
+from agent.docker.transfers import is_busy
 from agent.errors import Unavailable
 from agent.ports.images import BuildFailed
 from agent.ports.registries import registry_of
@@ -105,7 +106,10 @@ def _base_image(image: str, reason: str, *, app_name: str) -> str:
     host = next(filter(None, registry.groups())) if registry else ""
     where = f"its registry {host}" if host else "its registry"
     hint = ""
-    if UNREACHABLE.search(reason):
+    if is_busy(reason):
+        cause = f"{where} is too busy, or out of order, or you have used up what it allows"
+        hint = f" Try again later. To log in: registry:login {app_name} {registry_of(image)} <user> --password-stdin"
+    elif UNREACHABLE.search(reason):
         cause = f"{where} cannot be reached from this machine"
     elif _REFUSED.search(reason):
         cause = f"{where} has no such image, or wants to know who asks"

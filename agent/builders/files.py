@@ -32,8 +32,12 @@ _AT = re.compile(r"\(at (?:line (\d+), column \d+|end of document)\)")
 class Files:
     """The build folder of one commit. Names are relative to it."""
 
-    def __init__(self, source: SourceTree, folder: str, sizes: Mapping[str, int]) -> None:
+    def __init__(
+        self, source: SourceTree, folder: str, sizes: Mapping[str, int], *, procfile: str = "Procfile"
+    ) -> None:
+        """`procfile`: where it is, by the app's setting."""
         self._source = source
+        self.procfile = procfile
         self._folder = folder
         self._sizes = sizes
         self._texts: dict[str, str] = {}
@@ -51,13 +55,13 @@ class Files:
             for entry in await source.entries()
             if entry.path.startswith(prefix) and entry.mode & 0o170000 == _REGULAR
         }
-        return cls(source, folder, sizes)
+        return cls(source, folder, sizes, procfile=options.procfile_path)
 
     def within(self, folder: str) -> Files:
         """Return the files of a folder of these."""
         prefix = f"{folder}/"
         sizes = {name.removeprefix(prefix): size for name, size in self._sizes.items() if name.startswith(prefix)}
-        return Files(self._source, self.path(folder), sizes)
+        return Files(self._source, self.path(folder), sizes, procfile=self.procfile)
 
     def has(self, *names: str) -> bool:
         """Tell whether all of `names` are there."""
@@ -73,7 +77,7 @@ class Files:
         Raises:
             UserError: ``procfile.invalid``.
         """
-        content = await self._source.read(self.path("Procfile"))
+        content = await self._source.read(self.path(self.procfile))
         return content is not None and bool(parse_procfile(content).processes)
 
     async def text(self, name: str, *, limit: int = MAX_MANIFEST) -> str:

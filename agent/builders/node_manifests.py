@@ -109,7 +109,7 @@ async def read_manifest(files: Files) -> Manifest | None:
     own = await local_packages(files, package, members)
     needs_source = UNUSUAL if own.is_all else needs_source
     started = resolved(scripts, "start")
-    procfile = await files.text("Procfile")
+    procfile = await files.text(files.procfile)
     build = next((name for name in ("heroku-postbuild", "build") if scripts.get(name, "").strip()), "")
     is_dev_server = _DEV_SERVER.fullmatch(started) is not None
     start = () if is_dev_server else _start(files, package, scripts, started)

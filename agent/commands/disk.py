@@ -26,6 +26,9 @@ class DiskUse(Reply, frozen=True, kw_only=True):
     cache: CacheUse | None = None
     """These are the server's: `None` where one app was asked for."""
     database: int = 0
+    ours: int = 0
+    """What counts against `max_bytes`; not added up where that is 0."""
+    max_bytes: int = 0
 
     def lines(self, *, quiet: bool) -> Iterable[str]:
         """Yield the disks, and a row for each app."""
@@ -47,6 +50,8 @@ class DiskUse(Reply, frozen=True, kw_only=True):
             yield f"{INDENT}Build cache of Docker, steps:    {told(self.cache.steps)}"
             yield f"{INDENT}Build cache of Docker, folders:  {told(self.cache.folders)}"
             yield f"{INDENT}Database and its backup:         {told(self.database)}"
+            if self.max_bytes:
+                yield f"{HEADING}Counted for max_bytes: {told(self.ours)} of {told(self.max_bytes)}"
 
     def json(self) -> Json:
         """Return all of it in bytes."""
@@ -60,6 +65,8 @@ class DiskUse(Reply, frozen=True, kw_only=True):
         if self.cache is not None:
             found["build_cache"] = {"steps": self.cache.steps, "folders": self.cache.folders}
             found["database"] = self.database
+            if self.max_bytes:
+                found["budget"] = {"max_bytes": self.max_bytes, "counted_bytes": self.ours}
         return found
 
 
@@ -80,12 +87,15 @@ class DiskReport(Command, frozen=True, kw_only=True):
         """Ask the file systems and the engine."""
         apps = [ctx.maybe_app] if ctx.maybe_app else await ctx.database.read.apps.all()
         usage = await ctx.cleaner.usage(*(app.id for app in apps))
+        max_bytes = 0 if ctx.maybe_app else ctx.cleaner.budget.max_bytes
         return DiskUse(
             rooms=tuple(await ctx.disks.rooms()),
             free_share=ctx.cleaner.budget.free_share,
             usage=tuple((app.name, use) for app, use in zip(apps, usage, strict=True)),
             cache=None if ctx.maybe_app else await ctx.disks.cache(),
             database=0 if ctx.maybe_app else await ctx.disks.database(),
+            ours=await ctx.cleaner.ours() if max_bytes else 0,
+            max_bytes=max_bytes,
         )
 
 

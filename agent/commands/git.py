@@ -16,8 +16,9 @@ from agent.commands.replies import HEADING, INDENT, STEP, WARNING, Done, Reply
 from agent.commands.reports import AppOrEvery, Row, Rows, report
 from agent.commands.settings import property_rows
 from agent.errors import UserError
-from agent.lifecycle import remotes
+from agent.lifecycle import registries, remotes
 from agent.lifecycle.properties import Property
+from agent.ports.registries import digest_in, login_for, registry_of
 from agent.ports.source import ArchiveCommit, ArchiveKind
 from agent.state.apps import App as AppRow
 from agent.state.deploys import Deploy
@@ -34,7 +35,6 @@ _IMAGE = re.compile(
     r"(?=.{1,400}\Z)[A-Za-z0-9][A-Za-z0-9._:-]*(/[a-z0-9._-]+)*(:[A-Za-z0-9_][A-Za-z0-9_.-]{0,127})?(@sha256:[0-9a-f]{64})?"
 )
 """References as the engine reads them, roughly; it has the last word."""
-_DIGEST = "@sha256:"
 
 
 class GitSet(settings.SetCommand, frozen=True, kw_only=True):
@@ -152,13 +152,19 @@ class _OfImage(Command, frozen=True, kw_only=True):
         who = f"{self.author[:_NAME]} <{self.email[:_NAME]}>" if self.email else self.author[:_NAME]
         return f"{verb} {self.image} for {who}" if who else f"{verb} {self.image}"
 
+    def unchanged(self, ctx: Context, *, again: str) -> Reply:
+        """Return what is said of an image that is live already. `again`: the command that deploys it all the same."""
+        said = f"No changes detected: {ctx.app.name} runs {self.image} already"
+        facts = {"app": ctx.app.name, "changed": False}
+        return Done(said=(said, f"{INDENT}To deploy it once more: {again}"), facts=facts)
+
 
 class GitFromImage(_OfImage, frozen=True, kw_only=True):
     """Deploy an image that exists, in the engine or in a registry.
 
-    It replaces what was pushed, until the next push. One that is live already, by a digest in its name or as the
-    engine has it, is not deployed again without --force. There is no commit to sign: name and address go into the
-    reason that releases show, beside the name of your key.
+    It replaces what was pushed, until the next push. The release is of just that image, whatever its tag means later.
+    What is live already, as its digest, the engine or its registry tells, is not deployed again without --force. There
+    is no commit to sign: name and address go into the reason that releases show, beside the name of your key.
     """
 
     name = "git:from-image"
@@ -172,9 +178,7 @@ class GitFromImage(_OfImage, frozen=True, kw_only=True):
         self.check()
         wish = Wish(kind="image", why=self.why("Deployed"), image=self.image)
         if not ctx.options.force and await _is_live(ctx, wish):
-            said = f"No changes detected: {ctx.app.name} runs {self.image} already"
-            hint = f"{INDENT}To deploy it once more: git:from-image {ctx.app.name} {self.image} --force"
-            return Done(said=(said, hint), facts={"app": ctx.app.name, "changed": False})
+            return self.unchanged(ctx, again=f"git:from-image {ctx.app.name} {self.image} --force")
         async with ctx.database.transaction() as tx:
             deploy = await deploying.accept(tx, ctx=ctx, app=ctx.app.id, wish=wish)
         await ctx.progress(f"{STEP}Deploying {self.image} as {ctx.app.name}")
@@ -185,7 +189,8 @@ class GitLoadImage(_OfImage, frozen=True, kw_only=True):
     """Deploy an image that docker save wrote, from standard input.
 
     For images that no registry has. The engine gets that image alone, under a name of Pushboat's own: names in the
-    archive move nothing that is there. It replaces what was pushed, until the next push.
+    archive move nothing that is there. It replaces what was pushed, until the next push. What is live already is not
+    deployed again without --force.
     """
 
     name = "git:load-image"
@@ -202,6 +207,9 @@ class GitLoadImage(_OfImage, frozen=True, kw_only=True):
             image = await ctx.images.load(upload, name=self.image, tag=tag)
         wish = Wish(kind="image", why=self.why("Loaded"), image=image.id, id=id_)
         try:
+            if not ctx.options.force and await _is_live(ctx, wish):
+                await ctx.images.untag(tag)
+                return self.unchanged(ctx, again=f"git:load-image {ctx.app.name} {self.image} --force < image.tar")
             async with ctx.database.transaction() as tx:
                 await sources.must_stand(tx, ctx)
                 deploy = await deploying.accept(tx, ctx=ctx, app=ctx.app.id, wish=wish)
@@ -279,10 +287,16 @@ async def _is_live(ctx: Context, wish: Wish) -> bool:
         return False
     if newest.status != "live" or newest.image != live.image or wish.image is None:
         return False
-    if _DIGEST in wish.image and newest.why == wish.why:
-        return True
-    found = await ctx.images.find(wish.image)
-    return found is not None and found.id == live.image
+    pinned = digest_in(live.plan.digest)
+    if digest_in(wish.image):
+        return digest_in(wish.image) == pinned or newest.why == wish.why
+    if found := await ctx.images.find(wish.image):
+        return found.id == live.image
+    if not pinned:
+        return False
+    await ctx.progress(f"{STEP}Asking {registry_of(wish.image)} whether {wish.image} has changed")
+    login = login_for(wish.image, await registries.logins(read, app.id))
+    return await ctx.registries.digest(wish.image, login=login) == pinned
 
 
 def _need_input(ctx: Context, example: str) -> None:

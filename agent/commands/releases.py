@@ -24,6 +24,8 @@ class ReleaseFacts(msgspec.Struct, frozen=True, kw_only=True):
     version: int
     is_live: bool
     image: str
+    digest: str
+    """Its name by digest, if it came from a registry."""
     commit: str | None
     processes: dict[str, str | None]
     """Command by process type; null: the image's own."""
@@ -85,6 +87,7 @@ class ReleaseShown(Reply, frozen=True, kw_only=True):
         for key, value in (
             ("Live", "yes" if release.is_live else "no"),
             ("Image", release.image),
+            ("From", release.digest),
             ("Commit", release.commit or ""),
             ("Deploy", release.deploy),
             ("By", release.by),
@@ -247,6 +250,7 @@ async def _facts(ctx: Context, release: Release) -> ReleaseFacts:
         version=release.version,
         is_live=release.version == ctx.app.live_release,
         image=release.image,
+        digest=release.plan.digest,
         commit=release.commit_id,
         processes={plan.type: plan.command for plan in release.plan.processes},
         config_keys=sorted(config),

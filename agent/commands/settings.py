@@ -20,6 +20,7 @@ from agent.state.properties import Layers
 from proto.names import SERVER
 
 ABOUT = {
+    "app-json": "Where an app's app.json is.",
     "builder-dockerfile": "How Dockerfiles are built.",
     "builder-pack": "How buildpacks build.",
     "proxy": "How requests reach apps.",
@@ -138,6 +139,25 @@ def _default(ctx: Context, property: Property) -> str:
         case "checks.wait-to-retire":
             return f"{ctx.server.drain_seconds:g}"
     return property.default
+
+
+class AppJsonSet(SetCommand, frozen=True, kw_only=True):
+    """Set where an app's app.json is. The next deploy of a commit or an image follows it.
+
+    One that is set for an app has to be there; one that is set for all is read where it is.
+    """
+
+    name = "app-json:set"
+    noun = "app-json"
+    examples = ("app-json:set blog appjson-path deploy/app.json",)
+
+
+class AppJsonReport(ReportCommand, frozen=True, kw_only=True):
+    """Report where apps' app.json are."""
+
+    name = "app-json:report"
+    noun = "app-json"
+    examples = ("app-json:report blog",)
 
 
 class DockerfileSet(SetCommand, frozen=True, kw_only=True):

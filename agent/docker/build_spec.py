@@ -92,6 +92,33 @@ def build_body(wish: BuildWish, *, instance: str, network: str) -> Body:
     }
 
 
+def look_body(image: str, *, app: AppId, app_name: str, entry: str, instance: str, network: str) -> Body:
+    """Return what creates a container that is never started, so that files of `image` can be read out of it."""
+    return {
+        "Image": image,
+        # The engine makes none without a command, which an image need not have.
+        "Cmd": ["-"],
+        "Labels": {
+            labels.INSTANCE: instance,
+            labels.KIND: labels.BUILD,
+            labels.APP_ID: app,
+            labels.APP_NAME: app_name,
+            labels.ENTRY: entry,
+        },
+        "HostConfig": {
+            "NetworkMode": network,
+            "IpcMode": "private",
+            "CgroupnsMode": "private",
+            "CapDrop": ["ALL"],
+            "SecurityOpt": ["no-new-privileges"],
+            "PidsLimit": 1,
+            "RestartPolicy": {"Name": "no"},
+            "LogConfig": {"Type": "none", "Config": {}},
+        },
+        "NetworkingConfig": {"EndpointsConfig": {network: {}}},
+    }
+
+
 def check_build_body(body: Mapping[str, Any], *, instance: str) -> None:
     """Let `body` pass, or raise.
 

@@ -18,6 +18,8 @@ from agent.errors import Unavailable
 from agent.ports.scheduler import Health, Phase, ReplicaStatus
 from proto.names import AppId, ProcessType, ReplicaId
 
+MEASURE_SECONDS: Final = 120.0
+"""To walk through the files of some containers."""
 START_SECONDS: Final = 120.0
 """To create or start one container. Usually half a second; a disk that is busy with builds can take very long."""
 
@@ -60,6 +62,8 @@ class ContainerRow(msgspec.Struct, frozen=True, rename="pascal"):
     status: str = ""
     """For people: ``Up 2 minutes (healthy)``, ``Exited (137) 3 seconds ago``."""
     network_settings: _Networks | None = None
+    own_bytes: int = msgspec.field(name="SizeRw", default=0)
+    """What its files take beside its image's; told only where it is asked for."""
 
 
 class HealthRun(msgspec.Struct, frozen=True, rename="pascal"):
@@ -131,10 +135,21 @@ class Containers:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
 
-    async def find(self, wanted: Mapping[str, str]) -> list[ContainerRow]:
-        """Return all containers of ours, running or not, that carry these labels too."""
+    async def find(self, wanted: Mapping[str, str], *, is_measured: bool = False) -> list[ContainerRow]:
+        """Return all containers of ours, running or not, that carry these labels too.
+
+        `is_measured`: with how much their own files take. The engine reads all their folders for that.
+        """
         mine = labels.filters({labels.INSTANCE: self._engine.instance, **wanted})
-        rows = await self._engine.get("containers/json", into=list[ContainerRow], params={"all": True, "filters": mine})
+        params: dict[str, str | int | bool] = {"all": True, "filters": mine}
+        if is_measured:
+            params["size"] = True
+        rows = await self._engine.get(
+            "containers/json",
+            into=list[ContainerRow],
+            params=params,
+            timeout=MEASURE_SECONDS if is_measured else CALL_SECONDS,
+        )
         if not wanted:
             self._engine.whereabouts = {
                 replica: row.id for row in rows or [] if (replica := (row.labels or {}).get(labels.REPLICA_ID))

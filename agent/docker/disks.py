@@ -13,6 +13,7 @@ import structlog
 
 from agent.docker import labels
 from agent.docker.engine import Engine, Refused
+from agent.docker.image_layers import Layer, layers_of
 from agent.errors import Unavailable
 from agent.ports.disk import CacheUse, ImageUse, Room
 from proto.names import AppId
@@ -65,6 +66,8 @@ class MachineDisks:
         """`folder`: the data folder."""
         self._engine = engine
         self._folder = folder
+        self._layers: dict[str, Sequence[Layer]] = {}
+        """By the ids of images."""
         self._engines = ""
         """The engine's folder, once it has said which."""
 
@@ -91,6 +94,19 @@ class MachineDisks:
             for image in (await self._use()).images or ()
             if (image.labels or {}).get(labels.INSTANCE) == self._engine.instance
         ]
+
+    async def layers(self) -> int:
+        """See ``Disks``. What an image has never changes, so each is asked for once."""
+        built = labels.filters({labels.INSTANCE: self._engine.instance})
+        named = msgspec.json.encode({"reference": [f"pushboat-{self._engine.instance}/*"]}).decode()
+        rows = [
+            row
+            for mine in (built, named)
+            for row in await self._engine.get("images/json", into=list[_Image], params={"filters": mine}) or ()
+        ]
+        known = self._layers
+        self._layers = {id: known.get(id) or await layers_of(self._engine, id) for id in {row.id for row in rows}}
+        return sum({layer.chain: layer.size for found in self._layers.values() for layer in found}.values())
 
     async def remove_image(self, image: str) -> bool:
         """See ``Disks``. Not by force: the engine refuses while a container or another image needs it."""

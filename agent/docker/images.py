@@ -5,6 +5,7 @@ Only tags of our own are ever removed, and the one that a pull of ours has made.
 
 from __future__ import annotations
 
+import posixpath
 import re
 import tempfile
 from collections.abc import AsyncIterator, Sequence
@@ -22,7 +23,7 @@ from agent.docker.engine import Engine, Faulted, Refused
 from agent.docker.registries import auth_header
 from agent.docker.saved import renamed
 from agent.docker.stamps import unix_seconds
-from agent.docker.transfers import follow, patient
+from agent.docker.transfers import follow, is_busy, patient
 from agent.errors import Unavailable, UserError
 from agent.ports.images import ImageInfo
 from agent.ports.registries import Login, registry_of
@@ -62,6 +63,7 @@ class _Config(msgspec.Struct, frozen=True, rename="pascal"):
     env: list[str] | None = None
     labels: dict[str, str] | None = None
     healthcheck: _Health | None = None
+    working_dir: str = ""
 
 
 class _Image(msgspec.Struct, frozen=True, rename="pascal"):
@@ -221,6 +223,7 @@ def _info(image: _Image) -> ImageInfo:
         # Older engines call what has no name "<none>@sha256:…".
         digests=tuple(name for name in image.repo_digests or () if not name.startswith("<none>")),
         created_at=unix_seconds(image.created),
+        folder=posixpath.join("/", config.working_dir),
     )
 
 
@@ -240,11 +243,20 @@ def exposed_ports(exposed: dict[str, Any]) -> tuple[int, ...]:
 
 
 def _not_found(reference: str, reason: str) -> UserError:
+    server = registry_of(reference)
+    if is_busy(reason):
+        return UserError(
+            "registry.busy",
+            f"The registry {server} gave no image {reference} just now: it is too busy, or out of order, or you have"
+            f" used up what it allows ({reason.strip()[:300]}).",
+            "That says nothing about the image. Try again later; many registries allow more to those who log in"
+            f" (registry:login --global {server} <user> --password-stdin).",
+        )
     return UserError(
         "image.not-found",
         f"The image {reference} could not be fetched: {reason.strip()}",
         "Check its name and tag, whether its registry can be reached from this machine, and whether it wants a login"
-        f" (registry:login --global {registry_of(reference)} <user> --password-stdin).",
+        f" (registry:login --global {server} <user> --password-stdin).",
     )
 
 

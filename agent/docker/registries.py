@@ -12,6 +12,7 @@ from functools import partial
 from typing import Final
 
 import msgspec
+import structlog
 
 from agent.docker.engine import Engine, Faulted, Refused
 from agent.docker.transfers import SILENCE_SECONDS, follow, patient
@@ -19,10 +20,22 @@ from agent.errors import Unavailable, UserError
 from agent.ports.registries import DOCKER_HUB, Login
 from agent.ports.world import Say
 
+log = structlog.get_logger(__name__)
+
 CHECK_SECONDS: Final = 60.0
 """For a registry to say whether it knows somebody. The engine itself tries for some time, and TLS before plain HTTP."""
+DIGEST_SECONDS: Final = 20.0
+"""For a registry to say what a name means. Somebody waits for it, and what they want goes on without."""
 _HUB_ADDRESS: Final = "https://index.docker.io/v1/"
 """How engines know Docker Hub in logins."""
+
+
+class _Descriptor(msgspec.Struct, frozen=True):
+    digest: str = ""
+
+
+class _Distribution(msgspec.Struct, frozen=True, rename="pascal"):
+    descriptor: _Descriptor = _Descriptor()
 
 
 class DockerRegistries:
@@ -45,6 +58,18 @@ class DockerRegistries:
                 f"The registry {login.server} does not answer as it should: {fault.detail.strip()[:300]}",
                 "Look at its name, and whether it can be reached from this machine.",
             ) from fault
+
+    async def digest(self, reference: str, *, login: Login | None) -> str:
+        """See ``Registries``."""
+        named = reference if ":" in reference.rpartition("/")[2] or "@" in reference else f"{reference}:latest"
+        try:
+            answer = await self._engine.json(
+                "GET", f"distribution/{named}/json", headers=auth_header(login), timeout=DIGEST_SECONDS
+            )
+        except (Refused, Unavailable) as error:
+            log.info("registry.not-told", reference=reference, reason=str(error)[:300])
+            return ""
+        return msgspec.convert(answer, _Distribution).descriptor.digest
 
     async def push(self, image: str, references: Sequence[str], *, login: Login | None, say: Say) -> None:
         """See ``Registries``."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import AsyncIterator, Callable
 from typing import Final
 
@@ -16,6 +17,13 @@ SILENCE_SECONDS: Final = 120.0
 """A transfer that says nothing for so long has lost its registry. The engine tries again by itself meanwhile."""
 REPORT_SECONDS: Final = 5.0
 """Between two lines about a transfer under way."""
+_BUSY: Final = re.compile(
+    r"toomanyrequests|429 Too Many|\bHTTP (?:status: )?(?:429|5\d\d)\b"
+    r"|\b(?:500 Internal|502 Bad|503 Service|504 Gateway)\b",
+    re.IGNORECASE,
+)
+"""How engine and BuildKit pass on that a registry answered 429 or 5xx (distribution, registry/client/errors.go;
+containerd, remotes/docker)."""
 
 
 class _Amount(msgspec.Struct, frozen=True):
@@ -28,6 +36,11 @@ class _Progress(msgspec.Struct, frozen=True):
     id: str = ""
     error: str = ""
     amount: _Amount | None = msgspec.field(name="progressDetail", default=None)
+
+
+def is_busy(reason: str) -> bool:
+    """Tell whether a registry answered that it is not able to just now: what it has is not known by that."""
+    return bool(_BUSY.search(reason))
 
 
 async def patient(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:

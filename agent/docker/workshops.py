@@ -6,7 +6,8 @@ volumes; what a build needs is put into the container before it starts, and what
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Collection, Mapping
+import secrets
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Final
 
@@ -14,7 +15,7 @@ import msgspec
 import structlog
 
 from agent.docker import labels
-from agent.docker.build_spec import BuildWish, build_body, volume_name
+from agent.docker.build_spec import BuildWish, build_body, look_body, volume_name
 from agent.docker.containers import Containers, NameTaken
 from agent.docker.endings import to_its_end
 from agent.docker.engine import Engine, Faulted, Refused
@@ -22,8 +23,9 @@ from agent.docker.frames import FrameReader
 from agent.docker.networks import Networks
 from agent.docker.raw import open_raw
 from agent.docker.tar_stream import TarStream
-from agent.errors import Unavailable
+from agent.errors import Unavailable, UserError
 from agent.ports.addresses import Bridges
+from agent.ports.images import MAX_FILE_BYTES
 from proto.names import AppId
 
 log = structlog.get_logger(__name__)
@@ -148,6 +150,26 @@ class DockerWorkshops:
             await to_its_end(self._remove(wish.entry))
             self._busy.discard(wish.entry)
 
+    async def read(self, image: str, paths: Sequence[str], *, app: AppId, app_name: str) -> Mapping[str, bytes]:
+        """See ``Workshops``."""
+        network, entry = await self._networks.ensure(BRIDGE), secrets.token_hex(6)
+        body = look_body(
+            image, app=app, app_name=app_name, entry=entry, instance=self._engine.instance, network=network
+        )
+        self._busy.add(entry)
+        try:
+            container = await self._containers.create(f"{app_name}.look.{entry}", body)
+            shop = Workshop(self._engine, self._containers, container)
+            return {path: content for path in paths if (content := await _content(shop, path)) is not None}
+        except (NameTaken, Refused) as error:
+            raise Unavailable("docker.unavailable", f"Docker cannot look into an image: {error}") from error
+        except Unavailable:
+            self._networks.forget()
+            raise
+        finally:
+            await to_its_end(self._remove(entry))
+            self._busy.discard(entry)
+
     def volume(self, app: AppId, kind: str) -> str:
         """Return the name of the volume that builds of `app` keep `kind` in. A build that names it has it made."""
         return volume_name(self._engine.instance, app, kind)
@@ -224,6 +246,22 @@ class DockerWorkshops:
         except (Unavailable, Refused) as error:
             # `tidy` removes it once the engine answers again.
             log.warning("build.left-behind", entry=entry, reason=str(error))
+
+
+async def _content(shop: Workshop, path: str) -> bytes | None:
+    """Return the content of a small file, or `None` if there is none.
+
+    Raises:
+        UserError: ``source.file-too-large``.
+    """
+    try:
+        async with shop.open_file(path) as (size, pieces):
+            if size > MAX_FILE_BYTES:
+                message = f"{path} in the image has {size:,} bytes; Pushboat reads at most {MAX_FILE_BYTES:,} of it."
+                raise UserError("source.file-too-large", message, "Is it really the file you mean?")
+            return b"".join([piece async for piece in pieces])
+    except FileNotFoundError:
+        return None
 
 
 async def only_file(chunks: AsyncIterator[bytes], *, path: str) -> tuple[int, AsyncIterator[bytes]]:

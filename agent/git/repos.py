@@ -159,6 +159,10 @@ class GitRepos:
         """See ``SourceRepo.sync``."""
         await asyncio.to_thread(_sync_repository, self.path(app))
 
+    async def left_over(self, app: AppId) -> int:
+        """See ``SourceRepo.left_over``."""
+        return await asyncio.to_thread(_abandoned_bytes, self.path(app) / "objects", time.time() - _ABANDONED_SECONDS)
+
     async def tidy(self, app: AppId, *, kept: Collection[str]) -> None:
         """See ``SourceRepo.tidy``. A repository that git cannot pack is the matter of `faults` and of its app alone."""
         try:
@@ -254,12 +258,25 @@ def _full_disk_told() -> Iterator[None]:
         ) from error
 
 
-def _remove_abandoned(objects: Path, *, before: float) -> None:
+def _abandoned(objects: Path, *, before: float) -> Iterable[Path]:
+    """Yield the folders of objects that pushes which were killed were about to give to the repository."""
     for quarantine in objects.glob("tmp_objdir-*"):
         with suppress(FileNotFoundError):  # its push ended just now
-            newest = max(entry.stat().st_mtime for entry in (quarantine, *quarantine.rglob("*")))
-            if newest < before:
-                shutil.rmtree(quarantine, ignore_errors=True)
+            if max(entry.stat().st_mtime for entry in (quarantine, *quarantine.rglob("*"))) < before:
+                yield quarantine
+
+
+def _abandoned_bytes(objects: Path, before: float) -> int:
+    sizes = 0
+    for quarantine in _abandoned(objects, before=before):
+        with suppress(FileNotFoundError):
+            sizes += sum(path.lstat().st_blocks * 512 for path in (quarantine, *quarantine.rglob("*")))
+    return sizes
+
+
+def _remove_abandoned(objects: Path, *, before: float) -> None:
+    for quarantine in _abandoned(objects, before=before):
+        shutil.rmtree(quarantine, ignore_errors=True)
 
 
 def _strays(folder: Path, apps: Collection[AppId], *, before: float) -> list[str]:

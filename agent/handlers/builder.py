@@ -13,19 +13,21 @@ import structlog
 from agent import sanitise
 from agent.bus.subscriptions import on
 from agent.errors import Retry, Stopped, Unavailable, UserError
+from agent.handlers import app_files
+from agent.handlers.app_files import AppFiles
 from agent.handlers.patience import Patience
 from agent.handlers.slots import Slots
 from agent.lifecycle import app_env, deploys, registries
 from agent.lifecycle.building import SELECTED, build_options, refuse
 from agent.lifecycle.cleaning import Doorkeeper
-from agent.manifests.app_json import AppJson, parse_app_json
+from agent.manifests.app_json import AppJson
 from agent.manifests.app_scripts import Scripts
 from agent.manifests.buildpack_image import processes_of
-from agent.manifests.procfile import Procfile, parse_procfile
-from agent.ports.images import BuildFailed, BuildOptions, BuildRequest, Choose, ImageInfo, Images
+from agent.manifests.procfile import Procfile
+from agent.ports.images import BuildFailed, BuildOptions, BuildRequest, Choose, ImageInfo, Images, Workshops
 from agent.ports.logs import Transcripts
-from agent.ports.registries import login_for
-from agent.ports.source import SourceRepo, SourceTree
+from agent.ports.registries import login_for, name_by_digest
+from agent.ports.source import SourceRepo
 from agent.ports.world import Clock, Say, Stop
 from agent.state.apps import App
 from agent.state.database import Database
@@ -58,6 +60,7 @@ class Builder:
         *,
         repos: SourceRepo,
         images: Images,
+        workshops: Workshops,
         choose: Choose,
         transcripts: Transcripts,
         clock: Clock,
@@ -68,6 +71,7 @@ class Builder:
         self._database = database
         self._repos = repos
         self._images = images
+        self._workshops = workshops
         self._choose = choose
         self._transcripts = transcripts
         self._door = door
@@ -114,11 +118,11 @@ class Builder:
         async with self._slots.one(lambda before: say(_place_told(before))):
             await self._door.admit_build()
             if deploy.kind == "image":
-                return await self._fetch(deploy, say)
+                return await self._fetch(app, deploy, say)
             assert deploy.commit_id is not None
             return await self._build_commit(app, deploy, deploy.commit_id, say)
 
-    async def _fetch(self, deploy: Deploy, say: Say) -> tuple[ImageInfo, Plan]:
+    async def _fetch(self, app: App, deploy: Deploy, say: Say) -> tuple[ImageInfo, Plan]:
         assert deploy.image is not None
         say(f"-----> Getting the image {deploy.image}")
         found = await self._images.find(deploy.image)
@@ -136,8 +140,19 @@ class Builder:
             await self._images.keep(info.id, tag=tag, instead_of=deploy.image if is_ours else "")
         async with self._database.transaction() as tx:
             await tx.pulls.forget(deploy.id)
+        files = await app_files.of_image(self._workshops, info, await self._options(app), app=app.id)
+        await app_env.require(self._database.read, app=app, variables=files.app_json.env)
+        _tell_notes(files, say)
         await self._tell_port(deploy, info, say)
-        return info, plan_of(info, procfile=None, app_json=AppJson())
+        plan = plan_of(info, procfile=files.procfile, app_json=files.app_json)
+        return info, msgspec.structs.replace(plan, digest=await self._digest(app, deploy.image, info))
+
+    async def _digest(self, app: App, reference: str, info: ImageInfo) -> str:
+        """Return the image's name by digest, if it came from a registry; one that is live keeps what it had."""
+        if found := name_by_digest(reference, info.digests):
+            return found
+        live = await self._database.read.releases.get(app.id, app.live_release) if app.live_release else None
+        return live.plan.digest if live and live.image == info.id else ""
 
     async def _pull(self, deploy: Deploy, reference: str, say: Say) -> ImageInfo:
         """Get the image, and note before that its name is ours to take away."""
@@ -153,20 +168,16 @@ class Builder:
 
     async def _build_commit(self, app: App, deploy: Deploy, commit: str, say: Say) -> tuple[ImageInfo, Plan]:
         tree = self._repos.tree(app.id, commit)
-        options = await build_options(
-            self._database.read, app=app.id, name=app.name, timeout_seconds=self._timeout_seconds
-        )
+        options = await self._options(app)
         # Files that do not parse are told before minutes of building.
-        procfile = await _read_procfile(tree, options)
-        app_json = await _read_app_json(tree, options)
-        await app_env.require(self._database.read, app=app, variables=app_json.env)
+        files = await app_files.of_tree(tree, options)
+        await app_env.require(self._database.read, app=app, variables=files.app_json.env)
         choice = await self._choose(tree, options)
         say(f"-----> Building {app.name} from {commit[:8]} with {choice.builder.name}")
         say(f"       {choice.why}")
         for note in await tree.notes():
             say(f" !     {note}")
-        for note in app_json.notes:
-            say(f" !     {note}")
+        _tell_notes(files, say)
         request = BuildRequest(
             app=app.id,
             app_name=app.name,
@@ -185,9 +196,14 @@ class Builder:
         except BuildFailed as error:
             raise BuildFailed(masked(str(error))) from error
         await self._tell_port(deploy, built.image, say)
-        plan = plan_of(built.image, procfile=procfile, app_json=app_json)
+        plan = plan_of(built.image, procfile=files.procfile, app_json=files.app_json)
         return built.image, msgspec.structs.replace(
             plan, builder=choice.builder.name, builder_why=choice.why, builder_on=built.on
+        )
+
+    async def _options(self, app: App) -> BuildOptions:
+        return await build_options(
+            self._database.read, app=app.id, name=app.name, timeout_seconds=self._timeout_seconds
         )
 
     async def _tell_port(self, deploy: Deploy, info: ImageInfo, say: Say) -> None:
@@ -211,6 +227,11 @@ class Builder:
 
     def _sayer(self, deploy: Deploy) -> Say:
         return lambda line: self._transcripts.say(deploy.app, deploy.id, line)
+
+
+def _tell_notes(files: AppFiles, say: Say) -> None:
+    for note in files.app_json.notes:
+        say(f" !     {note}")
 
 
 def _place_told(before: int) -> str:
@@ -262,17 +283,3 @@ def _tasks(procfile: Procfile | None, scripts: Scripts) -> tuple[TaskPlan, ...]:
         ("postdeploy", scripts.postdeploy),
     )
     return tuple(TaskPlan(kind, command) for kind, command in commands if command is not None)
-
-
-async def _read_procfile(tree: SourceTree, options: BuildOptions) -> Procfile | None:
-    content = await tree.read(_inside(options, "Procfile"))
-    return None if content is None else parse_procfile(content)
-
-
-async def _read_app_json(tree: SourceTree, options: BuildOptions) -> AppJson:
-    content = await tree.read(_inside(options, "app.json"))
-    return AppJson() if content is None else parse_app_json(content)
-
-
-def _inside(options: BuildOptions, name: str) -> str:
-    return f"{options.build_folder.strip('/')}/{name}" if options.build_folder.strip("/") else name

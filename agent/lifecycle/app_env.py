@@ -14,6 +14,7 @@ from agent.lifecycle import config
 from agent.manifests.app_env import EnvVariable
 from agent.state.apps import App
 from agent.state.database import Tables, Transaction
+from agent.state.deploys import OF_SOURCE
 from proto.names import DeployId
 
 SECRET_BYTES: Final = 32
@@ -49,7 +50,7 @@ async def take(tx: Transaction, *, deploy: DeployId, token: Callable[[int], byte
     """
     row = await tx.deploys.get(deploy)
     app = await tx.apps.get(row.app) if row else None
-    if row is None or app is None or row.plan is None or row.status != "built" or row.kind not in ("push", "rebuild"):
+    if row is None or app is None or row.plan is None or row.status != "built" or row.kind not in OF_SOURCE:
         return []
     known = await tx.configs.merged(app.id)
     values: dict[str, str] = {}

@@ -21,6 +21,9 @@ FOR_BUILDPACKS = "BP_"
 """Begins the names of config variables that are meant for buildpacks, by their custom: no others reach a build."""
 _BUILDER_IMAGE = "builder.builder-image"
 
+APP_JSON_PATH = "app-json.appjson-path"
+PROCFILE_PATH = "ps.procfile-path"
+
 
 PURGED = "builder.cache-purged"
 """Property that holds the newest deploy when the cache was purged: what was built up to it is not used any more."""
@@ -84,6 +87,9 @@ async def build_options(tables: Tables, *, app: AppId, name: str, timeout_second
         keeps_git_dir=effective("git.keep-git-dir") == "true",
         builder_image=layers.own.get(_BUILDER_IMAGE) or "",
         usual_builder_image=layers.server.get(_BUILDER_IMAGE) or USUAL_BUILDER_IMAGE,
+        app_json_path=effective(APP_JSON_PATH) or "app.json",
+        procfile_path=effective(PROCFILE_PATH) or "Procfile",
+        demanded=tuple(name for name in (APP_JSON_PATH, PROCFILE_PATH) if layers.own.get(name)),
         project_toml=effective("builder-pack.projecttoml-path") or "project.toml",
         buildpack_env={name: value for name, value in config.items() if name.startswith(FOR_BUILDPACKS)},
         has_collectstatic=config.get(COLLECTSTATIC, "") in ("", "0"),

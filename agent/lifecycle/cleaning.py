@@ -17,7 +17,7 @@ import structlog
 from agent.errors import UserError
 from agent.lifecycle.kept_commits import kept_commits
 from agent.lifecycle.old_images import OldImages
-from agent.ports.disk import Disks, ImageUse, Room
+from agent.ports.disk import CacheUse, Disks, ImageUse, Room
 from agent.ports.logs import LogStore
 from agent.ports.scheduler import Scheduler
 from agent.ports.source import SourceRepo
@@ -29,7 +29,10 @@ log = structlog.get_logger(__name__)
 
 CACHE = "what was not used for longest"
 
-Kind = Literal["image", "layers", "build-cache", "logs"]
+LINES = "the oldest lines"
+
+Kind = Literal["image", "layers", "build-cache", "one-off", "repository", "logs"]
+"""In the order in which they go. A ``repository`` is one that loses what killed pushes left in it."""
 
 
 class Budget(msgspec.Struct, frozen=True, kw_only=True):
@@ -38,7 +41,7 @@ class Budget(msgspec.Struct, frozen=True, kw_only=True):
     free_share: float
     """Of each disk, that should stay free: from 0 to 1."""
     max_bytes: int
-    """What of ours may lie on them; 0: as much as leaves that free."""
+    """What of ours (`Cleaner.ours`) may lie on them; 0: as much as leaves that free."""
     prunes_build_cache: bool
     """Whether the engine's build cache may be made smaller for it, whoever's it is."""
 
@@ -95,8 +98,22 @@ class Cleaner:
         """Return by how many bytes the budget is passed; 0: it is kept. Cheap unless `Budget.max_bytes` is set."""
         excess = max((missing(room, self.budget.free_share) for room in await self._disks.rooms()), default=0)
         if self.budget.max_bytes:
-            excess = max(excess, await self._ours() - self.budget.max_bytes)
+            excess = max(excess, await self.ours() - self.budget.max_bytes)
         return max(0, excess)
+
+    async def ours(self) -> int:
+        """Return the bytes that count against `Budget.max_bytes`: all that a round may make smaller, and what it keeps.
+
+        Those are the layers of our images, each once, whoever else has them; repositories, logs and transcripts of all
+        apps; the database and its backups; and the build cache that could go, if it may be made smaller for us.
+
+        Raises:
+            Unavailable: the engine does not answer.
+        """
+        apps = await self._database.read.apps.all()
+        folders = sum([sum((await self._disks.folders(app.id)).values()) for app in apps])
+        cache = await self._disks.cache() if self.budget.prunes_build_cache else CacheUse()
+        return await self._disks.layers() + folders + await self._disks.database() + cache.steps + cache.folders
 
     async def plan(self, *, all_cache: bool = False, only: App | None = None) -> list[Removed]:
         """Return what `clean` would remove, and change nothing."""
@@ -106,14 +123,21 @@ class Cleaner:
             for one in await self._old_images.find(app)
         ]
         found += [Removed(kind="layers", what=image.id, size=image.own) async for image in self._unnamed(only)]
+        ended = await self._scheduler.left_over(app=only.id if only else None)
+        left_over = [Removed(kind="one-off", what=one.name, size=one.size) for one in ended]
+        for app in await self._apps(only):
+            left_over += _some("repository", app.name, await self._repos.left_over(app.id))
         if only:
-            return found
+            return found + left_over
         left = max(0, await self.excess() - sum(one.size for one in found))
         if all_cache or (left and self.budget.prunes_build_cache):
             cache = await self._disks.cache()
             size = cache.steps + cache.folders
             found += _some("build-cache", CACHE, size if all_cache else min(left, size))
-        return found
+            left -= size if all_cache else min(left, size)
+        left -= sum(one.size for one in left_over)
+        lines = await self._logs.shrinkable(left) if left > 0 else 0
+        return [*found, *left_over, *_some("logs", LINES, lines)]
 
     async def clean(self, *, all_cache: bool = False, only: App | None = None) -> list[Removed]:
         """Remove what nothing needs, and then as much else as the budget demands. Repeating is harmless.
@@ -129,11 +153,14 @@ class Cleaner:
             if not only and (all_cache or (self.budget.prunes_build_cache and await self.excess())):
                 size = await self._disks.prune_cache(bytes=None if all_cache else await self.excess())
                 removed += _some("build-cache", CACHE, size)
-            await self._scheduler.tidy()
+            ended = await self._scheduler.tidy(app=only.id if only else None)
+            removed += [Removed(kind="one-off", what=one.name, size=one.size) for one in ended]
             for app in await self._apps(only):
+                left = await self._repos.left_over(app.id)
                 await self._repos.tidy(app.id, kept=await kept_commits(self._database.read, app.id))
+                removed += _some("repository", app.name, left)
             if not only and (excess := await self.excess()):
-                removed += _some("logs", "the oldest lines", await self._logs.shrink(excess))
+                removed += _some("logs", LINES, await self._logs.shrink(excess))
         log.info("disk.cleaned", freed=sum(one.size for one in removed), removed=len(removed))
         return removed
 
@@ -178,10 +205,6 @@ class Cleaner:
                 needed |= {one.image for one in await read.releases.of_app(app.id) if one.is_image_kept}
             if image.id not in needed:
                 yield image
-
-    async def _ours(self) -> int:
-        apps = [app.id for app in await self._database.read.apps.all()]
-        return sum([use.total for use in await self.usage(*apps)]) + await self._disks.database()
 
 
 def missing(room: Room, free_share: float) -> int:

@@ -16,7 +16,7 @@ from agent.errors import UserError
 from agent.lifecycle import pushes, replicas, strategies, tasks
 from agent.state.apps import App
 from agent.state.database import Tables, Transaction
-from agent.state.deploys import BEFORE_SWITCH, Deploy, Kind
+from agent.state.deploys import BEFORE_SWITCH, OF_SOURCE, Deploy, Kind
 from agent.state.plans import Plan
 from agent.state.pushes import Push
 from agent.state.releases import Release
@@ -39,8 +39,6 @@ BEFORE_RELEASE = ("accepted", "building", "built")
 
 SWITCHED_DRAIN_SECONDS = 60.0
 """How long the replicas of a deploy that failed while it was switched to may go on: some requests may be there."""
-
-_BUILDS: tuple[Kind, ...] = ("push", "rebuild", "image")
 
 
 async def accept(
@@ -69,7 +67,7 @@ async def accept(
     under_way = await tx.deploys.under_way(app)
     if under_way and _takes_along(under_way[-1], kind=kind):
         return under_way[-1]
-    base = None if kind in _BUILDS else await _base(tx, app=app, kind=kind, from_release=from_release)
+    base = None if kind in OF_SOURCE else await _base(tx, app=app, kind=kind, from_release=from_release)
     await tx.deploys.add(
         deploy,
         app=app,
@@ -277,7 +275,9 @@ async def _base(tx: Transaction, *, app: AppId, kind: Kind, from_release: int | 
         raise UserError(
             "release.image-gone",
             f"The image of v{release.version} is no longer kept.",
-            f"Push its commit again: {release.commit_id or 'unknown'}",
+            f"Deploy it again: git:from-image {row.name if row else '<app>'} {release.plan.digest}"
+            if release.plan.digest
+            else f"Push its commit again: {release.commit_id or 'unknown'}",
         )
     return release
 

@@ -213,6 +213,18 @@ PROPERTIES: dict[str, Property] = {
             default="1800",
         ),
         Property(
+            name="app-json.appjson-path",
+            help="The app.json, from the folder that is built, or in an image from its working directory.",
+            check=value_checks.folder,
+            default="app.json",
+        ),
+        Property(
+            name="ps.procfile-path",
+            help="The Procfile, from the folder that is built, or in an image from its working directory.",
+            check=value_checks.folder,
+            default="Procfile",
+        ),
+        Property(
             name="checks.wait-to-retire",
             help="Seconds that a replaced web process may go on with requests in flight and open sockets.",
             check=value_checks.seconds,

@@ -120,6 +120,11 @@ class DiskLogStore:
         await _to_its_end(self._remove(log))
         self._apps.pop(app, None)
 
+    async def shrinkable(self, size: int) -> int:
+        """See ``LogStore``. Whole segments go, so it may be a little more."""
+        stored = sum(app.shelf.size for app in self._apps.values())
+        return max(0, min(size, stored - self._total_bytes // KEPT_SHARE))
+
     async def shrink(self, size: int) -> int:
         """Forget the oldest lines of all apps, about `size` bytes; a tenth of the budget stays in any case."""
         shelves = [app.shelf for app in self._apps.values()]

@@ -34,7 +34,7 @@ _CHECK_KEYS = (
     "attempts", "command", "content", "httpHeaders", "initialDelay", "listening", "name", "onFailure", "path", "port",
     "scheme", "timeout", "type", "uptime", "wait", "warn",
 )  # fmt: skip
-_FORMATION_KEYS = ("autoscaling", "max_parallel", "quantity", "service")
+_FORMATION_KEYS = ("autoscaling", "max_parallel", "quantity", "service", "size")
 
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,100}")
 _HEADER_VALUE = re.compile(r"[\t\x20-\x7e]{0,1000}")
@@ -78,6 +78,8 @@ def parse_app_json(content: bytes, *, name: str = "app.json") -> AppJson:
 def _notes(root: Reader) -> Sequence[str]:
     notes = []
     known = ("env", "formation", "healthchecks", "scripts", *_FOR_OTHERS)
+    if left_out := [key for key in root.values if key in _FOR_OTHERS and key != "$schema"]:
+        notes.append(f"Pushboat does nothing with {', '.join(left_out)} of {root.file}.")
     for key in root.values:
         if key in _NOT_YET:
             notes.append(f"Pushboat does not act on {key} of {root.file} yet.")
@@ -93,6 +95,10 @@ def _formation(formation: Reader, notes: list[str]) -> tuple[Mapping[ProcessType
         process, one = _process(formation, key), formation.inner(key)
         one.only(_FORMATION_KEYS)
         notes += [_not_yet(one, each) for each in ("autoscaling", "service") if each in one.values]
+        if "size" in one.values:
+            notes.append(
+                f"Pushboat has no sizes: {one.where}.size of {one.file} is left out. For limits: resource:limit"
+            )
         if "quantity" in one.values:
             quantities[process] = one.whole("quantity", default=0, least=0, most=MAX_QUANTITY)
         if "max_parallel" in one.values:

@@ -68,6 +68,16 @@ class Disks(Protocol):
         """
         ...
 
+    async def layers(self) -> int:
+        """Return the bytes of all layers of images with this agent's label or a tag of its own, each counted once.
+
+        Layers that others' images have too, such as those of a base image, are among them.
+
+        Raises:
+            Unavailable: as `images`.
+        """
+        ...
+
     async def remove_image(self, image: str) -> bool:
         """Remove an image of ours that nothing names. Return false if something needs it. Gone is fine.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
-from typing import Protocol
+from typing import Final, Protocol
 
 import msgspec
 
@@ -19,6 +19,9 @@ BUILDER_NAMES = (
 NO_BUILDERS = ("image", "null")
 """What may be selected in place of a builder: images alone are deployed, or nothing is."""
 
+
+MAX_FILE_BYTES: Final = 1_000_000
+"""Of a file that is read out of an image: a Procfile, an app.json."""
 
 USUAL_BUILDER_IMAGE = "heroku/builder:24"
 """The builder image of Cloud Native Buildpacks where nobody says another, as Dokku has it."""
@@ -41,6 +44,12 @@ class BuildOptions(msgspec.Struct, frozen=True, kw_only=True):
     """What ``RUN --mount=type=secret,id=…`` gets, by id."""
     logins: Logins = NO_LOGINS
     """Who to be to the registries that base images come from."""
+    app_json_path: str = "app.json"
+    """Relative to the build folder; to the working directory of an image that is deployed as it is."""
+    procfile_path: str = "Procfile"
+    """Likewise."""
+    demanded: tuple[str, ...] = ()
+    """Properties of the two above that were set for this app alone, so that the files have to be there."""
     timeout_seconds: float = 1800.0
     memory_bytes: int = 0
     """What all steps of the build may use together; 0: what the machine gives to builds."""
@@ -106,6 +115,8 @@ class ImageInfo(msgspec.Struct, frozen=True, kw_only=True):
     """Its names by digest, ``repository@sha256:…``."""
     created_at: float = 0.0
     """Unix seconds; 0 when the image does not say."""
+    folder: str = "/"
+    """Its working directory."""
 
     @property
     def is_nameless(self) -> bool:
@@ -181,7 +192,18 @@ Choose = Callable[[SourceTree, BuildOptions], Awaitable[Choice]]
 
 
 class Workshops(Protocol):
-    """What builds leave in the engine outside of images: containers that build, and volumes that outlive them."""
+    """Containers of builds and of what is looked up in images, and the volumes of builds that outlive them."""
+
+    async def read(self, image: str, paths: Sequence[str], *, app: AppId, app_name: str) -> Mapping[str, bytes]:
+        """Return the content of those files of an image (``sha256:…``) that it has; `paths` are absolute.
+
+        Nothing of the image is run. What is no regular file, such as a link, counts as not there. May be repeated.
+
+        Raises:
+            UserError: ``source.file-too-large``, one has more than `MAX_FILE_BYTES`.
+            Unavailable: the engine does not answer, or the image is gone.
+        """
+        ...
 
     async def remove(self, app: AppId) -> int:
         """Remove all that builds of `app` have left, and return how many volumes that were. Repeating is harmless.
@@ -216,6 +238,7 @@ class Images(Protocol):
 
         Raises:
             UserError: ``image.not-found``; the registry has no such image, refuses, or does not answer.
+            UserError: ``registry.busy``; it cannot answer just now (429, 5xx), so nothing is known of the image.
             Unavailable: the engine does not answer.
         """
         ...

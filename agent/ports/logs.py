@@ -215,6 +215,10 @@ class LogStore(Protocol):
         """Forget a destroyed app's lines; its readers come to their end. Repeating is harmless."""
         ...
 
+    async def shrinkable(self, size: int) -> int:
+        """Return about how many bytes `shrink` would forget, and forget nothing."""
+        ...
+
     async def shrink(self, size: int) -> int:
         """Forget the oldest lines of all apps, about `size` bytes of them but never the last few; return how many."""
         ...

@@ -50,6 +50,13 @@ class Registries(Protocol):
         """
         ...
 
+    async def digest(self, reference: str, *, login: Login | None) -> str:
+        """Return the digest (``sha256:…``) that the registry has for that name now; nothing of the image is fetched.
+
+        Empty: it could not be told, because the registry has none, refuses or does not answer in time.
+        """
+        ...
+
     async def push(self, image: str, references: Sequence[str], *, login: Login | None, say: Say) -> None:
         """Push the image (``sha256:…``) under each of `references`, which are not kept as names of it here.
 
@@ -77,6 +84,26 @@ def registry_of(reference: str) -> str:
     first, slash, _ = reference.partition("/")
     is_host = bool(slash) and ("." in first or ":" in first or first == "localhost")
     return canonical(first) if is_host else DOCKER_HUB
+
+
+def digest_in(reference: str) -> str:
+    """Return the digest that a name ends with, ``sha256:…``; empty if it has none."""
+    return reference.partition("@")[2]
+
+
+def name_by_digest(reference: str, names: Sequence[str]) -> str:
+    """Return the one of `names` (``repository@sha256:…``) that is of the repository of `reference`; empty for none."""
+    return next((name for name in names if _repository(name) == _repository(reference)), "")
+
+
+def _repository(reference: str) -> str:
+    """Return a name without tag and digest, as engines write it: ``nginx`` for ``docker.io/library/nginx:1``."""
+    head, slash, last = reference.partition("@")[0].rpartition("/")
+    name = f"{head}{slash}{last.partition(':')[0]}"
+    first, _, rest = name.partition("/")
+    if registry_of(name) != DOCKER_HUB:
+        return name
+    return (rest if "." in first else name).removeprefix("library/")
 
 
 def login_for(reference: str, logins: Logins) -> Login | None:

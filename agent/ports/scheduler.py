@@ -111,6 +111,14 @@ Notify = Callable[[AppId | None], None]
 """Says that something of an app changed; `None`: of any app. Never blocks."""
 
 
+class LeftOver(msgspec.Struct, frozen=True, kw_only=True):
+    """A container of a one-off that nobody is attached to."""
+
+    name: str
+    size: int
+    """Bytes of its own files, without its image's."""
+
+
 class Scheduler(Protocol):
     """Runs containers. Touches only what carries the labels of this agent's instance."""
 
@@ -203,10 +211,18 @@ class Scheduler(Protocol):
         """Return the engine's own description of each replica, environment values masked, for ``ps:inspect``."""
         ...
 
-    async def tidy(self) -> None:
-        """End and remove one-offs that nobody is attached to: an agent before this one left them.
+    async def left_over(self, *, app: AppId | None = None) -> Sequence[LeftOver]:
+        """Return the one-offs that `tidy` would remove, and change nothing.
 
-        Called at the start, and whenever it suits: those of this agent are spared.
+        Raises:
+            Unavailable: the engine does not answer.
+        """
+        ...
+
+    async def tidy(self, *, app: AppId | None = None) -> Sequence[LeftOver]:
+        """End and remove one-offs that nobody is attached to, of one app or of all; return them.
+
+        An agent before this one left them. Called at the start, and whenever it suits: those of this agent are spared.
         """
         ...
 

@@ -152,6 +152,10 @@ class SourceRepo(Protocol):
         """
         ...
 
+    async def left_over(self, app: AppId) -> int:
+        """Return the bytes of what killed pushes left in the app's repository, which `tidy` would remove."""
+        ...
+
     async def tidy(self, app: AppId, *, kept: Collection[str]) -> None:
         """Remove what killed pushes left, and repack when it is worth it. Safe beside pushes; repeating is harmless.
 

@@ -22,7 +22,7 @@ from agent.docker.networks import Networks
 from agent.docker.spec import container_name, create_body
 from agent.errors import Unavailable, UserError
 from agent.ports.addresses import Bridges
-from agent.ports.scheduler import Notify, OneOff, ReplicaStatus, ReplicaWish, StartFailed, TaskWish
+from agent.ports.scheduler import LeftOver, Notify, OneOff, ReplicaStatus, ReplicaWish, StartFailed, TaskWish
 from agent.ports.session import Terminal
 from agent.ports.world import Say
 from agent.schedulers import inspection
@@ -130,9 +130,13 @@ class DockerScheduler:
         rows = await self._containers.find({labels.KIND: labels.REPLICA, labels.APP_ID: app})
         return await inspection.describe(self._engine, [row.id for row in rows])
 
-    async def tidy(self) -> None:
+    async def left_over(self, *, app: AppId | None = None) -> Sequence[LeftOver]:
         """See ``Scheduler``."""
-        await self._one_offs.tidy()
+        return await self._one_offs.left_over(app=app)
+
+    async def tidy(self, *, app: AppId | None = None) -> Sequence[LeftOver]:
+        """See ``Scheduler``."""
+        return await self._one_offs.tidy(app=app)
 
     async def watch(self, notify: Notify) -> None:
         """See ``Scheduler``."""

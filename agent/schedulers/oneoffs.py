@@ -16,10 +16,11 @@ from agent.docker.networks import Networks
 from agent.docker.raw import open_raw
 from agent.docker.spec import create_body
 from agent.errors import Unavailable, UserError
-from agent.ports.scheduler import OneOff
+from agent.ports.scheduler import LeftOver, OneOff
 from agent.ports.session import Terminal
 from agent.schedulers.attached import converse
 from agent.schedulers.failures import not_started
+from proto.names import AppId
 
 log = structlog.get_logger()
 
@@ -78,11 +79,28 @@ class OneOffs:
         status = await self._execs.exit_code(exec_id) if has_ended else None
         return GONE_STATUS if status is None else status
 
-    async def tidy(self) -> None:
+    async def left_over(self, *, app: AppId | None) -> Sequence[LeftOver]:
+        """See ``Scheduler.left_over``."""
+        return [left for _, left in await self._abandoned(app)]
+
+    async def tidy(self, *, app: AppId | None) -> Sequence[LeftOver]:
         """See ``Scheduler.tidy``."""
-        for row in await self._containers.find({labels.KIND: labels.RUN}):
-            if (row.labels or {}).get(labels.ENTRY) not in self._attached:
-                await self._containers.remove(row.id)
+        found = await self._abandoned(app)
+        for container, _ in found:
+            await self._containers.remove(container)
+        return [left for _, left in found]
+
+    async def _abandoned(self, app: AppId | None) -> list[tuple[str, LeftOver]]:
+        """Return the ids of containers that nobody is attached to, and what is to be said of them."""
+        wanted = {labels.KIND: labels.RUN} | ({labels.APP_ID: app} if app else {})
+        if not await self._containers.find(wanted):
+            return []
+        # To measure them the engine walks through their files, which is asked for where there are any.
+        return [
+            (row.id, LeftOver(name=(row.names or [row.id])[0].removeprefix("/"), size=row.own_bytes))
+            for row in await self._containers.find(wanted, is_measured=True)
+            if (row.labels or {}).get(labels.ENTRY) not in self._attached
+        ]
 
     async def _create(self, one_off: OneOff, terminal: Terminal) -> str:
         network = await self._networks.ensure(BRIDGE)

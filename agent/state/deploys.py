@@ -12,6 +12,9 @@ from agent.state.sql import Sql
 from proto.names import AppId, DeployId
 
 Kind = Literal["push", "rebuild", "image", "config", "restart", "rollback"]
+OF_SOURCE: tuple[Kind, ...] = ("push", "rebuild", "image")
+"""Those that bring something new, a commit or an image; the others bring what is there already."""
+
 Status = Literal[
     "accepted",
     "building",

@@ -64,6 +64,9 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     builder_on: tuple[str, ...] = ()
     """What it chose to build on, for people."""
 
+    digest: str = ""
+    """Of an image that came from a registry: its name there, ``repository@sha256:…``, which never means another."""
+
     tasks: tuple[TaskPlan, ...] = ()
     """What is run once by a deploy, in this order."""
     env: tuple[EnvVariable, ...] = ()

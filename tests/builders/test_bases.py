@@ -30,9 +30,10 @@ ABSENT = "The image could not be fetched: manifest unknown"
 class Registry(FakeImages):
     """A store whose registry answers one thing."""
 
-    def __init__(self, answer: str, *images: str) -> None:
+    def __init__(self, answer: str, *images: str, code: str = "image.not-found") -> None:
         super().__init__()
         self._answer = answer
+        self._code = code
         self.asked: list[str] = []
         self.logins: list[Login | None] = []
         for image in images:
@@ -42,7 +43,7 @@ class Registry(FakeImages):
         self.asked.append(reference)
         self.logins.append(login)
         if self._answer:
-            raise UserError("image.not-found", self._answer)
+            raise UserError(self._code, self._answer)
         self.have(ImageInfo(id=reference), reference)
         return self.by_id[reference]
 
@@ -139,6 +140,16 @@ async def test_a_version_that_nothing_has_is_named_with_what_is_there_and_what_t
     assert "builder:set blog base-image <image>" in text and "3.11.2 (bookworm)" in text
     assert "manifest unknown" in await refusal(Registry(ABSENT), "3.99")
     assert "known are 3.13, 3.12" in await refusal(Registry(""), "<3")
+
+
+async def test_a_registry_that_is_busy_is_told_as_that_and_asked_again_by_the_next_build() -> None:
+    registry = Registry("The registry docker.io is too busy", "debian:bookworm-slim", code="registry.busy")
+    bases = Bases(registry)
+    for _ in range(2):
+        with pytest.raises(UserError, match="too busy") as refused:
+            await bases.find(python(), chosen="", app="blog", say=print)
+        assert refused.value.code == "registry.busy", "neither that there is none, nor another image in its place"
+    assert len(registry.asked) == 2
 
 
 async def test_the_image_that_was_set_is_taken_if_it_has_the_version() -> None:

@@ -42,6 +42,12 @@ def told(failure: Failure, *, ignored: frozenset[str] = frozenset(), lost: str =
             "could not be had: its registry has no such image (",
         ),
         (
+            Failure(message="x", step="[internal] load metadata for ghcr.io/a/b:1",
+                    reason="unexpected status from HEAD request to https://ghcr.io/v2/a/b/manifests/1: 503 Service "
+                    "Unavailable"),
+            "could not be had: its registry ghcr.io is too busy, or out of order, or you have used up what it allows",
+        ),
+        (
             Failure(message="x", step="[2/3] RUN  make  all", reason="executor failed running [make]: exit code: 2",
                     last_lines=["a", "b"]),
             "The step [2/3] RUN make all failed: it ended with status 2. Its last lines:\n  a\n  b",

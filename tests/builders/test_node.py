@@ -6,10 +6,12 @@ import json
 
 import pytest
 
+from agent.builders.files import Files
 from agent.builders.node import Node
 from agent.builders.node_manifests import resolved
 from agent.ports.images import BuildOptions
 from tests.builders.sketching import DEBIAN, agrees, dockerfile, refusal, sketch, store, why
+from tests.fakes.source import FakeTree
 
 NODE = Node()
 
@@ -45,6 +47,12 @@ SPACES = {
 )
 async def test_the_dockerfile_reads_as_it_did(name: str, files: dict[str, str]) -> None:
     agrees(name, await dockerfile(NODE, files))
+
+
+async def test_a_procfile_at_another_place_says_what_to_run_as_well() -> None:
+    tree = FakeTree("1" * 40, {"package.json": b"{}", "deploy/Procfile": b"web: node deploy/serve.js"})
+    assert await (await Files.of(tree, BuildOptions(procfile_path="deploy/Procfile"))).has_processes()
+    assert not await (await Files.of(tree, BuildOptions())).has_processes()
 
 
 async def test_on_debian_the_package_manager_stays_behind_unless_it_starts_the_app() -> None:

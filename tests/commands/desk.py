@@ -10,6 +10,7 @@ from agent.commands.catalogue import every_command
 from agent.commands.command import Doctor, ServerFacts, World
 from agent.commands.dispatcher import Dispatcher
 from agent.commands.services import Service, Services
+from agent.lifecycle.cleaning import Cleaner
 from agent.state.apps import App
 from agent.state.deploys import Deploy
 from tests.fakes.core import Core
@@ -44,6 +45,7 @@ class Desk:
         doctors: tuple[tuple[str, Doctor], ...] = (),
         remarkers: tuple[tuple[str, Doctor], ...] = (),
         services: tuple[Service, ...] = (),
+        cleaner: Cleaner | None = None,
     ) -> None:
         self.core = core
         self.database = core.database
@@ -60,7 +62,7 @@ class Desk:
                 choose=core.choose,
                 source=core.repos,
                 disks=core.disks,
-                cleaner=core.cleaner(),
+                cleaner=cleaner or core.cleaner(),
                 downloads=core.downloads,
                 remotes=core.remotes,
                 transcripts=core.transcripts,

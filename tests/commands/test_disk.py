@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from agent.ports.disk import CacheUse, ImageUse
+from agent.ports.scheduler import LeftOver
 from proto.wire import Exit
 from tests.commands.desk import Desk
 from tests.fakes.disks import GB
@@ -37,6 +38,16 @@ async def test_the_report_tells_what_takes_how_much_by_app_and_kind(desk: Desk) 
     assert (await desk.give("disk:report nobody")).status == Exit.NO_SUCH_APP
 
 
+async def test_what_counts_against_a_limit_is_told_where_there_is_one(desk: Desk) -> None:
+    await desk.deployed("blog")
+    desk.core.disks.use = CacheUse(steps=GB)
+    limited = Desk(desk.core, cleaner=desk.core.cleaner(max_bytes=5 * GB))
+    assert "=====> Counted for max_bytes: 1.0 GB of 5.0 GB" in (await limited.give("disk:report")).out
+    told = (await limited.give("disk:report --format json")).json()
+    assert isinstance(told, dict) and told["budget"] == {"max_bytes": 5 * GB, "counted_bytes": GB + 10_000}
+    assert "max_bytes" not in (await desk.give("disk:report")).out
+
+
 async def test_a_dry_clean_up_says_what_a_real_one_does(desk: Desk) -> None:
     assert "There is nothing to remove." in (await desk.give("cleanup")).out
     desk.core.disks.unnamed = [ImageUse(id="sha256:left", app="", own=GB, shared=0)]
@@ -50,6 +61,41 @@ async def test_a_dry_clean_up_says_what_a_real_one_does(desk: Desk) -> None:
     assert not desk.core.disks.unnamed and desk.core.disks.use.steps == GB
     assert "build-cache" in (await desk.give("cleanup --build-cache")).out
     assert desk.core.disks.use.steps == 0
+
+
+async def test_a_dry_clean_up_tells_all_that_goes_with_its_size_and_in_that_order(desk: Desk) -> None:
+    core = desk.core
+    app, _ = await desk.deployed("blog")
+    shop = await core.create("shop")
+    await core.push(app, {"Dockerfile": "FROM scratch\nEXPOSE 8001\n"}, commit="d" * 40)
+    await core.settle()
+    limited = Desk(core, cleaner=core.cleaner(kept=1))
+    core.disks.unnamed = [ImageUse(id="sha256:left", app="", own=3_000_000, shared=0)]
+    left = [LeftOver(name=f"{name}.run.x1", size=4_000_000) for name in ("blog", "shop")]
+    core.scheduler.one_offs_left = [(app.id, left[0]), (shop.id, left[1])]
+    core.repos.left_by_pushes = {app.id: 5_000_000, shop.id: 6_000_000}
+    await core.logs.append(app.id, "r1", ["a", "b"])  # type: ignore[arg-type, list-item]
+    core.disks.free, core.disks.use = 15 * GB, CacheUse(steps=GB)
+    dry = await limited.give("cleanup --dry-run")
+    gone = core.images.tag_for(app.id, (await desk.database.read.deploys.of_app(app.id))[-1].id)
+    assert dry.out.splitlines() == [
+        f"       image          0 bytes  {gone}",
+        "       layers          3.0 MB  sha256:left",
+        "       build-cache     1.0 GB  what was not used for longest",
+        "       one-off         4.0 MB  blog.run.x1",
+        "       one-off         4.0 MB  shop.run.x1",
+        "       repository      5.0 MB  blog",
+        "       repository      6.0 MB  shop",
+        "       logs           2 bytes  the oldest lines",
+        "       Nothing was removed yet.",
+    ]
+    assert len(core.scheduler.one_offs_left) == 2 and len(core.repos.left_by_pushes) == 2, "nothing was"
+    planned = (await limited.give("cleanup --dry-run --format json")).json()["removed"]  # type: ignore[index]
+    of_app = (await limited.give("cleanup blog --dry-run --format json")).json()["removed"]  # type: ignore[index]
+    assert [one["what"] for one in of_app] == [gone, "blog.run.x1", "blog"]
+    assert (await limited.give("cleanup --format json")).json()["removed"] == planned  # type: ignore[index]
+    assert core.scheduler.one_offs_left == [] and core.repos.left_by_pushes == {}
+    assert (await limited.give("cleanup shop --format json")).json()["removed"] == []  # type: ignore[index]
 
 
 async def test_a_clean_up_of_an_app_leaves_what_is_of_others_and_of_everybody(desk: Desk) -> None:

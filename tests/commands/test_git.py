@@ -131,6 +131,19 @@ async def test_a_loaded_image_goes_live_under_the_deploys_own_tag(desk: Desk) ->
     assert newest.image == desk.core.images.tags[desk.core.images.tag_for(app.id, newest.id)]
 
 
+async def test_an_image_that_is_loaded_once_more_says_that_it_is_live_and_leaves_no_name(desk: Desk) -> None:
+    app = await desk.core.create("blog")
+    assert (await desk.meanwhile("git:load-image blog shop:1.2", b"shop:1.2")).status == 0
+    tags = dict(desk.core.images.tags)
+    same = await desk.meanwhile("git:load-image blog shop:1.2", b"shop:1.2")
+    assert same.status == 0 and "No changes detected: blog runs shop:1.2 already" in same.out
+    assert "git:load-image blog shop:1.2 --force < image.tar" in same.out
+    assert desk.core.images.tags == tags
+    assert (await desk.meanwhile("git:load-image blog shop:1.2 --force", b"shop:1.2")).status == 0
+    assert (await desk.meanwhile("git:load-image blog shop:1.2", b"shop:1.2 anew")).status == 0
+    assert len(await desk.database.read.deploys.of_app(app.id)) == 3
+
+
 async def test_an_archive_without_that_image_deploys_nothing(desk: Desk) -> None:
     app = await desk.core.create("blog")
     for line, stdin in (("shop:1.2", b"else"), ("'-x'", b"-x"), ("Shop/..", b"")):

@@ -288,6 +288,63 @@ async def test_an_image_that_is_live_is_deployed_again_only_when_that_is_said(de
         assert len(await desk.database.read.deploys.of_app(app.id)) == count + 1
 
 
+REFERENCE = "registry.example.com/shop:1"
+
+
+def shelve(desk: Desk, number: int) -> None:
+    """Have the registry mean this image by `REFERENCE`."""
+    digest = f"sha256:{number:064}"
+    image = ImageInfo(id=f"sha256:shop{number}", ports=(80,), digests=(f"registry.example.com/shop@{digest}",))
+    desk.core.images.registry[REFERENCE] = image
+    desk.core.registries.digests[REFERENCE] = digest
+
+
+async def test_a_tag_is_asked_for_in_its_registry_and_deployed_again_only_if_it_means_another_image(desk: Desk) -> None:
+    app = await desk.core.create("blog")
+    shelve(desk, 1)
+    assert (await desk.meanwhile(f"git:from-image blog {REFERENCE}")).status == 0
+    assert REFERENCE not in desk.core.images.tags, "the machine keeps it by a name of ours alone"
+    assert desk.core.registries.asked == []
+    same = await desk.meanwhile(f"git:from-image blog {REFERENCE}")
+    assert same.status == 0 and f"No changes detected: blog runs {REFERENCE} already" in same.out
+    assert "Asking registry.example.com whether" in same.out and f"git:from-image blog {REFERENCE} --force" in same.out
+    by_digest = f"registry.example.com/shop@sha256:{1:064}"
+    assert "No changes detected" in (await desk.meanwhile(f"git:from-image blog {by_digest}")).out
+    assert len(await desk.database.read.deploys.of_app(app.id)) == 1
+    assert (await desk.meanwhile(f"git:from-image blog {REFERENCE} --force")).status == 0
+    shelve(desk, 2)
+    assert (await desk.meanwhile(f"git:from-image blog {REFERENCE}")).status == 0
+    releases = await desk.database.read.releases.of_app(app.id)
+    assert [(release.image, release.plan.digest[-1]) for release in releases] == [
+        ("sha256:shop2", "2"), ("sha256:shop1", "1"), ("sha256:shop1", "1"),
+    ]  # fmt: skip
+    # A registry that does not say is asked for the image itself, and what it says then is told.
+    desk.core.registries.digests.clear()
+    desk.core.images.registry.clear()
+    assert "There is no image" in (await desk.meanwhile(f"git:from-image blog {REFERENCE}")).out
+
+
+async def test_a_release_is_pinned_to_the_digest_that_it_came_by_and_so_is_what_goes_back_to_it(desk: Desk) -> None:
+    app = await desk.core.create("blog")
+    for number in (1, 2):
+        shelve(desk, number)
+        assert (await desk.meanwhile(f"git:from-image blog {REFERENCE}")).status == 0
+    pinned = f"registry.example.com/shop@sha256:{1:064}"
+    assert f"From:            {pinned}" in (await desk.give("releases:info blog v1")).out
+    assert (await desk.give("releases:info blog v1 --format json")).json()["digest"] == pinned  # type: ignore[index]
+    # The tag means the second by now, and does not matter.
+    assert (await desk.meanwhile("releases:rollback blog v1")).status == 0
+    for line in ("ps:restart blog", "ps:rebuild blog"):
+        assert (await desk.meanwhile(line)).status == 0
+    releases = await desk.database.read.releases.of_app(app.id)
+    assert [(one.image, one.plan.digest) for one in releases][:3] == [("sha256:shop1", pinned)] * 3
+    async with desk.database.transaction() as tx:
+        await tx.releases.forget_image(app.id, 2)
+    gone = await desk.give("releases:rollback blog v2")
+    assert gone.status == Exit.FAILED
+    assert f"git:from-image blog registry.example.com/shop@sha256:{2:064}" in gone.err
+
+
 async def test_whether_builds_get_a_git_folder_is_true_or_false(desk: Desk) -> None:
     await desk.core.create("blog")
     assert (await desk.give("git:report blog --git-computed-keep-git-dir")).out == "false\n"

@@ -83,6 +83,17 @@ async def test_what_is_pushed_is_no_name_here_and_may_be_pushed_again(stage: Sta
     await stage.registries.forget(names)
 
 
+async def test_a_name_means_what_was_pushed_last_and_strangers_are_told_nothing(stage: Stage) -> None:
+    name = f"{stage.server}/team/blog:2"
+    assert await stage.registries.digest(name, login=stage.login()) == ""
+    await stage.registries.push(stage.image, (name,), login=stage.login(), say=lambda line: None)
+    found = await stage.registries.digest(name, login=stage.login())
+    assert found.startswith("sha256:") and await stage.registries.digest(name, login=stage.login()) == found
+    for login in (None, stage.login(password="wrong")):
+        assert await stage.registries.digest(name, login=login) == ""
+    assert await stage.images.find(name) is None
+
+
 async def test_who_is_not_let_in_pushes_nothing(stage: Stage) -> None:
     name = f"{stage.server}/team/blog:1"
     for login in (None, stage.login(password="wrong")):

@@ -79,6 +79,28 @@ async def test_an_image_that_no_registry_gives_is_the_users_affair(tmp_path: Pat
     assert "fromImage=x:latest" in seen[1].replace("%3A", ":")
 
 
+@pytest.mark.parametrize(
+    "answer",
+    [
+        # As engine 20.10 passes on 429 with and without the registry's own words, and 5xx.
+        http(500, b'{"message": "toomanyrequests: You have reached your pull rate limit."}'),
+        http(500, b'{"message": "error parsing HTTP 429 response body: unexpected end of JSON input: \\"\\""}'),
+        http(500, b'{"message": "received unexpected HTTP status: 503 Service Unavailable"}'),
+        http(200, b'{"error": "unexpected status from HEAD request to https://x/v2/y: 502 Bad Gateway"}\r\n'),
+    ],
+)
+async def test_a_registry_that_cannot_answer_just_now_is_not_one_without_the_image(
+    tmp_path: Path, answer: bytes
+) -> None:
+    async with scripted(tmp_path, always(answer)) as (engine, _):
+        with pytest.raises(UserError) as caught:
+            await DockerImages(engine).pull("ghcr.io/a/b:1", lambda _: None)
+    assert (
+        caught.value.code == "registry.busy" and "ghcr.io gave no image ghcr.io/a/b:1 just now" in caught.value.message
+    )
+    assert "Try again later" in caught.value.hint and "registry:login --global ghcr.io" in caught.value.hint
+
+
 @pytest.mark.real
 async def test_an_image_tells_what_it_runs_and_where_it_listens(docker: Corner) -> None:
     image = await docker.import_image(

@@ -12,7 +12,7 @@ import pytest
 from agent.docker import transfers
 from agent.docker.registries import DockerRegistries, auth_header
 from agent.errors import UserError
-from agent.ports.registries import Login, canonical, registry_of
+from agent.ports.registries import Login, canonical, digest_in, name_by_digest, registry_of
 from tests.support.scripted_engine import Answer, always, http, scripted
 
 LOGIN = Login(server="ghcr.io", user="ada", password="hush")
@@ -50,6 +50,41 @@ def test_who_to_be_is_told_in_a_header_and_nobody_in_none() -> None:
 )
 def test_the_registry_of_an_image_is_in_its_name(reference: str, server: str) -> None:
     assert registry_of(reference) == server
+
+
+@pytest.mark.parametrize(
+    ("reference", "name"),
+    [
+        ("nginx", "nginx@sha256:1"),
+        ("nginx:1.27", "nginx@sha256:1"),
+        ("docker.io/library/nginx:1", "nginx@sha256:1"),
+        ("docker.io/ada/blog:1", "ada/blog@sha256:2"),
+        ("ghcr.io/ada/blog:1", "ghcr.io/ada/blog@sha256:3"),
+        ("host:5000/blog", "host:5000/blog@sha256:4"),
+        ("host:5000/blog@sha256:4", "host:5000/blog@sha256:4"),
+        ("sha256:5", ""),
+        ("library/other", ""),
+    ],
+)
+def test_a_name_by_digest_is_that_of_the_repository_that_was_asked_for(reference: str, name: str) -> None:
+    known = ("nginx@sha256:1", "ada/blog@sha256:2", "ghcr.io/ada/blog@sha256:3", "host:5000/blog@sha256:4")
+    assert name_by_digest(reference, known) == name
+    assert digest_in(name) == name.partition("@")[2]
+
+
+@pytest.mark.parametrize(
+    ("answer", "digest"),
+    [
+        (http(200, b'{"Descriptor": {"digest": "sha256:1", "size": 5}, "Platforms": []}'), "sha256:1"),
+        (http(404, b'{"message": "manifest unknown"}'), ""),
+        (http(403, b'{"message": "unauthorized"}'), ""),
+        (http(500, b'{"message": "dial tcp: connection refused"}'), ""),
+    ],
+)
+async def test_a_registry_says_what_a_name_means_or_nothing(tmp_path: Path, answer: bytes, digest: str) -> None:
+    async with scripted(tmp_path, always(answer)) as (engine, seen):
+        assert await DockerRegistries(engine).digest("ghcr.io/ada/blog", login=LOGIN) == digest
+    assert seen[1].split()[1].endswith("/distribution/ghcr.io/ada/blog:latest/json")
 
 
 @pytest.mark.parametrize("name", ["https://index.docker.io/v1/", "hub.docker.com", "Docker.IO", "registry-1.docker.io"])

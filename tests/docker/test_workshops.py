@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import io
+import json
 import tarfile
 from collections.abc import AsyncIterator
+from urllib.parse import urlencode
 
 import pytest
 
 from agent.docker import labels
 from agent.docker.build_spec import kept_marks, volume_name
+from agent.docker.images import DockerImages
 from agent.docker.workshops import DockerWorkshops, only_file
-from agent.errors import Unavailable
+from agent.errors import Unavailable, UserError
+from agent.ports.images import MAX_FILE_BYTES
 from proto.names import AppId
 from tests.support.docker import corner
 
@@ -70,6 +74,43 @@ async def test_a_file_that_breaks_off_is_the_engines_fault() -> None:
     with pytest.raises(Unavailable):
         async for _ in pieces:
             pass
+
+
+@pytest.mark.real
+async def test_files_are_read_out_of_an_image_of_which_nothing_runs_and_nothing_is_left() -> None:
+    with tarfile.open(fileobj=(layer := io.BytesIO()), mode="w") as tar:
+        for name, content in (
+            ("Procfile", b"web: ./x"),
+            ("large", bytes(MAX_FILE_BYTES)),
+            ("larger", bytes(1_000_001)),
+        ):
+            member = tarfile.TarInfo(f"app/{name}")
+            member.size = len(content)
+            tar.addfile(member, io.BytesIO(content))
+        link = tarfile.TarInfo("app/link")
+        link.type, link.linkname = tarfile.SYMTYPE, "Procfile"
+        tar.addfile(link)
+    async with corner() as c:
+        changes = urlencode([("fromSrc", "-"), ("changes", "WORKDIR /app"), ("changes", "VOLUME /app")])
+        repository = f"&repo=pushboat-{c.engine.instance}/look"
+        async with c.engine.stream("POST", f"images/create?{changes}{repository}", body=layer.getvalue()) as chunks:
+            answer = b"".join([chunk async for chunk in chunks])
+        image = str(json.loads(answer.strip().rpartition(b"\n")[2])["status"])
+        found = await DockerImages(c.engine).find(image)
+        assert found is not None and found.folder == "/app"
+        workshops = DockerWorkshops(c.engine, bridges=c.bridges)
+        names = ["/app/Procfile", "/app/link", "/app", "/app/app.json", "/app/large", "/etc/../app/Procfile"]
+        read = await workshops.read(image, names, app=c.app, app_name="blog")
+        assert read == {"/app/Procfile": b"web: ./x", "/app/large": bytes(1_000_000), names[-1]: b"web: ./x"}
+        with pytest.raises(UserError, match="larger in the image has 1,000,001 bytes") as refused:
+            await workshops.read(image, ["/app/larger"], app=c.app, app_name="blog")
+        assert refused.value.code == "source.file-too-large"
+        with pytest.raises(Unavailable):
+            await workshops.read(f"sha256:{'0' * 64}", names, app=c.app, app_name="blog")
+        assert await c.containers.find({}) == []
+        dangling = await c.engine.json("GET", "volumes", params={"filters": json.dumps({"dangling": ["true"]})})
+        marks = [volume for volume in dangling["Volumes"] or [] if c.app in str(volume)]
+        assert marks == []
 
 
 @pytest.mark.real

@@ -218,6 +218,7 @@ class Core:
                 database,
                 repos=self.repos,
                 images=images,
+                workshops=reach(self.workshops),
                 choose=partial(choose, [reach(self.builder)]),
                 transcripts=transcripts,
                 door=Doorkeeper(self.disks, build_bytes=GB, push_bytes=GB // 10),

@@ -26,6 +26,10 @@ class FakeDisks:
     async def images(self) -> Sequence[ImageUse]:
         return list(self.unnamed)
 
+    async def layers(self) -> int:
+        # One share is what all have in common, as a base image's layers are.
+        return sum(one.own for one in self.unnamed) + max((one.shared for one in self.unnamed), default=0)
+
     async def remove_image(self, image: str) -> bool:
         if image in self.used:
             return False

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator, Collection, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 
 import msgspec
 
@@ -123,6 +123,12 @@ class FakeWorkshops:
     def __init__(self) -> None:
         self.volumes: dict[AppId, set[str]] = {}
         self.orphans: set[str] = set()
+        self.files: dict[str, dict[str, bytes]] = {}
+        """What images hold, by their ids: files by their paths."""
+
+    async def read(self, image: str, paths: Sequence[str], *, app: AppId, app_name: str) -> Mapping[str, bytes]:
+        there = self.files.get(image, {})
+        return {path: there[path] for path in paths if path in there}
 
     async def remove(self, app: AppId) -> int:
         return len(self.volumes.pop(app, set()))

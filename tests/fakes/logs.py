@@ -64,6 +64,9 @@ class FakeLogs:
     async def retain(self, app: AppId, replicas: Collection[ReplicaId]) -> None:
         return None
 
+    async def shrinkable(self, size: int) -> int:
+        return sum(map(len, self.lines.values()))
+
     async def shrink(self, size: int) -> int:
         before = sum(map(len, self.lines.values()))
         self.lines.clear()

@@ -17,6 +17,7 @@ from agent.ports.scheduler import (
     CheckSpec,
     ContainerWish,
     Health,
+    LeftOver,
     Notify,
     OneOff,
     ReplicaStatus,
@@ -37,6 +38,8 @@ class FakeScheduler:
 
     run_exit = 0
     """What `run` and `enter` return."""
+    one_offs_left: Sequence[tuple[AppId, LeftOver]] = ()
+    """One-offs that nobody is attached to, and their apps."""
 
     def __init__(self) -> None:
         self.containers: dict[ReplicaId, ReplicaStatus] = {}
@@ -187,9 +190,17 @@ class FakeScheduler:
         self._called("describe", app)
         return [{"Id": status.container} for status in self.containers.values() if status.app == app]
 
-    async def tidy(self) -> None:
+    async def left_over(self, *, app: AppId | None = None) -> Sequence[LeftOver]:
+        """See ``Scheduler``."""
+        self._called("left_over", "")
+        return [left for of, left in self.one_offs_left if app in (None, of)]
+
+    async def tidy(self, *, app: AppId | None = None) -> Sequence[LeftOver]:
         """See ``Scheduler``."""
         self._called("tidy", "")
+        gone = [left for of, left in self.one_offs_left if app in (None, of)]
+        self.one_offs_left = [(of, left) for of, left in self.one_offs_left if left not in gone]
+        return gone
 
     async def watch(self, notify: Notify) -> None:
         """See ``Scheduler``. The levers below call `notify` from then on."""

@@ -67,6 +67,8 @@ class FakeRepos:
         self.collected: list[AppId] = []
         self.kept: dict[AppId, set[str]] = {}
         """The commits that were to be kept when an app's repository was last tidied."""
+        self.left_by_pushes: dict[AppId, int] = {}
+        """Bytes that killed pushes left in an app's repository."""
         self.turns = Turns()
         """Whose turn it is with an app's repository."""
 
@@ -125,8 +127,12 @@ class FakeRepos:
         self.collected.append(app)
         self.kept[app] = set(kept)
 
+    async def left_over(self, app: AppId) -> int:
+        return self.left_by_pushes.get(app, 0)
+
     async def tidy(self, app: AppId, *, kept: Collection[str]) -> None:
         self.kept[app] = set(kept)
+        self.left_by_pushes.pop(app, None)
 
 
 class FakeDownloads:

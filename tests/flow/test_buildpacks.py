@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from scripts.house.engine import Engine
+from tests.flow import apps
 from tests.support.docker import until
 from tests.support.rig import Checkout, Rig, rig
 from tests.support.stand_in_builder import APP_USER, StandIn, ensure_stand_in
@@ -25,6 +26,9 @@ exclude = ["notes/"]
 name = "COLOUR"
 value = "blue"
 """
+
+CANCEL_SECONDS = 2.0
+"""Within which a cancelled build has ended and given its place to the next one: a promise."""
 
 APP = {
     "outside.txt": "not of the app\n",
@@ -114,9 +118,11 @@ async def test_buildpacks_build_cache_explain_and_leave_nothing(short_folder: Pa
         await until(is_gone, seconds=60.0)
 
 
-async def test_a_build_whose_agent_died_is_begun_anew_and_a_cancelled_one_is_gone(short_folder: Path) -> None:
+async def test_a_build_of_a_dead_agent_is_begun_anew_and_a_cancelled_one_frees_its_slot(
+    short_folder: Path,
+) -> None:
     stand_in = await asyncio.to_thread(ensure_stand_in, Engine())
-    async with rig(short_folder, build={"trusted_builders": [stand_in.builder]}) as r:
+    async with rig(short_folder, build={"trusted_builders": [stand_in.builder], "concurrency": 1}) as r:
         await _set_up(r, stand_in)
         app = r.checkout("blog", {**APP, "web/slow.txt": ""})
         pushing = asyncio.create_task(r.git_push(app))
@@ -131,10 +137,22 @@ async def test_a_build_whose_agent_died_is_begun_anew_and_a_cancelled_one_is_gon
         await r.start_agent()
         await until(others, seconds=60.0)
         assert first not in await _kept(r, "container")
-        await r.must("deploys:cancel", "blog")
-        await r.until_deploy("blog", "cancelled")
 
         async def is_gone() -> bool:
             return not await _kept(r, "container")
 
-        await until(is_gone)
+        reading = await r.spawn(*r.boat.ssh_command(("deploys:output", "blog")))
+        assert reading.stdout
+        async with asyncio.timeout(60.0):
+            while b"Files: " not in await reading.stdout.readline():
+                pass
+        next_one = r.checkout("next", apps.page("next"))
+        waiting = asyncio.create_task(r.git_push(next_one))
+        await r.until_deploy("next", "building")
+        await r.must("deploys:cancel", "blog")
+        await until(is_gone, seconds=CANCEL_SECONDS)
+        assert (await reading.communicate())[0].decode().count("The deploy was cancelled.") == 1
+        await r.until_deploy("blog", "cancelled")
+        # One build at a time is allowed here: the next one has its place.
+        pushed = await waiting
+        assert pushed.status == 0 and "Waiting for a free build slot: 1 build before yours" in pushed.err, pushed.err

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import tempfile
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -124,11 +125,22 @@ async def test_a_tag_that_has_moved_is_fetched_anew_and_a_strangers_copy_is_left
     first, second = await stocked(shelf, boat, "moves"), await stocked(shelf, boat, "moved")
     await boat.must("apps:create", "moves")
     assert (await boat.ssh("git:from-image", "moves", first)).status == 0
+    passed = shelf.tap.passed
+    same = await boat.ssh("git:from-image", "moves", first)
+    assert same.status == 0 and f"No changes detected: moves runs {first} already" in same.out, same
+    assert shelf.tap.passed - passed < LAYER_BYTES / 100, "nothing but what the name means was fetched"
     for words in (("pull", "-q", second), ("tag", second, first), ("push", "-q", first), ("rmi", first, second)):
         done = await boat.docker(*words)
         assert done.status == 0, done.err
     assert (await boat.ssh("git:from-image", "moves", first)).status == 0
     assert (await boat.page("moves.localhost", "from the registry: moved")).status == 200
+    # What was deployed is pinned: going back does not ask what the tag means.
+    digests = [
+        json.loads(await boat.must("releases:info", "moves", f"v{n}", "--format", "json"))["digest"] for n in (1, 2)
+    ]
+    assert len({*digests}) == 2 and all(digest.startswith(f"{first.rpartition(':')[0]}@sha256:") for digest in digests)
+    assert (await boat.ssh("releases:rollback", "moves", "v1")).status == 0
+    assert (await boat.page("moves.localhost", "from the registry: moves")).status == 200
     # What somebody else has fetched is used as it is, and keeps its name.
     assert (await boat.docker("pull", "-q", second)).status == 0
     assert (await boat.ssh("git:from-image", "moves", second)).status == 0

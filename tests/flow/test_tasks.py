@@ -61,6 +61,29 @@ async def test_a_release_task_runs_with_config_before_traffic_and_is_shown_live(
     assert await tasks_of(lone_boat) == []
 
 
+async def test_what_a_release_task_writes_is_in_the_push_before_it_ends(lone_boat: Rig) -> None:
+    app = lone_boat.checkout(
+        "blog", migrating("one", "echo half-way; while [ ! -e /tmp/go ]; do sleep 0.1; done; echo done")
+    )
+    await app.commit()
+    pushing = await lone_boat.spawn("git", "push", lone_boat.boat.remote("blog"), "main", folder=app.folder)
+    try:
+        assert pushing.stderr
+        async with asyncio.timeout(60.0):
+            while (await pushing.stderr.readline()).strip() != b"half-way":
+                pass
+        # The pusher has read it, and the command still runs: it cannot end before this file is there.
+        (task,) = await tasks_of(lone_boat)
+        assert (await newest(lone_boat, "blog"))["status"] == "releasing"
+        assert (await lone_boat.docker("exec", task, "touch", "/tmp/go")).status == 0
+        rest = (await asyncio.wait_for(pushing.communicate(), 60.0))[1].decode()
+    finally:
+        if pushing.returncode is None:
+            pushing.kill()
+    assert pushing.returncode == 0, rest
+    assert "half-way" not in rest and "       done" in rest and "The release task has succeeded" in rest
+
+
 async def test_an_agent_killed_while_the_task_runs_follows_it_to_its_end_and_runs_it_once(lone_boat: Rig) -> None:
     command = "echo begun; for i in 1 2 3 4 5 6 7 8; do echo step $i; sleep 0.5; done; echo ended"
     app = lone_boat.checkout("blog", migrating("one", command))

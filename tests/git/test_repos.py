@@ -227,9 +227,13 @@ async def test_tidy_removes_the_quarantine_of_a_killed_push_only(repos: GitRepos
     for folder in (old, fresh):
         (folder / "pack").mkdir(parents=True)
     past = time.time() - 7_200
-    for folder in (old, old / "pack"):
+    for folder in (old, fresh):
+        (folder / "pack" / "tmp_pack_1").write_bytes(b"x" * 100_000)
+    for folder in (old, old / "pack", old / "pack" / "tmp_pack_1"):
         os.utime(folder, (past, past))
+    assert 100_000 <= await repos.left_over(app) < 150_000
     await repos.tidy(app, kept=())
+    assert await repos.left_over(app) == 0
     assert not old.exists()
     assert fresh.exists()
 

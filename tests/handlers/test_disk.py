@@ -82,9 +82,30 @@ async def test_the_cache_of_an_engine_that_others_use_is_left_alone_and_the_logs
 async def test_all_that_is_ours_may_have_a_limit_too(blog: Core) -> None:
     await released(blog, 1)
     blog.disks.use = CacheUse(steps=GB)
-    cleaner = blog.cleaner(max_bytes=7_000)
-    assert await cleaner.excess() == 3_000 + 2_000 + 1_000 + 4_000 - 7_000
+    cleaner = blog.cleaner(max_bytes=GB + 7_000)
+    assert await cleaner.ours() == GB + 3_000 + 2_000 + 1_000 + 4_000
+    assert await cleaner.excess() == 3_000
     assert [(one.kind, one.size) for one in await cleaner.clean()][:1] == [("build-cache", 3_000)]
+    # What went counts: the next round finds the budget kept, and prunes nothing.
+    assert await cleaner.excess() == 0 and await DiskBudget(cleaner).look()
+    assert blog.disks.use.steps == GB - 3_000
+
+
+async def test_a_cache_that_is_not_ours_to_prune_does_not_count_as_ours(blog: Core) -> None:
+    await released(blog, 1)
+    blog.disks.use = CacheUse(steps=GB)
+    cleaner = blog.cleaner(max_bytes=10_000, prunes=False)
+    assert await cleaner.ours() == 10_000 and await DiskBudget(cleaner).look()
+    assert blog.disks.use.steps == GB
+
+
+async def test_layers_that_images_share_count_as_ours_and_once(blog: Core) -> None:
+    (image,) = await released(blog, 1)
+    blog.disks.unnamed = [
+        ImageUse(id=image, app="", own=1_000, shared=50_000, tags=("x",)),
+        ImageUse(id=image, app="", own=2_000, shared=50_000, tags=("y",)),
+    ]
+    assert await blog.cleaner().ours() == 10_000 + 3_000 + 50_000
 
 
 async def test_a_build_without_room_is_refused_and_says_what_to_do(blog: Core) -> None:

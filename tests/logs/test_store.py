@@ -360,9 +360,13 @@ async def test_shrinking_forgets_the_oldest_lines_and_never_the_last_tenth(tmp_p
             await store.append(APP, REPLICA, [one])
         await asyncio.wrap_future(store._upkeep.submit(lambda: None))
         before = disk_bytes(tmp_path)
+        assert await store.shrinkable(50_000) == 50_000
         freed = await store.shrink(50_000)
         assert before - disk_bytes(tmp_path) == freed >= 50_000
         kept = await stored(store)
         assert kept == [one.text for one in noise[-len(kept) :]]
+        spare = await store.shrinkable(10 * budget)
+        assert spare == before - freed - budget // 10
         await store.shrink(10 * budget)
+        assert await store.shrinkable(10 * budget) == 0
         assert budget // 10 - 20_000 <= disk_bytes(tmp_path) <= budget // 10

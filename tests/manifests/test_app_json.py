@@ -25,7 +25,7 @@ def test_comments_and_trailing_commas_are_read_over() -> None:
         }"""
     )
     assert parsed.quantities == {"web": 2}
-    assert parsed.notes == ()
+    assert parsed.notes == ("Pushboat does nothing with name of app.json.",)
 
 
 def test_each_kind_of_check_is_told_by_its_keys() -> None:
@@ -53,6 +53,7 @@ def test_what_is_not_acted_on_is_named() -> None:
              "healthchecks": {"web": [{"type": "liveness", "path": "/"}, {"path": "/", "onFailure": {}}]}}"""
     )
     assert parsed.notes == (
+        "Pushboat does nothing with stack of app.json.",
         "Pushboat does not act on cron of app.json yet.",
         "Pushboat does not know frobnicate of app.json.",
         "Pushboat runs no liveness checks yet: healthchecks.web[0] of app.json is left out.",
@@ -62,6 +63,40 @@ def test_what_is_not_acted_on_is_named() -> None:
     )
     assert len(parsed.checks) == 1
     assert parsed.quantities == {}
+
+
+def test_every_key_of_herokus_schema_is_acted_on_or_named() -> None:
+    """https://devcenter.heroku.com/articles/app-json-schema, with each key that it documents."""
+    parsed = parse_app_json(
+        b"""{
+          "name": "Small Sharp Tool", "description": "This app does one little thing.", "keywords": ["productivity"],
+          "website": "https://small-sharp-tool.com/", "repository": "https://example.com/sst", "logo": "https://x/l.svg",
+          "success_url": "/welcome", "stack": "heroku-24", "image": "heroku/ruby",
+          "scripts": {"postdeploy": {"command": "bundle exec rake bootstrap", "size": "eco"}, "pr-predestroy": "./end"},
+          "env": {"SECRET_TOKEN": {"description": "signs", "generator": "secret"},
+                  "WEB_CONCURRENCY": {"description": "processes", "value": "5"},
+                  "SENTRY_DSN": {"required": false}},
+          "formation": {"web": {"quantity": 2, "size": "standard-1x"}},
+          "addons": ["openredis", {"plan": "mongolab:shared-single-small", "as": "MONGO"}],
+          "buildpacks": [{"url": "https://example.com/buildpack"}],
+          "environments": {"test": {"scripts": {"test": "bundle exec rake test"}}}
+        }"""
+    )
+    assert parsed.notes == (
+        "Pushboat does nothing with name, description, keywords, website, repository, logo, success_url, stack, image, "
+        "addons, environments of app.json.",
+        "Pushboat does not act on buildpacks of app.json yet.",
+        "Pushboat has no sizes: formation.web.size of app.json is left out. For limits: resource:limit",
+        "Pushboat does not act on scripts.pr-predestroy of app.json.",
+        "Pushboat does not act on scripts.postdeploy.size of app.json.",
+    )
+    assert parsed.quantities == {"web": 2}
+    assert parsed.scripts == Scripts(setup="bundle exec rake bootstrap")
+    assert parsed.env == (
+        EnvVariable(key="SECRET_TOKEN", description="signs", is_generated=True),
+        EnvVariable(key="WEB_CONCURRENCY", description="processes", value="5"),
+        EnvVariable(key="SENTRY_DSN", is_required=False),
+    )
 
 
 def test_formation_says_how_many_and_how_many_at_once() -> None:

@@ -9,6 +9,7 @@ import pytest
 from agent.docker import labels
 from agent.ports.scheduler import ReplicaWish
 from agent.schedulers.docker import DockerScheduler
+from proto.names import AppId
 from tests.fakes.terminal import FakeTerminal
 from tests.support.docker import Corner, until
 
@@ -125,11 +126,16 @@ async def test_one_offs_take_addresses_that_are_no_replicas(docker: Corner, sche
 async def test_what_another_agent_left_is_tidied_and_our_own_spared(docker: Corner, scheduler: DockerScheduler) -> None:
     before = DockerScheduler(docker.engine, bridges=docker.bridges)
     terminal, their_terminal = FakeTerminal(), FakeTerminal()
-    theirs = asyncio.create_task(before.run(docker.one_off("sh", "-c", "echo ready; sleep 1000"), their_terminal))
+    writes = docker.one_off("sh", "-c", "yes | head -c 1000000 > /own; echo ready; sleep 1000")
+    theirs = asyncio.create_task(before.run(writes, their_terminal))
     await their_terminal.printed(b"ready")
     ours = asyncio.create_task(scheduler.run(docker.one_off("sh", "-c", "echo ready; cat"), terminal))
     await terminal.printed(b"ready")
-    await scheduler.tidy()
+    assert await scheduler.left_over(app=AppId("aother")) == [] == list(await scheduler.tidy(app=AppId("aother")))
+    (left,) = await scheduler.left_over()
+    assert left.name.startswith("blog-") and left.size >= 1_000_000
+    assert len(await leftovers(docker)) == 2
+    assert await scheduler.tidy(app=docker.app) == [left]
     assert len(await leftovers(docker)) == 1
     assert await theirs == 137
     terminal.type(b"")

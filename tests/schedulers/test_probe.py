@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from agent.docker.engine import Engine
 from agent.ports.scheduler import CheckSpec, ReplicaStatus
 from agent.schedulers.docker import DockerScheduler
 from agent.schedulers.listeners import Listener, read_table, why_unreachable
 from agent.schedulers.probe import BODY_LIMIT, OUTPUT_LIMIT, DockerProber, judge, request_url
+from proto.names import AppId, ProcessType, ReplicaId
 from tests.support.docker import Corner, until
 
 HEAD = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n"
@@ -74,6 +78,36 @@ def test_content_that_is_missing_is_named() -> None:
     check = CheckSpec(kind="path", path="/up", content="OK")
     assert judge(check, status=200, body=b"all OK here") is None
     assert judge(check, status=200, body=b"hm") == "GET /up was answered without 'OK' in it."
+
+
+async def test_a_check_asks_as_the_apps_domain_with_its_own_headers_at_its_own_port(tmp_path: Path) -> None:
+    asked: list[bytes] = []
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        asked.append(await reader.readuntil(b"\r\n\r\n"))
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nOK")
+        writer.close()
+
+    app, replica, web = AppId("ablog"), ReplicaId("r1"), ProcessType("web")
+    facts: dict[str, Any] = {
+        "app": app,
+        "replica": replica,
+        "process": web,
+        "number": 1,
+        "release": 1,
+        "container": "c",
+    }
+    status = ReplicaStatus(**facts, name="blog.web.1.v1", phase="running", address="127.0.0.1")
+    server = await asyncio.start_server(answer, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    async with server, Engine.open(f"unix://{tmp_path}/none.sock", instance="t") as engine:
+        check = CheckSpec(
+            kind="path", path="/up", content="OK", port=port, headers=(("X-Token", "a b"), ("Accept", "x/y"))
+        )
+        assert await DockerProber(engine).probe(check, status, port=9, host="blog.example.com") is None
+    (request,) = asked
+    assert request.startswith(b"GET /up HTTP/1.1\r\n") and b"Host: blog.example.com\r\n" in request
+    assert b"X-Token: a b\r\n" in request and b"Accept: x/y\r\n" in request
 
 
 class Probed:
