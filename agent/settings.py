@@ -63,7 +63,7 @@ class SshSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     keepalive: Seconds = 15.0
     """Seconds between questions to a silent peer; after three without an answer, within a minute, it is given up."""
     idle: Seconds = 3600.0
-    """Seconds after which a connection without a session is closed (a shared connection left behind)."""
+    """Seconds after which a connection whose sessions ask for nothing is closed (a shared connection left behind)."""
 
 
 class GitSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
