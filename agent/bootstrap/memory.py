@@ -8,12 +8,13 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 from agent.bootstrap.handlers import HANDLERS
+from agent.bootstrap.owner import check_owner
 from agent.bus.subscriptions import routes_for
 from agent.commands.keys import read_public_key
 from agent.errors import Misconfigured, Unavailable, UserError
 from agent.lifecycle import keys, properties
+from agent.ports.session import LOCAL_NAME
 from agent.settings import Settings
-from agent.ssh.gate import LOCAL_NAME
 from agent.state.database import Database, Tables
 from agent.system import SystemClock
 from agent.vault import Vault
@@ -53,7 +54,7 @@ async def memory(settings: Settings, *, clock: SystemClock) -> AsyncIterator[tup
     """Open the database and its key file, made where this is the first start.
 
     Raises:
-        Misconfigured: they do not belong together, or one of them is not as it should be.
+        Misconfigured: they do not belong together, or one of them is not as it should be, or not ours.
         Unavailable: another agent has them open.
     """
     folder = settings.folder
@@ -98,6 +99,7 @@ async def belongs_together(read: Tables, vault: Vault, *, file: Path) -> bool:
 def _make_private(folder: Path) -> None:
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        check_owner(folder)
         folder.chmod(0o700)
     except OSError as error:
         raise Misconfigured(

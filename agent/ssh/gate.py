@@ -25,9 +25,6 @@ from proto.names import Fingerprint
 
 log = structlog.get_logger(__name__)
 
-LOCAL_NAME = "root"
-"""What root on this machine is called in records."""
-
 REQUESTS_PER_TRY = 10
 """asyncssh asks us twice for each key that is offered, refused ones and bare questions included. A connection that
 makes it ask far more often than its tries can explain only wants to keep us busy."""
