@@ -20,7 +20,7 @@ from agent.bus.durable import Bus
 from agent.bus.subscriptions import on, reconciles, routes_for
 from agent.log import configure
 from agent.state.database import Database
-from agent.system import SystemClock
+from agent.system import RandomIds, SystemClock
 from agent.vault import Vault
 from bench.measured import Figure, report, say
 from proto.events import AppCreated
@@ -101,7 +101,7 @@ async def _deliver(kind: type[Counting], *, apps: int) -> float:
     handler = kind()
     with tempfile.TemporaryDirectory(prefix="pushboat-bench-") as name:
         folder = Path(name)
-        vault = Vault.open(folder / "key", may_create=True)
+        vault = Vault.open(folder / "key", may_create=True, token=RandomIds().token)
         clock, routes = SystemClock(), routes_for(kind)
         async with Database.open(folder / "state.db", routes=routes, clock=clock, vault=vault) as database:
             async with database.transaction() as tx:

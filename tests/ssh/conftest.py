@@ -278,7 +278,7 @@ class Builder:
         creates_apps: bool = True,
         **settings: object,
     ) -> House:
-        vault = Vault.open(self._folder / "vault.key", may_create=True)
+        vault = Vault.open(self._folder / "vault.key", may_create=True, token=SeededIds(seed=1).token)
         database = await self._stack.enter_async_context(
             Database.open(self._folder / "pushboat.db", routes={}, clock=FakeClock(), vault=vault)
         )
