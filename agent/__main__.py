@@ -36,6 +36,8 @@ def main() -> None:
 def _perform(arguments: argparse.Namespace) -> int:
     settings = load(_file(arguments.config), os.environ)
     bootstrap.check(settings)
+    if arguments.command in ("check", "ssh-keys:add"):
+        bootstrap.become_owner(settings.folder)
     if arguments.command == "check":
         return Exit.OK if arguments.is_settings_only else _report(uvloop.run(bootstrap.soundness(settings)))
     configure(format=settings.logs.format, level=settings.logs.level)

@@ -1,14 +1,17 @@
 """The agent's own log: structlog to standard error, as JSON for collectors or as lines for people.
 
-Facts are keys, event names are constant. What belongs to a piece of work (app, deploy, handler, event) is bound once,
-where the work starts, and is on each line of it. Keys that usually name secrets never get through.
+Facts are keys, event names are constant. What a piece of work belongs to is bound once, where it is known first, and is
+on each line from there on: ``app``, ``deploy``, ``handler`` and ``event_id`` for what reacts to events; ``user``,
+``command``, ``app`` and ``deploy`` for what people ask for, git's services included. Keys that usually name secrets
+never get through.
 """
 
 from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Mapping, MutableMapping
+from collections.abc import Iterator, Mapping, MutableMapping
+from contextlib import contextmanager
 from typing import Any, TextIO
 
 import structlog
@@ -64,6 +67,18 @@ def configure(*, format: str = "console", level: str = "info", stream: TextIO | 
     root.setLevel(_LEVELS[level])
     for name in _CHATTY:
         logging.getLogger(name).setLevel(max(logging.WARNING, _LEVELS[level]))
+
+
+@contextmanager
+def piece_of_work(**facts: str) -> Iterator[None]:
+    """Have `facts` on each line that is logged in the block. What is bound in it is gone after it, too."""
+    before = structlog.contextvars.get_contextvars()
+    structlog.contextvars.bind_contextvars(**facts)
+    try:
+        yield
+    finally:
+        structlog.contextvars.clear_contextvars()
+        structlog.contextvars.bind_contextvars(**before)
 
 
 def drop_secrets(logger: object, method: str, facts: MutableMapping[str, Any]) -> MutableMapping[str, Any]:

@@ -3,6 +3,8 @@
 A table of the file is a field of `Settings`, a key of the table a field of that Struct. The environment wins:
 ``PUSHBOAT_SSH_PORT`` is ``port`` of ``[ssh]``. An unknown or wrong setting stops the start, since a typing
 error in a limit is worse than an agent that says why it does not run.
+
+What is written below a setting says what it does, with its unit, and after ``Why:`` what is to be said for its default.
 """
 
 from __future__ import annotations
@@ -40,107 +42,124 @@ class DataSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """``[data]``: where the agent keeps what it remembers."""
 
     folder: str = "/var/lib/pushboat"
-    """Database, key file, repositories, logs, proxy files. Owned by the agent, mode 0700."""
+    """Database, key file, repositories, logs, proxy files. Owned by the agent, mode 0700. Why: it is where
+    Linux has what a service remembers."""
 
 
 class SshSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """``[ssh]``: the front door."""
 
     host: str = "0.0.0.0"
-    """Address to listen on."""
+    """Address to listen on. Why: all of the machine's: people push from elsewhere, and only keys sign in."""
     port: Port = 2222
-    """Not 22: the machine's own sshd stays as it is."""
+    """TCP port to listen on. Why: not 22, so that the machine's own sshd stays as it is."""
     login_grace: Seconds = 20.0
-    """Seconds a connection may take to sign in. OpenSSH gives 120; a key needs one."""
+    """Seconds a connection may take to sign in. Why: OpenSSH gives 120; a key needs one."""
     max_tries: Count = 6
-    """Keys one connection may offer; an ssh agent with many keys offers all."""
+    """Keys one connection may offer. Why: as OpenSSH; an ssh agent with many keys offers all."""
     max_unauthenticated: Count = 100
-    """Connections that have not signed in yet, in all. Further ones wait up to 5 s."""
+    """Connections that have not signed in yet, in all. Further ones wait up to 5 s. Why: a login takes milliseconds, so
+    that many are either a crowd of hundreds a second or nobody's."""
     max_unauthenticated_per_source: Count = 10
-    """The same, from one address, so that one source cannot shut the others out."""
+    """The same, from one address. Why: so that one source cannot shut the others out."""
     max_sessions: Count = 10
-    """Sessions at once on one connection, as OpenSSH's MaxSessions."""
+    """Sessions at once on one connection. Why: as OpenSSH's MaxSessions."""
     keepalive: Seconds = 15.0
-    """Seconds between questions to a silent peer; after three without an answer, within a minute, it is given up."""
+    """Seconds between questions to a silent peer; after three without an answer it is given up. Why: who is gone is
+    noticed within a minute."""
     idle: Seconds = 3600.0
-    """Seconds after which a connection without a session is closed (a shared connection left behind)."""
+    """Seconds after which a connection whose sessions ask for nothing is closed. Why: a shared connection that was left
+    behind; whoever works comes back sooner."""
 
 
 class GitSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """``[git]``: what may be pushed."""
 
     max_push_bytes: Count = 1 << 30
-    """Bytes of one pack as sent. 1 GiB holds any repository that should be deployed."""
+    """Bytes of one pack as sent. Why: 1 GiB holds any repository that should be deployed."""
     max_refs: Count = 1_000
-    """Branches and tags of one push. A mirror of a large project has more, but is nothing to deploy."""
+    """Branches and tags of one push. Why: a mirror of a large project has more, but is nothing to deploy."""
     max_list_bytes: Count = 1 << 20
-    """Bytes of the list of them: 1,000 of the longest names, and some thousand edges of a shallow clone."""
+    """Bytes of the list of them. Why: 1,000 of the longest names, and some thousand edges of a shallow clone."""
     max_files: Count = 100_000
-    """Files of one commit."""
+    """Files of one commit. Why: Linux itself has fewer; a folder of packages that was committed by mistake, or a bomb,
+    has more."""
     max_depth: Count = 100
-    """Folders within folders, above one file."""
+    """Folders within folders, above one file. Why: nobody's tree is half as deep, and each level costs whoever walks
+    it."""
     max_path_bytes: Count = 4_096
-    """PATH_MAX of Linux."""
+    """Bytes of one path. Why: PATH_MAX of Linux, which nothing longer can be opened by."""
     max_file_bytes: Count = 1 << 30
-    """One file, unpacked: a pack of 1 MB can hold 1 GiB of zeros."""
+    """Bytes of one file, unpacked. Why: a pack of 1 MB can hold 1 GiB of zeros."""
     max_tree_bytes: Count = 2 << 30
-    """All files of one commit, unpacked."""
+    """Bytes of all files of one commit, unpacked. Why: it is what a build is sent; twice the largest pack, as sources
+    pack to less than half."""
     max_image_bytes: Count = 10 << 30
-    """Bytes of one archive for git:load-image, as sent and unpacked. It lies in the data folder while it is read."""
+    """Bytes of one archive for git:load-image, as sent and unpacked. It lies in the data folder while it is read. Why:
+    images with a toolchain or a model have some gigabytes."""
     ca_file: str = ""
-    """PEM file of authorities that git servers elsewhere may be vouched for by, besides the system's."""
+    """PEM file of authorities that git servers elsewhere may be vouched for by, besides the system's. Why: none; a
+    company's own server is what it is for."""
     creates_apps: bool = True
-    """Whether a push to an app that does not exist creates it."""
+    """Whether a push to an app that does not exist creates it. Why: the first push should be all that it takes; false
+    where a typing error should not make an app."""
 
 
 class HttpSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """``[http]``: the proxy."""
 
     binds: tuple[str, ...] = ("0.0.0.0:80",)
-    """``address:port`` each. Under systemd, run `scripts/install` again after a change: systemd holds the ports."""
+    """``address:port`` each. Under systemd, run `scripts/install` again after a change: systemd holds the ports. Why:
+    HTTP's own port, where browsers look."""
     trusted_proxies: tuple[str, ...] = ()
-    """Networks (CIDR) whose X-Forwarded-* and X-Request-Id headers are believed."""
+    """Networks (CIDR) whose X-Forwarded-* and X-Request-Id headers are believed. Why: none, since every visitor can
+    send them."""
     max_connections: Count = 20_000
-    """Client connections at once; each costs about 34 kB in HAProxy when busy."""
+    """Client connections at once. Why: each costs about 34 kB in HAProxy when busy, so these are 700 MB."""
     spare_backends: Count = 200
-    """Empty backends kept ready, so that a new app needs no reload of the proxy."""
+    """Empty backends kept ready. Why: a new app needs no reload of the proxy, nor do the next 200."""
     keep_alive: Seconds = 15.0
-    """Seconds an idle client connection stays open. A deploy's drain waits this long after a reload."""
+    """Seconds an idle client connection stays open. Why: a page and what it loads come in less, and a deploy's drain
+    waits this long after a reload."""
     is_supervised: bool = False
-    """Whether the agent itself starts and restarts HAProxy. Under systemd, pushboat-proxy.service does."""
+    """Whether the agent itself starts and restarts HAProxy. Why: under systemd, pushboat-proxy.service does."""
 
 
 class DomainSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """``[domains]``: names that every app gets."""
 
     default: str = ""
-    """If set: a global domain that is added at the first start, so that ``blog`` answers as ``blog.<default>``."""
+    """If set: a global domain that is added at the first start, so that ``blog`` answers as ``blog.<default>``. Why:
+    none, since nobody can guess yours."""
 
 
 class EngineSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """``[engine]``: Docker."""
 
     socket: str = "unix:///var/run/docker.sock"
-    """Where the engine answers."""
+    """Where the engine answers. Why: where Docker's own packages put it."""
 
 
 class NetworkSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """``[network]``: where replicas live."""
 
     pool: str = "10.213.0.0/16"
-    """Addresses for the bridges, cut into /20s. Must be used by nobody else; the firewall rules name it."""
+    """Addresses for the bridges, cut into /20s. Must be used by nobody else; the firewall rules name it. Why: room for
+    16 bridges of 4,000 replicas, apart from where Docker and most networks take theirs."""
     build_bridge: Interface = ""
     """Docker's default bridge (`docker0`), which build steps run on: named here, the firewall rules hold there too, for
-    every container on it. Empty: it is left alone, since it may be somebody else's."""
+    every container on it. Why: empty, which leaves it alone, since it may be somebody else's."""
 
 
 class BuildSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """``[build]``: limits of builds."""
 
     concurrency: Count = 2
-    """Builds at once on this machine."""
+    """Builds at once on this machine. Why: one goes on while another waits for a network; more would only share the
+    same cores, memory and disk."""
     timeout: Seconds = 1800.0
-    """Seconds a build may take, unless the app says otherwise."""
+    """Seconds a build may take, unless the app says otherwise. Why: half an hour compiles what is large without a
+    cache; what takes longer hangs."""
     trusted_builders: tuple[str, ...] = (
         "heroku/builder",
         "paketobuildpacks/builder-jammy-base",
@@ -148,67 +167,82 @@ class BuildSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
         "paketobuildpacks/builder-jammy-tiny",
         "gcr.io/buildpacks/builder",
     )
-    """Builder images of Cloud Native Buildpacks that may be run. A name without a tag stands for all its tags."""
+    """Builder images of Cloud Native Buildpacks that may be run. A name without a tag stands for all its tags. Why:
+    those that `pack` itself suggests; a builder is given the source and what its build may know."""
     memory_percent: Percent = 75
-    """Of this machine's memory, for all builds together, so that one that wants all of it ends and no app does."""
+    """Percent of this machine's memory, for all builds together. Why: a build that wants all of it ends, and no app
+    does."""
 
 
 class DiskSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """``[disk]``: how much of it may be used."""
 
     free_percent: Annotated[int, msgspec.Meta(ge=0, le=90)] = 20
-    """Of each disk that holds our data or Docker's, that should stay free. Below it what is not needed goes by itself:
-    images, the build cache, in the end the oldest log lines. 0: nothing goes for that."""
+    """Percent of each disk that holds our data or Docker's that should stay free. Below it what is not needed goes by
+    itself: images, the build cache, in the end the oldest log lines. 0: nothing goes for that. Why: room for some
+    builds and pushes that come at once."""
     max_bytes: Annotated[int, msgspec.Meta(ge=0)] = 0
-    """What apps' images (each layer once), repositories, logs and transcripts, the database and the build cache that
-    may be pruned may take together, before the same happens. 0: what leaves that much free."""
+    """Bytes that apps' images (each layer once), repositories, logs and transcripts, the database and the build cache
+    that may be pruned may take together, before the same happens. 0: what leaves that much free. Why: whose else the
+    disk is, is not known here."""
     prunes_build_cache: bool = True
-    """Whether the build cache of Docker may be made smaller for it, what was not used for longest first. It is the
-    whole engine's: false where others build on it too."""
+    """Whether the build cache of Docker may be made smaller for it, what was not used for longest first. Why: it is
+    what fills most disks. It is the whole engine's: false where others build on it too."""
     build_bytes: Count = 1 << 30
-    """Bytes that have to be free for a build to begin."""
+    """Bytes that have to be free for a build to begin. Why: less would not hold the image of most, and a full disk
+    stops everybody."""
     push_bytes: Count = 64 << 20
-    """Bytes that have to be free for a push to begin; on a small disk a twentieth of it."""
+    """Bytes that have to be free for a push to begin; on a small disk a twentieth of it. Why: room for its objects and
+    what the database writes meanwhile."""
 
 
 class ReplicaSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """``[replicas]``: defaults for containers."""
 
     pids: Count = 512
-    """Processes and threads of one replica: room for any server, none for a fork bomb."""
+    """Processes and threads of one replica. Why: room for any server, none for a fork bomb."""
     memory_bytes: Annotated[int, msgspec.Meta(ge=0)] = 0
-    """0: no limit, since any other number would break somebody's app."""
+    """Bytes of memory that one replica may take; 0: no limit. Why: any other number would break somebody's app."""
     start_seconds: Seconds = 60.0
     """How long a web replica may take until its port answers, and any until its image's HEALTHCHECK passes, unless that
-    one needs longer to come to a result. Checks of app.json have times of their own."""
+    one needs longer to come to a result. Checks of app.json have times of their own. Why: Heroku's own limit, which
+    apps are written for."""
     stop_seconds: Seconds = 30.0
-    """From SIGTERM to SIGKILL."""
+    """Seconds from SIGTERM to SIGKILL. Why: Dokku's and Heroku's, which apps are written for: to end the requests and
+    jobs under way."""
     task_seconds: Seconds = 1800.0
-    """How long a task of a deploy (the Procfile's release) may take before it is ended, and the deploy with it."""
+    """How long a task of a deploy (the Procfile's release) may take before it is ended, and the deploy with it. Why: as
+    a build: a migration of a large table takes minutes."""
     drain_seconds: Seconds = 60.0
-    """How long a replaced replica may go on with requests in flight and open sockets."""
+    """How long a replaced replica may go on with requests in flight and open sockets. Why: answers are done in seconds,
+    and browsers open a lost websocket again."""
     kept_releases: Count = 5
-    """Releases whose images are kept for rollbacks."""
+    """Releases whose images are kept for rollbacks. Why: who goes back goes back by one or two; each may take a
+    gigabyte."""
 
 
 class LogSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """``[logs]``: the agent's own log, and the apps'."""
 
     format: Annotated[str, msgspec.Meta(pattern="^(json|console)$")] = "console"
-    """``json`` for collectors, ``console`` for people and journald."""
+    """``json`` for collectors, ``console`` for people and journald. Why: journald keeps it, and people read it
+    there."""
     level: Annotated[str, msgspec.Meta(pattern="^(debug|info|warning|error)$")] = "info"
-    """Of the agent's own log."""
+    """Of the agent's own log. Why: ``debug`` tells of each connection as well."""
     budget_bytes: Count = 2 << 30
-    """Disk for all apps' lines together; the oldest go first."""
+    """Bytes on disk for all apps' lines together, compressed; the oldest go first. Why: several times as much
+    as they were written, and little of most disks."""
     app_budget_bytes: Count = 256 << 20
-    """Disk for one app's lines."""
+    """Bytes on disk for one app's lines, compressed. Why: an eighth of all, so that one that floods leaves the others
+    theirs."""
 
 
 class BusSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """``[bus]``: reactions."""
 
     grace: Seconds = 10.0
-    """Seconds that work under way gets when the agent stops; what is cut off runs again after the restart."""
+    """Seconds that work under way gets when the agent stops; what is cut off runs again after the restart. Why: most
+    steps take less, and systemd gives it 45 s in all."""
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -11,8 +11,7 @@ import contextlib
 import hashlib
 import hmac
 import os
-import secrets
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from cryptography.exceptions import InvalidTag
@@ -26,16 +25,21 @@ KEY_BYTES = 32
 NONCE_BYTES = 12
 """Random for each value: with one key, safe for 2**32 values (SP 800-38D, 8.3)."""
 
+Token = Callable[[int], bytes]
+"""Returns that many bytes which nobody can guess and which never come again: ``Ids.token``."""
+
 
 class Vault:
     """Seals and opens with one key."""
 
-    def __init__(self, key: bytes) -> None:
+    def __init__(self, key: bytes, *, token: Token) -> None:
+        """`token`: where nonces come from. Two equal ones under one key would give both values away."""
         self._sealing = AESGCM(_derived(key, purpose=b"pushboat seal v1"))
         self._marking = _derived(key, purpose=b"pushboat fingerprint v1")
+        self._token = token
 
     @classmethod
-    def open(cls, path: Path, *, may_create: bool) -> Vault:
+    def open(cls, path: Path, *, may_create: bool, token: Token) -> Vault:
         """Return the vault whose key is in the file `path`.
 
         `may_create`: make the file if it is missing. False once anything was sealed: a new key would open none of it.
@@ -53,7 +57,7 @@ class Vault:
                     f"The database has secrets in it, but the key file {path} that opens them is missing.",
                     "Put the key file back from where you keep a copy of it.",
                 ) from None
-            return cls(_create(path))
+            return cls(_create(path, key=token(KEY_BYTES)), token=token)
         with open(descriptor, "rb") as file:
             mode = os.fstat(descriptor).st_mode & 0o777
             key = file.read(KEY_BYTES + 1)
@@ -67,11 +71,11 @@ class Vault:
                 f"The key file {path} does not hold the {KEY_BYTES} bytes of a key.",
                 "Put the right file back from where you keep a copy of it.",
             )
-        return cls(key)
+        return cls(key, token=token)
 
     def seal(self, data: bytes, *, context: str) -> bytes:
         """Return `data` unreadable. `context` says where it belongs, such as ``app:a…/release:3``; it is not stored."""
-        nonce = secrets.token_bytes(NONCE_BYTES)
+        nonce = self._token(NONCE_BYTES)
         return nonce + self._sealing.encrypt(nonce, data, context.encode())
 
     def unseal(self, sealed: bytes, *, context: str) -> bytes:
@@ -109,9 +113,8 @@ def _derived(key: bytes, *, purpose: bytes) -> bytes:
     return HKDF(algorithm=SHA256(), length=KEY_BYTES, salt=None, info=purpose).derive(key)
 
 
-def _create(path: Path) -> bytes:
-    """Store a new key such that a crash leaves a whole file or none, and a power cut does not lose it."""
-    key = secrets.token_bytes(KEY_BYTES)
+def _create(path: Path, *, key: bytes) -> bytes:
+    """Store a new key and return it. A crash leaves a whole file or none, and a power cut does not lose it."""
     fresh = path.with_name(path.name + ".new")
     with contextlib.suppress(FileNotFoundError):
         fresh.unlink()

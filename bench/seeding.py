@@ -34,7 +34,7 @@ BATCH = 100
 
 async def seed(folder: Path, *, engine: Engine, pool: str, port: int, numbers: range) -> None:
     """Make ``app-N`` for each of `numbers`, live with one replica each. `port`: where the image listens."""
-    vault = Vault.open(folder / "key", may_create=False)
+    vault = Vault.open(folder / "key", may_create=False, token=IDS.token)
     bridges = Bridges(pool)
     made: list[AppId] = []
     async with Database.open(folder / "pushboat.db", routes={}, clock=SystemClock(), vault=vault) as database:

@@ -33,6 +33,9 @@ COLOURED = ("logs", "events")
 SENT = ("LANG", "LC_*", "NO_COLOR", "TZ", "PUSHBOAT_APP", "PUSHBOAT_TZ")
 """Variables that go with the command. Nothing else of the environment does."""
 
+LOCALTIME = "/etc/localtime"
+"""A link to the machine's time zone (localtime(5))."""
+
 _WITH_VALUE = ("--app", "--format")
 
 
@@ -123,7 +126,7 @@ def environment_for(place: Place, environment: Mapping[str, str]) -> dict[str, s
 def zone_of_machine() -> str:
     """Return the machine's time zone as the tz database names it, or an empty string."""
     try:
-        target = os.readlink("/etc/localtime")
+        target = os.readlink(LOCALTIME)
     except OSError:
         return ""
     return target.partition("zoneinfo/")[2]

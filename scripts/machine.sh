@@ -9,7 +9,8 @@ set -Eeuo pipefail
 PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin # where Debian puts haproxy, dockerd and iptables
 
 engine_socket=/var/run/docker.sock
-readonly engine_patience=150 # seconds; a dockerd with hundreds of networks needs over a minute for its first answer
+docker_pidfile=/var/run/docker.pid
+engine_patience=150 # seconds; a dockerd with hundreds of networks needs over a minute for its first answer
 step_log=/dev/null
 step_now=""
 note=""
@@ -54,6 +55,10 @@ refuse() { # MESSAGE [HINT]: say what is wrong and what to do, and end
   exit 1
 }
 
+is_root() { [[ $EUID -eq 0 ]]; }
+
+has_systemd() { [[ -d /run/systemd/system ]]; } # sd_booted(3)
+
 need_packages() { # PROGRAM:PACKAGE …: install what is missing, from Debian
   local pair missing=()
   for pair in "$@"; do
@@ -74,7 +79,7 @@ has_program() { # PROGRAM, or ensurepip: Debian splits it from python3
 }
 
 install_packages() {
-  [[ $EUID -eq 0 ]] || refuse "Missing on this machine: $*." "Run this as root, or install them: apt-get install $*"
+  is_root || refuse "Missing on this machine: $*." "Run this as root, or install them: apt-get install $*"
   command -v apt-get >/dev/null || refuse "Missing on this machine: $*." "There is no apt-get here; install them by hand."
   local apt=(env DEBIAN_FRONTEND=noninteractive apt-get -y -o DPkg::Lock::Timeout=120)
   # The lists of a fresh machine are empty or old; fetch them only when that shows.
@@ -96,7 +101,7 @@ need_engine() { # FOLDER: make Docker answer. Where it has to be started by hand
   fi
   # Only now: Debian's docker.io would displace an engine from Docker's own repository.
   command -v dockerd >/dev/null || install_packages docker.io iptables
-  if [[ -d /run/systemd/system ]]; then
+  if has_systemd; then
     systemctl start docker
     note="started docker.service"
   elif pgrep -x dockerd >/dev/null; then
@@ -108,9 +113,9 @@ need_engine() { # FOLDER: make Docker answer. Where it has to be started by hand
 }
 
 start_dockerd() { # FOLDER: in a session of its own, so that it outlives this script
-  [[ $EUID -eq 0 ]] || refuse "No Docker engine answers." "Start it, or run this as root."
+  is_root || refuse "No Docker engine answers." "Start it, or run this as root."
   mkdir -p "$1"
-  forget_stale_pidfile /var/run/docker.pid
+  forget_stale_pidfile "$docker_pidfile"
   setsid dockerd >"$1/dockerd.log" 2>&1 </dev/null {terminal}>&- &
   local pid=$!
   echo "$pid $(start_time "$pid")" >"$1/dockerd.process"

@@ -39,4 +39,4 @@ def ids() -> SeededIds:
 
 @pytest.fixture
 def vault() -> Vault:
-    return Vault(bytes(range(32)))
+    return Vault(bytes(range(32)), token=SeededIds().token)

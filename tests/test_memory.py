@@ -13,7 +13,7 @@ from agent.settings import DataSettings, Settings
 from agent.state.database import Database
 from proto.names import AppId
 from proto.wire import Exit
-from tests.fakes.world import FakeClock
+from tests.fakes.world import FakeClock, SeededIds
 
 BLOG = AppId("ablog")
 
@@ -23,7 +23,7 @@ def settings(folder: Path) -> Settings:
 
 
 async def open_and_set(folder: Path, value: str = "1") -> None:
-    async with memory(settings(folder), clock=FakeClock()) as (database, _):
+    async with memory(settings(folder), clock=FakeClock(), ids=SeededIds()) as (database, _):
         await _set(database, value)
 
 
@@ -34,7 +34,7 @@ async def _set(database: Database, value: str) -> None:
 
 async def test_the_first_start_makes_a_private_folder_a_key_and_a_database(tmp_path: Path) -> None:
     folder = tmp_path / "data"
-    async with memory(settings(folder), clock=FakeClock()) as (database, vault):
+    async with memory(settings(folder), clock=FakeClock(), ids=SeededIds()) as (database, vault):
         await _set(database, "1")
         sealed = await database.read.configs.get(BLOG)
         assert sealed == {"SECRET": "1"}
@@ -71,7 +71,7 @@ async def test_a_database_with_another_key_file_is_refused(tmp_path: Path) -> No
 
 async def test_a_database_that_knows_no_key_yet_is_not_given_a_wrong_one(tmp_path: Path) -> None:
     """An older Pushboat left no check value; what it sealed tells."""
-    async with memory(settings(tmp_path), clock=FakeClock()) as (database, _):
+    async with memory(settings(tmp_path), clock=FakeClock(), ids=SeededIds()) as (database, _):
         await _set(database, "1")
         async with database.transaction() as tx:
             await tx.server.forget("key.check")
@@ -85,7 +85,7 @@ async def test_a_database_that_knows_no_key_yet_is_not_given_a_wrong_one(tmp_pat
 
 
 async def test_a_copied_database_gives_no_config_away(tmp_path: Path) -> None:
-    async with memory(settings(tmp_path), clock=FakeClock()) as (database, _):
+    async with memory(settings(tmp_path), clock=FakeClock(), ids=SeededIds()) as (database, _):
         await _set(database, "canary-7b1f0c")
         for number in range(30):
             await _set(database, f"canary-7b1f0c-{number}")

@@ -23,7 +23,7 @@ from agent.state import plans
 from agent.state.plans import Plan
 from proto.names import AppId, AppName
 from proto.wire import Exit
-from tests.fakes.world import FakeClock
+from tests.fakes.world import FakeClock, SeededIds
 
 BLOG, SHOP = AppId("ablog"), AppId("ashop")
 GONE = "0" * 40
@@ -34,7 +34,7 @@ async def settings(tmp_path: Path) -> AsyncIterator[Settings]:
     """Yield the settings of an agent that has two apps with config, and has ended."""
     settings = Settings(data=DataSettings(folder=str(tmp_path)))
     repos = GitRepos(tmp_path / "repos")
-    async with memory(settings, clock=FakeClock()) as (database, _):
+    async with memory(settings, clock=FakeClock(), ids=SeededIds()) as (database, _):
         for app, name in ((BLOG, "blog"), (SHOP, "shop")):
             await repos.create(app)
             async with database.transaction() as tx:
@@ -69,7 +69,7 @@ async def test_what_an_agent_stored_is_sound_also_while_one_runs(settings: Setti
         ),
         (),
     )
-    async with memory(settings, clock=FakeClock()):
+    async with memory(settings, clock=FakeClock(), ids=SeededIds()):
         assert await soundness(settings) == found
 
 

@@ -12,17 +12,30 @@ from hypothesis import strategies as st
 
 from agent.errors import Misconfigured
 from agent.vault import Vault
+from tests.fakes.world import SeededIds
 
 CONTEXT = "app:ablog/release:3"
 
 
 @given(data=st.binary(max_size=2_000), context=st.text(max_size=60))
 def test_what_was_sealed_opens_again_and_shows_nothing(data: bytes, context: str) -> None:
-    vault = Vault(bytes(32))
+    vault = Vault(bytes(32), token=os.urandom)
     sealed = vault.seal(data, context=context)
     assert vault.unseal(sealed, context=context) == data
     assert len(data) < 8 or data not in sealed
     assert sealed != vault.seal(data, context=context)
+
+
+def test_what_is_drawn_is_all_that_is_random(tmp_path: Path) -> None:
+    first, second = (
+        Vault.open(tmp_path / name, may_create=True, token=SeededIds(seed=seed).token)
+        for name, seed in (("first", 1), ("second", 1))
+    )
+    assert (tmp_path / "first").read_bytes() == (tmp_path / "second").read_bytes()
+    for data in (b"SECRET=1", b"SECRET=1", b""):
+        assert first.seal(data, context=CONTEXT) == second.seal(data, context=CONTEXT)
+    other = Vault((tmp_path / "first").read_bytes(), token=SeededIds(seed=2).token)
+    assert other.seal(b"", context=CONTEXT) != first.seal(b"", context=CONTEXT)
 
 
 def test_a_value_opens_in_its_own_place_only(vault: Vault) -> None:
@@ -34,7 +47,7 @@ def test_a_value_opens_in_its_own_place_only(vault: Vault) -> None:
 
 def test_a_value_opens_with_its_own_key_only(vault: Vault) -> None:
     with pytest.raises(Misconfigured):
-        Vault(os.urandom(32)).unseal(vault.seal(b"SECRET=1", context=CONTEXT), context=CONTEXT)
+        Vault(os.urandom(32), token=os.urandom).unseal(vault.seal(b"SECRET=1", context=CONTEXT), context=CONTEXT)
 
 
 @pytest.mark.parametrize("place", [0, 15, -1])
@@ -50,13 +63,13 @@ def test_a_changed_value_does_not_open(vault: Vault, place: int) -> None:
 def test_fingerprints_are_equal_for_equal_data_under_one_key_only(vault: Vault) -> None:
     assert vault.fingerprint(b"spec") == vault.fingerprint(b"spec")
     assert vault.fingerprint(b"spec") != vault.fingerprint(b"spec2")
-    assert vault.fingerprint(b"spec") != Vault(os.urandom(32)).fingerprint(b"spec")
+    assert vault.fingerprint(b"spec") != Vault(os.urandom(32), token=os.urandom).fingerprint(b"spec")
     assert len(bytes.fromhex(vault.fingerprint(b"spec"))) == 32
 
 
 def test_stored_formats_do_not_change() -> None:
     """Values and labels outlive a process: a change here would orphan every one of them."""
-    vault = Vault(bytes(range(32)))
+    vault = Vault(bytes(range(32)), token=os.urandom)
     assert vault.fingerprint(b"spec") == "f8f0fb3a327d56d3b2c7a6daca1a4104830a8be8ff0c1e267e303cf5b01c26b5"
     sealed = bytes.fromhex("b7adc4698bccd343e4b69dc1aed544c21005e9e9cae3e9ca1ddb51b778aafe33fe225938")
     assert vault.unseal(sealed, context=CONTEXT) == b"SECRET=1"
@@ -64,23 +77,23 @@ def test_stored_formats_do_not_change() -> None:
 
 def test_the_key_is_made_once_for_its_owner_alone(tmp_path: Path) -> None:
     path = tmp_path / "key"
-    sealed = Vault.open(path, may_create=True).seal(b"x", context=CONTEXT)
+    sealed = Vault.open(path, may_create=True, token=os.urandom).seal(b"x", context=CONTEXT)
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert len(path.read_bytes()) == 32
     assert list(tmp_path.iterdir()) == [path]
-    assert Vault.open(path, may_create=True).unseal(sealed, context=CONTEXT) == b"x"
-    assert Vault.open(path, may_create=False).unseal(sealed, context=CONTEXT) == b"x"
+    assert Vault.open(path, may_create=True, token=os.urandom).unseal(sealed, context=CONTEXT) == b"x"
+    assert Vault.open(path, may_create=False, token=os.urandom).unseal(sealed, context=CONTEXT) == b"x"
 
 
 def test_a_crash_while_the_key_is_made_is_no_trouble(tmp_path: Path) -> None:
     (tmp_path / "key.new").write_bytes(b"half a k")
-    Vault.open(tmp_path / "key", may_create=True)
+    Vault.open(tmp_path / "key", may_create=True, token=os.urandom)
     assert [file.name for file in tmp_path.iterdir()] == ["key"]
 
 
 def test_a_missing_key_is_not_replaced_when_there_is_something_to_open(tmp_path: Path) -> None:
     with pytest.raises(Misconfigured) as refused:
-        Vault.open(tmp_path / "key", may_create=False)
+        Vault.open(tmp_path / "key", may_create=False, token=os.urandom)
     assert refused.value.code == "key.missing"
     assert list(tmp_path.iterdir()) == []
 
@@ -88,10 +101,10 @@ def test_a_missing_key_is_not_replaced_when_there_is_something_to_open(tmp_path:
 @pytest.mark.parametrize("mode", [0o640, 0o604, 0o660])
 def test_a_key_that_others_can_reach_is_refused_with_the_remedy(tmp_path: Path, mode: int) -> None:
     path = tmp_path / "key"
-    Vault.open(path, may_create=True)
+    Vault.open(path, may_create=True, token=os.urandom)
     path.chmod(mode)
     with pytest.raises(Misconfigured) as refused:
-        Vault.open(path, may_create=True)
+        Vault.open(path, may_create=True, token=os.urandom)
     assert (refused.value.code, refused.value.hint) == ("key.exposed", f"Type: chmod 600 {path}")
 
 
@@ -101,5 +114,5 @@ def test_a_file_that_is_no_key_is_refused(tmp_path: Path, size: int) -> None:
     path.touch(0o600)
     path.write_bytes(b"k" * size)
     with pytest.raises(Misconfigured) as refused:
-        Vault.open(path, may_create=True)
+        Vault.open(path, may_create=True, token=os.urandom)
     assert refused.value.code == "key.wrong-size"

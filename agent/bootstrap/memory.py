@@ -8,14 +8,16 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 from agent.bootstrap.handlers import HANDLERS
+from agent.bootstrap.owner import check_owner
 from agent.bus.subscriptions import routes_for
 from agent.commands.keys import read_public_key
 from agent.errors import Misconfigured, Unavailable, UserError
 from agent.lifecycle import keys, properties
+from agent.ports.session import LOCAL_NAME
+from agent.ports.world import Ids
 from agent.settings import Settings
-from agent.ssh.gate import LOCAL_NAME
 from agent.state.database import Database, Tables
-from agent.system import SystemClock
+from agent.system import RandomIds, SystemClock
 from agent.vault import Vault
 from proto.names import Fingerprint
 from proto.wire import Exit
@@ -32,7 +34,7 @@ async def add_key(settings: Settings, *, name: str, public: str) -> Fingerprint:
     """
     line, fingerprint = read_public_key(public)
     try:
-        async with memory(settings, clock=SystemClock()) as (database, _):
+        async with memory(settings, clock=SystemClock(), ids=RandomIds()) as (database, _):
             async with database.transaction() as tx:
                 await keys.add(tx, name=name, public=line, fingerprint=fingerprint)
                 # No session and no key: whoever may write this folder is root, or as good as that.
@@ -49,16 +51,16 @@ async def add_key(settings: Settings, *, name: str, public: str) -> Fingerprint:
 
 
 @contextlib.asynccontextmanager
-async def memory(settings: Settings, *, clock: SystemClock) -> AsyncIterator[tuple[Database, Vault]]:
+async def memory(settings: Settings, *, clock: SystemClock, ids: Ids) -> AsyncIterator[tuple[Database, Vault]]:
     """Open the database and its key file, made where this is the first start.
 
     Raises:
-        Misconfigured: they do not belong together, or one of them is not as it should be.
+        Misconfigured: they do not belong together, or one of them is not as it should be, or not ours.
         Unavailable: another agent has them open.
     """
     folder = settings.folder
     await asyncio.to_thread(_make_private, folder)
-    vault = Vault.open(folder / "key", may_create=not (folder / "pushboat.db").exists())
+    vault = Vault.open(folder / "key", may_create=not (folder / "pushboat.db").exists(), token=ids.token)
     path, routes = folder / "pushboat.db", routes_for(*HANDLERS)
     async with Database.open(path, routes=routes, clock=clock, vault=vault) as database:
         if not await belongs_together(database.read, vault, file=folder / "key"):
@@ -74,7 +76,7 @@ def key_of(settings: Settings) -> Vault:
     Raises:
         Misconfigured: the file is missing, readable by others, or not a key.
     """
-    return Vault.open(settings.folder / "key", may_create=False)
+    return Vault.open(settings.folder / "key", may_create=False, token=RandomIds().token)
 
 
 async def belongs_together(read: Tables, vault: Vault, *, file: Path) -> bool:
@@ -98,6 +100,7 @@ async def belongs_together(read: Tables, vault: Vault, *, file: Path) -> bool:
 def _make_private(folder: Path) -> None:
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        check_owner(folder)
         folder.chmod(0o700)
     except OSError as error:
         raise Misconfigured(

@@ -79,7 +79,7 @@ async def running(settings: Settings) -> AsyncIterator[Agent]:
     folder = settings.folder
     clock, ids = SystemClock(), RandomIds()
     async with contextlib.AsyncExitStack() as stack:
-        database, vault = await stack.enter_async_context(memory(settings, clock=clock))
+        database, vault = await stack.enter_async_context(memory(settings, clock=clock, ids=ids))
         instance = await _first_start(database, settings=settings, ids=ids)
         adapters = await open_adapters(stack, settings, instance=instance, clock=clock)
         streamer = LogStreamer(

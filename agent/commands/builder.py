@@ -74,7 +74,7 @@ class BuilderPlan(Command, frozen=True, kw_only=True):
             text = await choice.builder.dockerfile(tree, options, said.append)
         except BuildFailed as error:
             raise UserError("build.failed", str(error)) from error
-        if not ctx.options.quiet:
+        if not (ctx.options.quiet or ctx.options.as_json):
             await ctx.screen.lines(said, to_stderr=True)
         # It may be the app's own Dockerfile, which needs no escape sequence, and ssh asks for no terminal here.
         return Raw(text=sanitise.plain(text))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import msgspec
+from structlog.contextvars import bind_contextvars
 
 from agent.commands.command import Context
 from agent.commands.replies import Done, Ended, Json, Reply
@@ -53,6 +54,7 @@ async def is_deployed(tables: Tables, *, app: AppId) -> bool:
 
 async def show(ctx: Context, deploy: Deploy, *, facts: Mapping[str, Json] | None = None) -> Reply:
     """Show a deploy to its end, and end as it does. Scripts get its outcome, with `facts`."""
+    bind_contextvars(app=deploy.app, deploy=deploy.id)
     watcher = watcher_of(ctx)
     if not ctx.options.as_json:
         await ctx.progress(f"       To stop it: deploys:cancel {await _name(ctx, deploy)} {deploy.id}")

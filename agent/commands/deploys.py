@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from typing import Annotated
 
 import msgspec
+from structlog.contextvars import bind_contextvars
 
 from agent.commands.arguments import App, Argument, Option, quoted
 from agent.commands.command import Command, Context
@@ -217,6 +218,12 @@ async def find_deploy(ctx: Context, prefix: str) -> Deploy:
     Raises:
         UserError: ``deploy.not-found``, ``deploy.ambiguous``.
     """
+    found = await _find(ctx, prefix)
+    bind_contextvars(deploy=found.id)
+    return found
+
+
+async def _find(ctx: Context, prefix: str) -> Deploy:
     read = ctx.database.read.deploys
     if prefix in ("", "current"):
         newest = await read.newest(ctx.app.id)

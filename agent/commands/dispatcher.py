@@ -21,6 +21,7 @@ from agent.commands.services import Services, git_line
 from agent.commands.words import split
 from agent.errors import Unavailable, UserError
 from agent.lifecycle.apps import find
+from agent.log import piece_of_work
 from agent.ports.session import Session
 from proto.wire import Exit, Failure, FailureEnvelope
 
@@ -44,12 +45,13 @@ class Dispatcher:
     async def run(self, line: str, session: Session) -> int:
         """Run one command line for a session and return the exit status. Raises nothing but cancellation."""
         format = Format()
-        try:
-            return await self._attempt(line, session, format)
-        except ConnectionError:
-            return Exit.FAILED
-        except Exception as error:
-            return await self._answer_trouble(error, session, format)
+        with piece_of_work(user=session.user.name):
+            try:
+                return await self._attempt(line, session, format)
+            except ConnectionError:
+                return Exit.FAILED
+            except Exception as error:
+                return await self._answer_trouble(error, session, format)
 
     async def _attempt(self, line: str, session: Session, format: Format) -> int:
         if asked := git_line(line):

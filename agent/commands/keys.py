@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import binascii
 import hashlib
-import re
 import struct
 from typing import Annotated
 
@@ -36,8 +35,6 @@ MIN_RSA_BITS = 2_048
 MAX_KEY_BYTES = 16_384
 """An RSA key of 16,384 bits has 2,800 characters."""
 
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@+-]{0,62}")
-
 
 class KeysAdd(Command, frozen=True, kw_only=True):
     """Let a public key sign in, under a name.
@@ -54,12 +51,7 @@ class KeysAdd(Command, frozen=True, kw_only=True):
 
     async def run(self, ctx: Context) -> Reply:
         """Read, check and store it."""
-        if not _NAME.fullmatch(self.key_name):
-            raise UserError(
-                "key.invalid-name",
-                f"{quoted(self.key_name)} cannot be the name of a key.",
-                "Names have letters, digits and . _ @ + - ; 63 characters at most.",
-            )
+        keys.check_name(self.key_name)  # before a key is waited for
         text = " ".join(self.words) if self.words and self.words != ("-",) else await _input(ctx)
         public, fingerprint = read_public_key(text)
         async with ctx.database.transaction() as tx:

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from typing import Annotated
 
 import msgspec
+from structlog.contextvars import bind_contextvars
 
 from agent.commands import deploying, settings
 from agent.commands.arguments import ALL, App, AppOrAll, Argument, Flag, Option, quoted, read_number, read_process_type
@@ -108,6 +109,7 @@ class _ForApps(Command, frozen=True, kw_only=True):
         return Several(outcomes=tuple(facts for _, facts in outcomes), status=status)
 
     async def _attempt(self, ctx: Context, app: AppRow, gate: asyncio.Semaphore) -> tuple[int, Json]:
+        bind_contextvars(app=app.id)  # in a task of its own
         try:
             async with gate:
                 reply = await self.one(ctx, app)

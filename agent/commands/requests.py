@@ -14,6 +14,7 @@ from functools import partial
 from typing import Literal, Protocol, get_args
 
 import structlog
+from structlog.contextvars import bind_contextvars, unbind_contextvars
 
 from agent.errors import Unavailable, UserError
 from agent.ports.session import User
@@ -66,7 +67,7 @@ class Request:
         Raises:
             UserError: ``command.denied``. It is put on record whatever was asked for.
         """
-        self._app = app.id if app else None
+        self._is_about(app.id if app else None)
         try:
             authorise(self._user, self._asked, app)
         except UserError:
@@ -75,7 +76,8 @@ class Request:
 
     async def record(self, tx: Transaction, *, app: AppId | None, status: int) -> None:
         """Put it on record together with what it does, so that neither is there without the other."""
-        self._app, self._is_recorded = app, True
+        self._is_about(app)
+        self._is_recorded = True
         await tx.invocations.add(
             at=tx.now,
             user=self._user.name,
@@ -84,6 +86,13 @@ class Request:
             app=app,
             status=status,
         )
+
+    def _is_about(self, app: AppId | None) -> None:
+        self._app = app
+        if app is not None:
+            bind_contextvars(app=app)
+        else:
+            unbind_contextvars("app")
 
     async def close(self) -> None:
         """Log how it ended, and put it on record if nobody has. Names only: values may be secret."""
@@ -112,7 +121,11 @@ class Request:
 async def asking(
     database: Database, *, user: User, asked: Asked, is_always_kept: bool = False
 ) -> AsyncIterator[Request]:
-    """Yield the request for the length of what it asks for; whatever ends the block is its status, and on record."""
+    """Yield the request for the length of what it asks for; whatever ends the block is its status, and on record.
+
+    What is asked for, and of which app, is on each line that is logged from then on in the caller's `piece_of_work`.
+    """
+    bind_contextvars(command=asked.name)
     request = Request(database, user=user, asked=asked, is_always_kept=is_always_kept)
     try:
         yield request

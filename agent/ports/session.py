@@ -8,6 +8,9 @@ import msgspec
 
 from proto.names import Fingerprint
 
+LOCAL_NAME = "root"
+"""What root on this machine is called in records and logs. No key may have this name."""
+
 
 class User(msgspec.Struct, frozen=True):
     """Who asks: the key that signed, and the name it was added under."""

@@ -52,7 +52,7 @@ class Channel(asyncssh.SSHServerSession[bytes]):
     """Implements ``Session``. `started`: the client has said what it wants to run; `closed`: the session has ended."""
 
     def __init__(
-        self, user: User, link: Link, *, started: Callable[[Channel], None], closed: Callable[[], None]
+        self, user: User, link: Link, *, started: Callable[[Channel], None], closed: Callable[[Channel], None]
     ) -> None:
         self._user = user
         self._link = link
@@ -86,7 +86,7 @@ class Channel(asyncssh.SSHServerSession[bytes]):
             self._ignored.cancel()
         for event in (self._gone, self._changed, self._writable, self._resized):
             event.set()
-        self._closed()
+        self._closed(self)
 
     def pty_requested(
         self, term_type: str, term_size: tuple[int, int, int, int], term_modes: Mapping[int, int]

@@ -25,9 +25,6 @@ from proto.names import Fingerprint
 
 log = structlog.get_logger(__name__)
 
-LOCAL_NAME = "root"
-"""What root on this machine is called in records."""
-
 REQUESTS_PER_TRY = 10
 """asyncssh asks us twice for each key that is offered, refused ones and bare questions included. A connection that
 makes it ask far more often than its tries can explain only wants to keep us busy."""
@@ -76,6 +73,8 @@ class Gate(asyncssh.SSHServer):
         self._offers = 0
         self._requests = 0
         self._sessions = 0
+        self._running: set[Channel] = set()
+        """Those of them that were asked for something. A session that is only open keeps no connection."""
         self._idle: asyncio.TimerHandle | None = None
         self._flowing = asyncio.Event()
         self._flowing.set()
@@ -168,21 +167,27 @@ class Gate(asyncssh.SSHServer):
             raise asyncssh.ChannelOpenError(
                 asyncssh.OPEN_RESOURCE_SHORTAGE, f"At most {self._settings.max_sessions} sessions on one connection"
             )
-        session = Channel(self._user, self, started=self._house.started, closed=self._session_closed)
+        session = Channel(self._user, self, started=self._session_started, closed=self._session_closed)
         self._sessions += 1
-        self._set_idle()
         return ByteChannel(self._connection, max_packet=_MAX_PACKET), session
 
-    def _session_closed(self) -> None:
-        self._sessions -= 1
+    def _session_started(self, channel: Channel) -> None:
+        self._running.add(channel)
         self._set_idle()
+        self._house.started(channel)
+
+    def _session_closed(self, channel: Channel) -> None:
+        self._sessions -= 1
+        if channel in self._running:
+            self._running.remove(channel)
+            self._set_idle()
 
     def _set_idle(self) -> None:
-        """Start the clock while there is no session, stop it while there is one."""
+        """Start the clock while nothing runs that was asked for, stop it while something does."""
         if self._idle is not None:
             self._idle.cancel()
             self._idle = None
-        if self._sessions == 0 and not self._ended.done():
+        if not self._running and not self._ended.done():
             loop = asyncio.get_running_loop()
             self._idle = loop.call_later(self._settings.idle, self.close, "Nothing was asked for a long time")
 

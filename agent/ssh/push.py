@@ -17,7 +17,7 @@ from functools import partial
 from typing import ClassVar, Protocol
 
 import msgspec
-import structlog
+from structlog.contextvars import bind_contextvars
 
 from agent.commands.requests import Permission, Request
 from agent.errors import UserError
@@ -35,8 +35,6 @@ from agent.state.database import Database, Tables
 from agent.state.deploys import Deploy
 from proto.names import SERVER, AppId, AppName, DeployId
 from proto.wire import Exit
-
-log = structlog.get_logger(__name__)
 
 DEPLOY_BRANCH = "git.deploy-branch"
 """Property: the branch whose pushes deploy. The server's own value is only a wish for apps that have none yet."""
@@ -96,11 +94,12 @@ class Pushes:
             # Not before: the name may have gone to another app while this push waited for its turn.
             request.authorise(target.app)
             await self._door.admit_push()
-            with structlog.contextvars.bound_contextvars(app=target.id):
-                push = _Push(self._database, self._repos, target, session, pusher, self._ids, request)
-                deploy, status = await push.take(self._limits)
+            bind_contextvars(app=target.id)  # one that is created by this push, too
+            push = _Push(self._database, self._repos, target, session, pusher, self._ids, request)
+            deploy, status = await push.take(self._limits)
         if deploy is None:
             return status
+        bind_contextvars(deploy=deploy.id)
         # `git push -q` cannot be told from a push without a terminal (CI): both ask for quiet, and CI wants to see.
         await pusher.deploying(deploy)
         return await self._watcher.watch(deploy.id, session, to_stderr=True)
@@ -267,6 +266,7 @@ class _Push:
             )
             await self._arrival.recorded(tx)
             await self._request.record(tx, app=target.id, status=Exit.OK)
+        bind_contextvars(deploy=deploy)
         if target.app is None:
             self._news.append(self._pusher.created)
         if target.branch is None:

@@ -14,11 +14,11 @@ from contextlib import asynccontextmanager
 import asyncssh
 import structlog
 
-from agent.ports.session import User
+from agent.ports.session import LOCAL_NAME, User
 from agent.settings import SshSettings
 from agent.ssh.channel import Channel
 from agent.ssh.door import Door, bind
-from agent.ssh.gate import LOCAL_NAME, Gate
+from agent.ssh.gate import Gate
 from agent.ssh.hostkey import ServerKeys, fingerprint_of
 from agent.state.database import Database
 from proto.events import Event, KeyRemoved

@@ -12,6 +12,7 @@ import structlog
 
 from agent import sanitise
 from agent.errors import UserError
+from agent.log import piece_of_work
 from agent.ports.session import Session
 from agent.ports.world import Ids
 from agent.ssh.channel import Channel
@@ -45,6 +46,10 @@ class Shell:
 
     async def serve(self, channel: Channel) -> None:
         """Run what the client asked for and end the session with its status. Raises nothing but cancellation."""
+        with piece_of_work(user=channel.user.name):
+            await self._serve(channel)
+
+    async def _serve(self, channel: Channel) -> None:
         status: int = Exit.UNAVAILABLE
         try:
             status = await self._answer(channel)
@@ -64,11 +69,10 @@ class Shell:
 
     async def _answer(self, channel: Channel) -> int:
         line = channel.command
-        with structlog.contextvars.bound_contextvars(user=channel.user.name):
-            if line is None:
-                return await self._dispatcher.run("help", channel)
-            _check(line)
-            return await self._dispatcher.run(line, channel)
+        if line is None:
+            return await self._dispatcher.run("help", channel)
+        _check(line)
+        return await self._dispatcher.run(line, channel)
 
     async def _tell_bug(self, channel: Channel) -> None:
         number = self._ids.new("b")

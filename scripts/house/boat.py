@@ -283,8 +283,9 @@ class Boat:
         if self.agent:
             self.stop()
             removed.append("agent")
-        proxies = processes.naming(str(self.data))
-        for process in proxies:
+        proxies = processes.naming(f"{self.data}/", programs=("haproxy",))
+        # An agent that was killed leaves those of its gits that were at work.
+        for process in [*proxies, *processes.naming(f"{self.data}/", programs=("git",))]:
             processes.end(process, seconds=5)
         if proxies:
             removed.append("HAProxy")

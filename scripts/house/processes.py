@@ -107,14 +107,17 @@ def _reap() -> None:
     _children[:] = [child for child in _children if child.poll() is None]
 
 
-def naming(text: str) -> list[Process]:
+def naming(text: str, *, programs: tuple[str, ...] = ("",)) -> list[Process]:
     """Return the living processes with `text` in their command line, this one left out.
 
-    For a folder that only one installation uses, these are that installation's own.
+    `programs`: how the names of their programs begin, if not all are meant. Whoever reads or edits a file of a folder
+    names it, too, and is not that folder's.
     """
     found = []
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit() and int(entry.name) != os.getpid() and text in _command_line(entry):
+            if not _name(entry).startswith(programs):
+                continue
             process = find(int(entry.name))
             if process:
                 found.append(process)
@@ -143,6 +146,14 @@ def _sockets(process: Process) -> set[str]:
 
 _LISTEN = "0A"
 """TCP_LISTEN of the kernel's tcp_states.h."""
+
+
+def _name(entry: Path) -> str:
+    """Return the name of a process's program, its first 15 characters (comm in proc(5)); empty if it has gone."""
+    try:
+        return (entry / "comm").read_text().rstrip("\n")
+    except (FileNotFoundError, ProcessLookupError):
+        return ""
 
 
 def _command_line(entry: Path) -> str:

@@ -36,6 +36,9 @@ class Key:
     kind: str
     default: str
     text: str
+    """What it does."""
+    reason: str
+    """What is to be said for its default."""
 
 
 def page() -> str:
@@ -46,9 +49,12 @@ def page() -> str:
     for table, kind in _tables(structs["Settings"]):
         summary = re.sub(r"^``\[\w+\]``: ", "", ast.get_docstring(structs[kind]) or "")
         parts.append(
-            f"\n## [{table}]: {summary}\n\n| key | type | default | what it does, and why so |\n|---|---|---|---|\n"
+            f"\n## [{table}]: {summary}\n\n| key | type | default | what it does | why so |\n|---|---|---|---|---|\n"
         )
-        parts += [f"| `{key.name}` | {key.kind} | `{key.default}` | {key.text} |\n" for key in _keys(structs[kind])]
+        parts += [
+            f"| `{key.name}` | {key.kind} | `{key.default}` | {key.text} | {key.reason} |\n"
+            for key in _keys(structs[kind])
+        ]
     return "".join(parts)
 
 
@@ -64,7 +70,8 @@ def _keys(struct: ast.ClassDef) -> Iterator[Key]:
     """Yield a Struct's fields; the text below each says what it is."""
     for node, below in zip(struct.body, [*struct.body[1:], None], strict=True):
         if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name) and node.value:
-            yield Key(node.target.id, _kind(node.annotation), _default(node.value), _text(below))
+            text, _, reason = _text(below).partition(" Why: ")
+            yield Key(node.target.id, _kind(node.annotation), _default(node.value), text, reason)
 
 
 def _text(node: ast.stmt | None) -> str:
@@ -79,7 +86,7 @@ def _kind(annotation: ast.expr) -> str:
     """Return the type in an operator's words."""
     source = ast.unparse(annotation)
     words = {"str": "text", "bool": "true or false", "Port": "port", "Count": "number ≥ 1", "Seconds": "seconds > 0"}
-    words["Interface"] = "interface or empty"
+    words |= {"Interface": "interface or empty", "Percent": "1 to 100"}
     if source in words:
         return words[source]
     if source.startswith("tuple[str"):

@@ -20,6 +20,9 @@ from tests.attacks.lines import CANARY, Line, draw
 AT_ONCE = 4
 """Sessions on the one connection; more than ten are refused."""
 PATIENCE_SECONDS = 60.0
+ANSWER_SECONDS = 2.0
+"""No answer takes longer, by the clock on the wall: that is what people are promised. Whatever took longer is asked
+once more, since the machine may just have been busy with something else."""
 SLOW = re.compile(
     r"cleanup|disk|ps:re|-t\b|--tail|shop\.eu|--all|\bgit:(?:from-image|sync|allow-host)|registry:login|https?:"
 )
@@ -39,14 +42,23 @@ def chosen(seed: int, count: int) -> list[Line]:
     return found
 
 
-async def send(lines: list[Line], *, port: int, key: Path) -> Counter[int | None]:
-    """Send `lines` on one connection; return the statuses. Each answer is one that a person can use."""
+async def send(lines: list[Line], *, port: int, key: Path, within: float = PATIENCE_SECONDS) -> Counter[int | None]:
+    """Send `lines` on one connection; return the statuses. Each answer is one that a person can use, and soon.
+
+    `within`: seconds that an answer may take, see `ANSWER_SECONDS`; more where the agent is slowed down on purpose.
+    """
     statuses: Counter[int | None] = Counter()
     left = iter(lines)
+    loop = asyncio.get_running_loop()
 
     async def work() -> None:
         for line in left:
+            began = loop.time()
             status, out, err = await _give(connection, line)
+            if loop.time() - began > within:
+                began = loop.time()
+                await _give(connection, line)
+                assert loop.time() - began <= within, (line, f"takes {loop.time() - began:.1f} s, and again")
             statuses[status] += 1
             told = (line, status, out[-2_000:], err[-2_000:])
             assert status in (0, 1, 20, 75) or (status not in (None, -1, 70, 255) and SPEAKS.search(line.text)), told

@@ -53,6 +53,10 @@ FOLLOWING_SECONDS = 5.0
 LEAVING_SECONDS = 60.0
 """Virtual, from when the client has left to the end of his command."""
 
+ANSWER_SECONDS = 2.0
+"""No answer takes longer; what a command waits for, a deploy say, is virtual and not counted. Of this process's own
+processor time, with all that the core does meanwhile: how busy the machine is otherwise changes little about it."""
+
 REST_SECONDS = 900.0
 """Virtual, until every promise must be kept."""
 
@@ -224,7 +228,9 @@ async def _give(desk: Desk, line: Line, logged: list[str], hear: Callable[[Answe
         hear(answer)
         complaints += wrong(line, answer, has_left=session.left.is_set())
     complaints += [text for text in logged if _is_mistake(text) or CANARY in text or STORED in text]
-    return Told(line, status, time.process_time() - began, tuple(complaints))
+    seconds = time.process_time() - began
+    complaints += too_slow(seconds)
+    return Told(line, status, seconds, tuple(complaints))
 
 
 async def _last(desk: Desk, logged: list[str]) -> Told:
@@ -240,6 +246,12 @@ async def _last(desk: Desk, logged: list[str]) -> Told:
     texts += ["\n".join(lines) for lines in desk.core.transcripts.lines.values()]
     found = [text for text in texts if CANARY in text or STORED in text]
     return Told(AT_REST, 0, 0.0, (*broken, *found))
+
+
+def too_slow(seconds: float) -> Iterator[str]:
+    """Yield that an answer took too long, if it did. `seconds`: of processor time."""
+    if seconds > ANSWER_SECONDS:
+        yield f"it took {seconds:.1f} s of processor time, and {ANSWER_SECONDS:.0f} are promised"
 
 
 def wrong(line: Line, answer: Answer, *, has_left: bool = False) -> Iterator[str]:

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.attacks.harbour import BATCH, STORED, Server, attack, batch, prepare, wrong
+from tests.attacks.harbour import ANSWER_SECONDS, BATCH, STORED, Server, attack, batch, prepare, too_slow, wrong
 from tests.attacks.lines import CANARY, ENTRIES, Line, draw, fitting
 from tests.attacks.torture import some
 from tests.commands.desk import Answer
@@ -81,6 +81,11 @@ REFUSED = " !     It is not there.\n       Make it: apps:create\n"
 def test_what_is_wrong_about_an_answer_is_seen(text: str, answer: Answer, complaint: str) -> None:
     found = list(wrong(Line(text), answer))
     assert not found if not complaint else any(complaint in one for one in found)
+
+
+def test_an_answer_that_takes_longer_than_promised_is_seen() -> None:
+    assert list(too_slow(ANSWER_SECONDS)) == []
+    assert list(too_slow(2.26)) == ["it took 2.3 s of processor time, and 2 are promised"]
 
 
 def test_a_nul_character_in_a_command_for_a_container_is_refused() -> None:

@@ -1,4 +1,5 @@
-"""Generated lines come in by real SSH, byte for byte, to the core on fakes: no session and no connection is lost."""
+"""Generated lines come in by real SSH, byte for byte, to the core on fakes: no session and no connection is lost, and
+each answer is there within two seconds."""
 
 from __future__ import annotations
 
@@ -13,7 +14,7 @@ from agent.settings import SshSettings
 from agent.ssh.hostkey import fingerprint_of, open_keys
 from agent.ssh.server import listening
 from agent.ssh.shell import Shell
-from tests.attacks.client import chosen, send
+from tests.attacks.client import ANSWER_SECONDS, chosen, send
 from tests.commands.desk import Desk
 from tests.fakes.core import core
 
@@ -38,5 +39,5 @@ async def test_no_line_ends_the_connection_that_it_came_by(tmp_path: Path) -> No
             settings, keys=open_keys(tmp_path), database=c.database, answer=shell.serve, grace=0.1
         ) as door:
             lines = [*chosen(1, LINES // 2), *chosen(seed, LINES // 2)]
-            statuses = await send(lines, port=door.port, key=tmp_path / "key_of_ann")
+            statuses = await send(lines, port=door.port, key=tmp_path / "key_of_ann", within=ANSWER_SECONDS)
     assert sum(statuses.values()) == LINES and {0, 1, 20} <= statuses.keys()

@@ -38,7 +38,9 @@ from tests.bus.conftest import (
     emit,
     scaled,
 )
-from tests.fakes.world import FakeClock
+from tests.fakes.world import FakeClock, SeededIds
+
+VAULT = Vault(bytes(32), token=SeededIds().token)
 
 STEPS_AT_ONCE = 10
 """Between two calls of SQLite's progress handler."""
@@ -306,7 +308,11 @@ async def test_a_bus_that_cannot_write_pauses_and_goes_on_where_it_was(
 
     greeter = Greeter(break_it)
     async with Database.open(
-        tmp_path / "s.db", routes=routes_for(*ALL), clock=clock, vault=Vault(bytes(32)), opener=open_flaky
+        tmp_path / "s.db",
+        routes=routes_for(*ALL),
+        clock=clock,
+        vault=VAULT,
+        opener=open_flaky,
     ) as database:
         bus = Bus(database, [greeter], clock=clock)
         async with bus.delivering():
@@ -348,7 +354,7 @@ async def test_ten_thousand_owed_events_cost_no_more_each_than_a_hundred(tmp_pat
             tmp_path / f"{count}.db",
             routes=routes_for(*ALL),
             clock=clock,
-            vault=Vault(bytes(32)),
+            vault=VAULT,
             opener=counting.open,
         ) as database:
             async with database.transaction() as tx:
@@ -369,7 +375,11 @@ async def test_ten_thousand_owed_events_cost_no_more_each_than_a_hundred(tmp_pat
 async def test_an_idle_bus_runs_no_sql_and_no_handler(tmp_path: Path, clock: FakeClock) -> None:
     counting = CountingSql(InlineSql.open)
     async with Database.open(
-        tmp_path / "s.db", routes=routes_for(*ALL), clock=clock, vault=Vault(bytes(32)), opener=counting.open
+        tmp_path / "s.db",
+        routes=routes_for(*ALL),
+        clock=clock,
+        vault=VAULT,
+        opener=counting.open,
     ) as database:
         scaler, greeter = Scaler(), Greeter()
         bus = Bus(database, [scaler, greeter], clock=clock)
@@ -388,7 +398,11 @@ async def test_an_idle_bus_runs_no_sql_and_no_handler(tmp_path: Path, clock: Fak
 async def test_bookkeeping_of_many_lanes_shares_transactions(tmp_path: Path, clock: FakeClock) -> None:
     counting = CountingSql(InlineSql.open)
     async with Database.open(
-        tmp_path / "s.db", routes=routes_for(*ALL), clock=clock, vault=Vault(bytes(32)), opener=counting.open
+        tmp_path / "s.db",
+        routes=routes_for(*ALL),
+        clock=clock,
+        vault=VAULT,
+        opener=counting.open,
     ) as database:
         scaler = Scaler()
         await emit(database, *[scaled(AppId(f"a{number}")) for number in range(80)])

@@ -61,6 +61,14 @@ async def test_a_short_rsa_key_is_refused(desk: Desk, tmp_path: Path) -> None:
     assert "at least 2048 bits" in (await desk.give("ssh-keys:add ada", public.encode())).err
 
 
+@pytest.mark.parametrize("name", ["root", "Root", "ROOT"])
+async def test_no_key_is_called_what_root_on_the_server_is(desk: Desk, tmp_path: Path, name: str) -> None:
+    public, _ = made_key(tmp_path, "-t", "ed25519")
+    answer = await desk.give(f"ssh-keys:add {name}", public.encode())
+    assert answer.status == 1 and f"cannot be called {name}" in answer.err
+    assert (await desk.give(f"ssh-keys:add {name}@laptop", public.encode())).status == 0
+
+
 async def test_wrong_names_are_refused(desk: Desk) -> None:
     assert "cannot be the name" in (await desk.give("ssh-keys:add 'a b'", b"x")).err
     assert "There is no key" in (await desk.give("ssh-keys:remove nope")).err

@@ -86,6 +86,8 @@ class World:
         self.logs = FakeLogs()
         self.transcripts = FakeTranscripts()
         self.ids = SeededIds()
+        self.nonces = SeededIds(seed=1)
+        """What the vault draws from: more or fewer sealed values change no ids."""
 
     @property
     def changes(self) -> int:
@@ -293,10 +295,11 @@ async def core(
     """
     clock = clock or FakeClock()
     lay(folder / "state.db")
-    vault = Vault.open(folder / "key", may_create=True)
+    world = world or World()
+    vault = Vault.open(folder / "key", may_create=True, token=world.nonces.token)
     routes = routes_for(*(FOLLOWING if opens_store else HANDLERS))
     async with contextlib.AsyncExitStack() as stack:
         opening = Database.open(folder / "state.db", routes=routes, clock=clock, vault=vault, opener=opener)
         database = await stack.enter_async_context(opening)
         store = await stack.enter_async_context(opens_store(folder, clock)) if opens_store else None
-        yield Core(database, world or World(), clock=clock, vault=vault, reach=reach, store=store)
+        yield Core(database, world, clock=clock, vault=vault, reach=reach, store=store)

@@ -13,6 +13,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import load_ssh_private_key
 
 from agent.vault import Vault
+from tests.fakes.world import SeededIds
 from tests.flow.test_secrets import files, watching_processes
 from tests.support.git_client import SUBMODULE, Client
 from tests.support.git_servers import HttpsServer, SshServer, https_server, ssh_server
@@ -35,7 +36,9 @@ def private_key(r: Rig, app: str) -> tuple[str, ...]:
     with contextlib.closing(sqlite3.connect(f"file:{r.data / 'pushboat.db'}?mode=ro", uri=True)) as reader:
         query = "SELECT k.app, k.sealed FROM deploy_keys AS k JOIN apps AS a ON a.id = k.app WHERE a.name = ?"
         [(owner, sealed)] = reader.execute(query, (app,)).fetchall()
-    opened = Vault.open(r.data / "key", may_create=False).unseal(sealed, context=f"app:{owner}/deploy-key")
+    opened = Vault.open(r.data / "key", may_create=False, token=SeededIds().token).unseal(
+        sealed, context=f"app:{owner}/deploy-key"
+    )
     key = load_ssh_private_key(opened, password=None)
     assert isinstance(key, Ed25519PrivateKey)
     seed = key.private_bytes_raw()

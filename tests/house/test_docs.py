@@ -25,10 +25,22 @@ def test_the_page_of_settings_is_made_from_the_code() -> None:
     assert settings_page.PAGE.read_text() == settings_page.page(), "run: python -m scripts.house.settings_page"
 
 
-def test_every_setting_says_what_it_does() -> None:
-    rows = [line.split("|") for line in settings_page.page().splitlines() if line.startswith("| `")]
-    assert len(rows) > 30
-    assert [row[1].strip() for row in rows if not row[4].strip()] == []
+def test_every_setting_says_what_it_does_and_why_its_default_is_so() -> None:
+    rows = [line.split(" | ") for line in settings_page.page().splitlines() if line.startswith("| `")]
+    assert len(rows) > 50
+    assert [row for row in rows if len(row) != 5 or len(row[3]) < 10 or len(row[4].strip(" |")) < 10] == []
+
+
+def test_every_amount_has_a_unit() -> None:
+    """What is no count of things says seconds, bytes or percent, by its name or in its text."""
+    amounts = re.compile(r"_(bytes|seconds|percent)$")
+    for line in settings_page.page().splitlines():
+        if not line.startswith("| `"):
+            continue
+        name, kind, _, text, _ = line.strip("| ").split(" | ")
+        unit = amounts.search(name.strip("`"))
+        if unit and not kind.startswith("seconds"):
+            assert unit[1].lower() in text.lower(), line
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda path: str(path.relative_to(ROOT)))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -13,9 +15,25 @@ ROOT = Path(__file__).parent.parent.parent
 SYSTEMD = Path("etc/systemd/system")
 
 
-def install(stage: Path, *options: str) -> subprocess.CompletedProcess[str]:
-    command = [str(ROOT / "scripts" / "install"), "--root", str(stage), *options]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
+def install(
+    stage: Path, *options: str, tree: Path = ROOT, path: str = "", folder: Path | None = None
+) -> subprocess.CompletedProcess[str]:
+    """Run the script of `tree`, called from `folder`, with `path` before the usual programs."""
+    command = [str(tree / "scripts" / "install"), "--root", str(stage), *options]
+    environment = {**os.environ, "PATH": f"{path}:{os.environ['PATH']}"}
+    return subprocess.run(command, capture_output=True, text=True, check=False, cwd=folder, env=environment)
+
+
+@pytest.fixture
+def newer(tmp_path: Path) -> Path:
+    """A source tree whose agent's unit is another one, and so its version."""
+    tree = tmp_path / "newer"
+    for name in ("agent", "cli", "proto", "scripts", "systemd"):
+        shutil.copytree(ROOT / name, tree / name, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / "pyproject.toml", tree)
+    with (tree / "systemd" / "pushboat.service").open("a") as unit:
+        unit.write("# A newer one.\n")
+    return tree
 
 
 def files(stage: Path) -> dict[str, bytes]:
@@ -55,6 +73,72 @@ def test_an_upgrade_leaves_no_older_version_behind(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert not older.exists()
     assert (tmp_path / "opt/pushboat/current").resolve().is_dir()
+
+
+def test_an_upgrade_brings_its_own_units(tmp_path: Path, newer: Path) -> None:
+    stage = tmp_path / "stage"
+    install(stage)
+    first = (stage / "opt/pushboat/current").readlink()
+    done = install(stage, tree=newer)
+    assert done.returncode == 0, done.stderr
+    assert (stage / SYSTEMD / "pushboat.service").read_text().endswith("# A newer one.\n")
+    assert (stage / "opt/pushboat/current").readlink() != first
+
+
+@pytest.mark.parametrize(
+    ("program", "when", "step"),
+    [
+        ("cp", "systemd", "Program"),
+        ("install", "pushboat-firewall.service", "Files"),
+        ("mv", "current", "Version"),
+    ],
+)
+def test_an_upgrade_that_fails_leaves_what_runs_as_it_was(
+    tmp_path: Path, newer: Path, program: str, when: str, step: str
+) -> None:
+    """A disk that is full at that moment, say: `program` fails the first time that it is about `when`."""
+    stage, broken = tmp_path / "stage", tmp_path / "bin"
+    install(stage)
+    before, version = files(stage), (stage / "opt/pushboat/current").readlink()
+    broken.mkdir()
+    script = f"""#!/usr/bin/env bash
+if [[ "$*" == *{when}* && ! -e {broken}/failed ]]; then
+  echo "No space left on device" >&2
+  : >{broken}/failed
+  exit 1
+fi
+exec {shutil.which(program)} "$@"
+"""
+    (broken / program).write_text(script)
+    (broken / program).chmod(0o755)
+    done = install(stage, tree=newer, path=str(broken))
+    assert done.returncode == 1
+    assert f"This step failed: {step}" in done.stderr and "No space left on device" in done.stderr
+    assert ("The version before" in done.stderr) == (step != "Program"), "nothing was touched until then"
+    assert (stage / "opt/pushboat/current").readlink() == version
+    kept = {name: text for name, text in files(stage).items() if name in before}
+    assert kept == before
+    again = install(stage, tree=newer, path=str(broken))
+    assert again.returncode == 0, again.stderr
+    assert (stage / "opt/pushboat/current").readlink() != version
+
+
+def test_a_version_that_cannot_be_put_back_is_told(tmp_path: Path, newer: Path) -> None:
+    stage, broken = tmp_path / "stage", tmp_path / "bin"
+    install(stage)
+    broken.mkdir()
+    (broken / "install").write_text("#!/bin/false\n")
+    (broken / "install").chmod(0o755)
+    done = install(stage, tree=newer, path=str(broken))
+    assert done.returncode == 1
+    assert "This step failed: Files" in done.stderr and "did not come back either" in done.stderr
+
+
+def test_paths_are_meant_from_where_it_is_called(tmp_path: Path) -> None:
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(tmp_path / "key")], check=True)
+    done = install(Path("stage"), "--ssh-key", "key.pub", folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "stage/opt/pushboat/current").is_symlink()
 
 
 def test_uninstalling_keeps_data_and_settings(tmp_path: Path) -> None:

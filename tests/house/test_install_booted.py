@@ -116,6 +116,8 @@ def test_an_installation_from_the_first_start_to_its_end(machine: Booted) -> Non
     until_page(machine, "one")
     log_files(machine)
     again_and_a_newer_one(machine)
+    a_new_key_with_the_old_comment(machine)
+    a_version_that_does_not_start(machine)
     a_proxy_without_rights(machine)
     a_reload(machine)
     kills(machine)
@@ -156,6 +158,32 @@ def again_and_a_newer_one(machine: Booted) -> None:
     assert machine.must("readlink", "-f", "/opt/pushboat/current").strip() == f"/opt/pushboat/{second}"
     assert machine.unit(PROXY, "MainPID") == proxy, "the proxy was restarted"
     assert packets(machine) > met > 0, "the firewall rules were away for a moment"
+
+
+def a_new_key_with_the_old_comment(machine: Booted) -> None:
+    """A key that was made anew is let in beside the old one, by a name of its own."""
+    machine.must("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", "/root/new", "-C", "ann")
+    assert "added as ann-2; ann is another one" in installed(machine, "--ssh-key", "/root/new.pub")
+    names = [line.split()[0] for line in machine.must("pushboat", "--quiet", "ssh-keys:list").splitlines()]
+    assert {"ann", "ann-2"} <= set(names)
+
+
+def a_version_that_does_not_start(machine: Booted) -> None:
+    """It gives way to the one before, units and all; the app notices nothing, and neither does who asks the agent."""
+    unit, current = "/etc/systemd/system/pushboat.service", "/opt/pushboat/current"
+    before = machine.must("cat", unit), machine.must("readlink", current)
+    source = "/root/pushboat/agent/bootstrap/running.py"
+    machine.must("sed", "-i.good", "s/^    clock, ids = .*/    raise RuntimeError('broken')/", source)
+    machine.must("sed", "-i", "$a # newer", "/root/pushboat/systemd/pushboat.service")
+    with asking(machine) as bad:
+        done = machine.install()
+    assert done.returncode != 0
+    assert "This step failed: Services" in done.stderr and "is back as it was" in done.stderr, done.stderr
+    assert bad == []
+    assert (machine.must("cat", unit), machine.must("readlink", current)) == before
+    assert machine.unit(AGENT, "ActiveState") == "active"
+    assert "blog" in machine.must("pushboat", "apps:list")
+    machine.must("mv", f"{source}.good", source)
 
 
 def packets(machine: Booted) -> int:

@@ -74,6 +74,8 @@ def test_a_program_with_spaces_and_parentheses_in_its_name_is_read_right(tmp_pat
     found = processes.find(child.pid)
     assert found is not None
     assert processes.naming(str(program)) == [found]
+    assert processes.naming(str(program), programs=("a )",)) == [found]
+    assert processes.naming(str(program), programs=("haproxy", "b (")) == []
     child.send_signal(signal.SIGKILL)
     child.wait()
 

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
 import os
 import shlex
 import subprocess
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
 
-from scripts.house import processes
+from scripts.house import processes, quickstart
 from scripts.house.boat import Boat
 from scripts.house.engine import Engine
+from tests.support.docker import token
+from tests.support.rig import BASE, rig, small_app
 
 pytestmark = [pytest.mark.real, pytest.mark.skipif(os.geteuid() != 0, reason="installing and firewall rules need root")]
 
@@ -112,6 +116,79 @@ def test_from_a_clean_clone_to_an_app_that_answers_through_a_crash_and_away_agai
     assert processes.naming(str(clone.home)) == []
     assert [engine.containers(instance) for instance in instances] == [[]]
     assert clone.quickstart("--down").returncode == 0
+
+
+@pytest.fixture
+async def foreign(tmp_path: Path) -> AsyncIterator[Foreign]:
+    engine = Engine()
+    made = Foreign(engine, tmp_path / "boat")
+    try:
+        made.make()
+        yield made
+    finally:
+        made.remove()
+
+
+class Foreign:
+    """What others have in the same engine and on the same machine, as much like Pushboat's own as can be."""
+
+    def __init__(self, engine: Engine, folder: Path) -> None:
+        self._engine = engine
+        self._folder = folder
+        self.name = f"pushboat-foreign-{token()}"
+        self.process: subprocess.Popen[bytes] | None = None
+        self._labels = {
+            "com.pushboat.instance": "iforeignfore",
+            "com.pushboat.app-name": "hello",
+            "com.pushboat.quickstart": str(folder.parent),
+        }
+
+    def make(self) -> None:
+        """Have a container, a network and an image with Pushboat's labels, and a program that reads a file of its."""
+        if not self._engine.has_image(BASE):
+            self._engine.make_base(BASE)
+        self._engine.make_base(f"{self.name}:latest", labels=[f"{name}={text}" for name, text in self._labels.items()])
+        network = {"Name": self.name, "Labels": self._labels}
+        self._engine.call("POST", "/networks/create", json.dumps(network).encode())
+        body = {"Image": BASE, "Cmd": ["sleep", "600"], "Labels": self._labels, "NetworkMode": self.name}
+        self._engine.call("POST", "/containers/create", json.dumps(body).encode(), name=self.name)
+        self._engine.call("POST", f"/containers/{self.name}/start")
+        self.process = subprocess.Popen(["tail", "-f", "/dev/null", str(self._folder / "data" / "key")])
+
+    def left(self) -> dict[str, bool]:
+        """Return what is there still."""
+        container = self._engine.call("GET", f"/containers/{self.name}/json")
+        return {
+            "container": bool(container and container["State"]["Running"]),
+            "network": self._engine.call("GET", f"/networks/{self.name}") is not None,
+            "image": self._engine.has_image(f"{self.name}:latest"),
+            "process": self.process is not None and self.process.poll() is None,
+        }
+
+    def remove(self) -> None:
+        """Remove it again, what there is of it."""
+        if self.process is not None:
+            self.process.kill()
+            self.process.wait()
+        self._engine.call("DELETE", f"/containers/{self.name}", force=1)
+        self._engine.call("DELETE", f"/networks/{self.name}")
+        self._engine.call("DELETE", f"/images/{self.name}:latest", force=1)
+
+
+async def test_down_removes_only_what_up_made(tmp_path: Path, foreign: Foreign) -> None:
+    """The half of it that acts, on a Pushboat with an app; others' things carry labels like its own."""
+    async with rig(tmp_path) as pushboat:
+        assert (await pushboat.git_push(pushboat.checkout("hello", small_app()))).status == 0
+        engine, folder, pool = pushboat.boat.engine, pushboat.boat.folder, pushboat.boat.pool
+        [instance] = engine.instances_in(pool)
+        assert engine.containers(instance) != []
+        proxies = pushboat.proxy_pids()
+        assert proxies != []
+        assert await asyncio.to_thread(quickstart.down, folder) == 0
+        assert engine.containers(instance) == [] and engine.instances_in(pool) == set()
+        assert not folder.exists()
+        assert [pid for pid in proxies if processes.find(pid)] == []
+        assert foreign.left() == dict.fromkeys(("container", "network", "image", "process"), True)
 
 
 def test_an_unknown_option_is_refused(tmp_path: Path) -> None:

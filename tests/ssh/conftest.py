@@ -146,9 +146,9 @@ class House:
     ) -> asyncssh.misc._ACMWrapper[object]:
         """Return asyncssh's context manager of a connection as Ann (or another key)."""
         chosen = {"client_keys": [key or str(self.ann)], "agent_path": None, "config": None, "username": "anybody"}
-        return asyncssh.connect(
-            "127.0.0.1", self.port, known_hosts=([self.keys.host.convert_to_public()], [], []), **{**chosen, **options}
-        )
+        known = ([self.keys.host.convert_to_public()], [], [])
+        where = {"host": "127.0.0.1", "port": self.port, "known_hosts": known}
+        return asyncssh.connect(**{**where, **chosen, **options})
 
     def ssh_options(self, key: Path | None = None) -> list[str]:
         known = self.folder / "known_hosts"
@@ -278,7 +278,7 @@ class Builder:
         creates_apps: bool = True,
         **settings: object,
     ) -> House:
-        vault = Vault.open(self._folder / "vault.key", may_create=True)
+        vault = Vault.open(self._folder / "vault.key", may_create=True, token=SeededIds(seed=1).token)
         database = await self._stack.enter_async_context(
             Database.open(self._folder / "pushboat.db", routes={}, clock=FakeClock(), vault=vault)
         )
@@ -295,7 +295,7 @@ class Builder:
         pushes = Pushes(database, repos, watcher, ids=ids, door=door, limits=limits, creates_apps=creates_apps)
         dispatcher = FakeDispatcher(Services((pushes, Fetches(database, repos)), database=database))
         listener = await listen(
-            SshSettings(host="127.0.0.1", port=0, **settings),  # type: ignore[arg-type]
+            SshSettings(**{"host": "127.0.0.1", "port": 0, **settings}),  # type: ignore[arg-type]
             keys=own,
             database=database,
             answer=Shell(dispatcher, ids=ids).serve,

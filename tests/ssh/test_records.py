@@ -11,10 +11,11 @@ from agent.commands import requests
 from agent.errors import UserError
 from agent.git.receive import PushLimits
 from agent.lifecycle import apps
-from agent.ports.session import User
+from agent.ports.session import Terminal, User
 from agent.state.apps import App
-from proto.names import AppId, AppName
-from tests.ssh.conftest import Builder, House
+from proto.names import AppId, AppName, DeployId
+from tests.fakes.log import captured
+from tests.ssh.conftest import Builder, House, eventually
 
 pytestmark = pytest.mark.real
 
@@ -117,3 +118,20 @@ async def test_neither_records_nor_log_hold_what_was_pushed(house: House, capsys
     assert "s3cret" not in repr(rows)
     logged = capsys.readouterr().out
     assert "command.ended" in logged and "s3cret" not in logged
+
+
+async def test_each_line_of_a_push_says_whose_and_which_app_and_deploy(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def broken(deploy: DeployId, terminal: Terminal, *, to_stderr: bool = False) -> int:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(house.watcher, "watch", broken)
+    with captured() as lines:
+        assert (await house.clone().push()).status != 0
+        await eventually(lambda: any(line["event"] == "command.ended" for line in lines), what="the push is logged")
+    app, [deploy] = await house.app("blog"), await house.deploys("blog")
+    for event in ("ssh.session-failed", "command.ended"):
+        [line] = [line for line in lines if line["event"] == event]
+        work = {key: line[key] for key in ("user", "command", "app", "deploy")}
+        assert work == {"user": "ann", "command": "git-receive-pack", "app": app.id, "deploy": deploy.id}

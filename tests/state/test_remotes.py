@@ -13,6 +13,7 @@ from agent.state.database import Database
 from agent.state.examination import examined
 from agent.vault import Vault
 from proto.names import AppName
+from tests.fakes.world import SeededIds
 from tests.state.conftest import BLOG, SHOP, Open
 
 CANARY = "canary-2c9e61"
@@ -62,6 +63,6 @@ async def test_a_check_finds_what_the_key_file_does_not_open(open_database: Open
         await told(database)
     async with examined(path, vault) as found:
         assert await found.sealed() == (3, [])
-    async with examined(path, Vault(bytes(32))) as found:
+    async with examined(path, Vault(bytes(32), token=SeededIds().token)) as found:
         places = ["login:git.example.com", f"app:{BLOG}/deploy-key", f"app:{SHOP}/deploy-key"]
         assert await found.sealed() == (3, places)
