@@ -79,7 +79,7 @@ def _kind(annotation: ast.expr) -> str:
     """Return the type in an operator's words."""
     source = ast.unparse(annotation)
     words = {"str": "text", "bool": "true or false", "Port": "port", "Count": "number ≥ 1", "Seconds": "seconds > 0"}
-    words["Interface"] = "interface or empty"
+    words |= {"Interface": "interface or empty", "tuple[PortText, ...]": "list of ports, as texts"}
     if source in words:
         return words[source]
     if source.startswith("tuple[str"):

@@ -481,9 +481,9 @@ ATTACKS = (
     ),
     Line(
         what="ways from an app to another, to this machine, its sockets, and the metadata address",
-        then="there is none, by any address",
+        then="there is none but by a public domain or the public ssh port, as for everybody",
         tests=(
-            "flow/test_isolation.py::test_an_app_reaches_the_world_and_neither_other_apps_nor_this_machine",
+            "flow/test_isolation.py::test_an_app_reaches_the_world_and_of_this_machine_what_is_public_alone",
             "flow/test_isolation.py::test_an_app_reaches_no_other_container_at_any_port_address_or_network",
             "flow/test_isolation.py::test_an_app_sees_none_of_the_sockets_and_files_of_this_machine",
             "docker/test_firewall.py::test_containers_do_not_reach_this_machine_while_the_way_out_and_the_way_in_stay_open",
