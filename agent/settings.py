@@ -14,13 +14,15 @@ import tomllib
 from collections.abc import Mapping
 from ipaddress import IPv4Network
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, get_origin
 
 import msgspec
 
 from agent.errors import Misconfigured
 
 Port = Annotated[int, msgspec.Meta(ge=0, le=65_535)]
+PortText = Annotated[str, msgspec.Meta(pattern=r"\A[1-9][0-9]{0,4}\Z")]
+"""A port within a list, which variables can only give as text."""
 """A TCP port; 0 lets the system choose."""
 Count = Annotated[int, msgspec.Meta(ge=1)]
 Percent = Annotated[int, msgspec.Meta(ge=1, le=100)]
@@ -149,6 +151,10 @@ class NetworkSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     build_bridge: Interface = ""
     """Docker's default bridge (`docker0`), which build steps run on: named here, the firewall rules hold there too, for
     every container on it. Why: empty, which leaves it alone, since it may be somebody else's."""
+    open_ports: tuple[PortText, ...] = ()
+    """TCP ports of this machine that apps may reach besides the proxy's and the agent's ssh: 443, say, of another proxy
+    that speaks HTTPS for their domains. Run `systemctl restart pushboat-firewall` after a change. Why: none, since what
+    else listens here was hardly meant for apps."""
 
 
 class BuildSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -313,7 +319,7 @@ def _override(tables: dict[str, Any], name: str, text: str) -> None:
             "settings.unknown", f"{name} is not a setting.", "See docs/settings.md, or remove it from the environment."
         )
     value: object = text
-    if keys[key] == tuple[str, ...]:
+    if get_origin(keys[key]) is tuple:
         value = [part.strip() for part in text.split(",") if part.strip()]
     elif keys[key] is bool:
         value = {"true": True, "1": True, "false": False, "0": False}.get(text.lower(), text)

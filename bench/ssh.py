@@ -39,7 +39,7 @@ LARGE_MEGABYTES = 500
 BLOB_MEGABYTES = 50
 """Of the files of the large push."""
 COMMANDS = 100
-RUNS = 3
+RUNS = int(os.environ.get("BENCH_RUNS", "3"))
 SAME_WORDS = (f"Ciphers {CIPHER}", f"KexAlgorithms {KEY_EXCHANGE}")
 MEGABYTE = 1_000_000
 LIMIT_BYTES = 1 << 30

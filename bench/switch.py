@@ -234,7 +234,9 @@ async def _push(r: Rig, checkout: Checkout, version: str, *, file: str = "versio
 @asynccontextmanager
 async def _visitors(port: int, rate: float, *, holds: float) -> AsyncIterator[Visitors]:
     pipe = asyncio.subprocess.PIPE
-    command = [sys.executable, "-m", "bench.visitors", str(port), str(rate), str(holds - 1)]
+    # A seed of its own for each of them, drawn from the one of all.
+    seed = str(random.randrange(1 << 32))
+    command = [sys.executable, "-m", "bench.visitors", str(port), str(rate), str(holds - 1), seed]
     process = await asyncio.create_subprocess_exec(*command, stdin=pipe, stdout=pipe, cwd=ROOT, limit=2**30)
     try:
         yield Visitors(process)
@@ -251,7 +253,10 @@ def main() -> int:
     parser.add_argument("--rate", type=float, default=450.0, help="bulk requests a second, to each of the two")
     parser.add_argument("--changes", type=int, default=100, help="of the one app")
     parser.add_argument("--minutes", type=float, default=60.0, help="after which it ends, whatever is left to do")
+    parser.add_argument("--seed", type=int, default=random.randrange(1 << 32), help="of what visitors and pushes draw")
     options = parser.parse_args()
+    say(f"seed {options.seed}")
+    random.seed(options.seed)
     return asyncio.run(measure(options.requests, options.rate, options.changes, options.minutes))
 
 

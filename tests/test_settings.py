@@ -80,6 +80,7 @@ WRONG = {
     "no time at all": ("[ssh]\nlogin_grace = 0", "The setting ssh.login_grace is wrong"),
     "a format that is none": ('[logs]\nformat = "xml"', "The setting logs.format is wrong"),
     "a number for a table": ("ssh = 3", "The setting ssh is wrong"),
+    "a port in a list that is none": ('[network]\nopen_ports = ["http"]', "The setting network.open_ports"),
     "a text for a list": ('[http]\nbinds = "0.0.0.0:80"', "The setting http.binds is wrong"),
     "TOML that is none": ("[ssh\n", "cannot be read"),
     "a small pool": ('[network]\npool = "10.0.0.0/24"', "network.pool 10.0.0.0/24 is too small."),

@@ -13,7 +13,7 @@ from agent.commands.command import Command, Context
 from agent.commands.deploying import Wish
 from agent.commands.replies import HEADING, INDENT, STEP, Json, Reply, Table
 from agent.commands.times import ago, stamp
-from agent.errors import UserError
+from agent.errors import Unavailable, UserError
 from agent.sanitise import MASK
 from agent.state.releases import Release
 
@@ -202,7 +202,9 @@ class ReleasesRollback(Command, frozen=True, kw_only=True):
     async def run(self, ctx: Context) -> Reply:
         """Take on a deploy of the older release's image."""
         version = self.version or await self._previous(ctx)
-        await find_release(ctx, Version(version))
+        release = await find_release(ctx, Version(version))
+        if release.is_image_kept:
+            await _require_image(ctx, release)
         going = [] if self.is_code_only else await _keys_that_go(ctx, version)
         wish = Wish(
             kind="rollback",
@@ -242,6 +244,25 @@ async def find_release(ctx: Context, version: Version | None) -> Release:
         what = f"has no release v{wanted}" if wanted else "has no live release"
         raise UserError("release.not-found", f"{ctx.app.name} {what}.", f"List them with: releases {ctx.app.name}")
     return release
+
+
+async def _require_image(ctx: Context, release: Release) -> None:
+    """Ask the engine whether it still has the release's image, which somebody may have removed by hand.
+
+    Raises:
+        UserError: ``release.image-missing``.
+    """
+    try:
+        found = await ctx.images.find(release.image)
+    except Unavailable:
+        return  # The deploy waits for the engine, and says so.
+    if found is None:
+        again = f"Push its commit again: {release.commit_id}" if release.commit_id else "Get its image again"
+        raise UserError(
+            "release.image-missing",
+            f"The image of v{release.version} is not on this machine any more: somebody has removed it.",
+            f"{again}. Or pick another release: releases {ctx.app.name}",
+        )
 
 
 async def _facts(ctx: Context, release: Release) -> ReleaseFacts:

@@ -8,13 +8,15 @@ leaves DOCKER-USER alone when it starts, and goes through it before any rule of 
 Build steps are not in the pool: BuildKit gives them the engine's default bridge and takes no other. That bridge may be
 anybody's, so what comes from it is sent to the chain only where ``network.build_bridge`` says that it is ours alone.
 
-What is allowed: answers to connections that this machine opened (the proxy's), and questions to the name servers of
-``/etc/resolv.conf``, should one of them be this machine or live at a link-local address.
+What is allowed: answers to connections that this machine opened (the proxy's), questions to the name servers of
+``/etc/resolv.conf``, should one of them be this machine or live at a link-local address, and what this machine serves
+to everybody anyhow: the proxy's ports and the agent's ssh, where they listen at more than loopback. So an app calls
+another, and itself, by a public domain, as the rest of the world does.
 
 Changing rules needs root, which the agent has not. So this is a small program of its own, run by
 ``pushboat-firewall.service`` and by quickstart::
 
-    python -m agent.docker.firewall apply|remove|check [--pool 10.213.0.0/16] [--build-bridge docker0]
+    python -m agent.docker.firewall apply|remove|check [--pool 10.213.0.0/16 [--open 80]] [--build-bridge docker0]
 
 It leaves a mark in /run, which goes when the rules go at a reboot, and by which the agent can tell which are there.
 """
@@ -28,10 +30,10 @@ import sys
 from collections.abc import Sequence
 from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 from agent.errors import Misconfigured
-from agent.settings import NetworkSettings, load
+from agent.settings import Settings, load
 
 PARENTS: Final = ("INPUT", "DOCKER-USER")
 """To this machine itself, and through it."""
@@ -43,6 +45,9 @@ RESOLV_CONFS: Final = (Path("/etc/resolv.conf"), Path("/run/systemd/resolve/reso
 """Where containers' name servers come from: Docker takes the second where the first names only systemd-resolved."""
 MARKS: Final = Path("/run")
 
+_OPEN: Final = "open"
+"""Begins the lines of a mark that name doors."""
+
 HINT: Final = "Apply them as root: systemctl restart pushboat-firewall (or scripts/quickstart again)."
 
 
@@ -50,12 +55,46 @@ class FirewallError(Exception):
     """iptables refused, or is not there."""
 
 
+class Door(NamedTuple):
+    """A TCP port of this machine that everybody may reach, so apps too."""
+
+    port: int
+    address: str = ""
+    """IPv4; empty: any of this machine's."""
+
+
+def door(text: str) -> Door | None:
+    """Return the door that something listens at which is bound to ``address:port``, or to a port alone.
+
+    `None`: containers do not reach it by IPv4 in any case, as it is bound to loopback or to an IPv6 address; or it is
+    no such text, which is no reason to do without the other rules.
+    """
+    address, _, port = text.rpartition(":")
+    if not port.isdecimal() or not 0 < int(port) < 65_536:
+        return None
+    if address in ("", "*", "0.0.0.0", "[::]", "::"):
+        return Door(int(port))
+    if address.startswith("["):
+        return None
+    try:
+        found = IPv4Address(address)
+    except ValueError:
+        return None
+    return None if found.is_loopback else Door(int(port), str(found))
+
+
+def doors_of(settings: Settings) -> list[Door]:
+    """Return what this machine serves to everybody: proxy, ssh, and what ``network.open_ports`` adds."""
+    texts = [*settings.http.binds, f"{settings.ssh.host}:{settings.ssh.port}", *settings.network.open_ports]
+    return list(dict.fromkeys(found for text in texts if (found := door(text)) is not None))
+
+
 def chain(pool: str) -> str:
     """Return the name of our chain. iptables allows 28 characters, the longest pool needs 27."""
     return f"PUSHBOAT-{IPv4Network(pool)}".replace("/", "-")
 
 
-def rules(pool: str, *, resolvers: Sequence[str]) -> list[list[str]]:
+def rules(pool: str, *, resolvers: Sequence[str], doors: Sequence[Door] = ()) -> list[list[str]]:
     """Return the rules of our chain, in order, as arguments of ``iptables``."""
     reject = ["-j", "REJECT", "--reject-with", "icmp-port-unreachable"]
     allowed = [["-m", "conntrack", "--ctstate", "RELATED,ESTABLISHED", "-j", "RETURN"]]
@@ -63,14 +102,18 @@ def rules(pool: str, *, resolvers: Sequence[str]) -> list[list[str]]:
         for protocol in ("udp", "tcp"):
             allowed.append(["-d", f"{resolver}/32", "-p", protocol, "-m", protocol, "--dport", "53", "-j", "RETURN"])
     refused = [["-d", METADATA, *reject]]
+    for port, address in doors:
+        to = ["-d", f"{address}/32"] if address else []
+        local = ["-m", "addrtype", "--dst-type", "LOCAL"]
+        refused.append([*to, "-p", "tcp", "-m", "tcp", "--dport", str(port), *local, "-j", "RETURN"])
     for kind in ("LOCAL", "BROADCAST", "MULTICAST"):
         refused.append(["-m", "addrtype", "--dst-type", kind, *reject])
     return [["-A", chain(pool), *rule] for rule in (*allowed, *refused)]
 
 
-def restore_document(pool: str, *, resolvers: Sequence[str]) -> str:
+def restore_document(pool: str, *, resolvers: Sequence[str], doors: Sequence[Door] = ()) -> str:
     """Return what ``iptables-restore --noflush`` needs to make or refill our chain in one step, and touch no other."""
-    lines = (" ".join(rule) for rule in rules(pool, resolvers=resolvers))
+    lines = (" ".join(rule) for rule in rules(pool, resolvers=resolvers, doors=doors))
     return "\n".join(["*filter", f":{chain(pool)} - [0:0]", *lines, "COMMIT", ""])
 
 
@@ -106,7 +149,7 @@ def name_servers() -> list[str]:
     return list(dict.fromkeys(found))
 
 
-def apply(pool: str, *, build_bridge: str = "") -> None:
+def apply(pool: str, *, build_bridge: str = "", doors: Sequence[Door] = ()) -> None:
     """Put the rules in place, and no others. Repeating is harmless; while it does, the rules of before hold.
 
     Raises:
@@ -114,7 +157,8 @@ def apply(pool: str, *, build_bridge: str = "") -> None:
     """
     # Docker makes this chain when it starts, and uses one that is already there.
     _succeeds([*IPTABLES, "-N", "DOCKER-USER"])
-    _run(["iptables-restore", "--noflush", "--wait", "10"], document=restore_document(pool, resolvers=name_servers()))
+    document = restore_document(pool, resolvers=name_servers(), doors=doors)
+    _run(["iptables-restore", "--noflush", "--wait", "10"], document=document)
     wanted = sources(pool, build_bridge=build_bridge)
     for parent in PARENTS:
         for source in _sources_now(parent, pool=pool):
@@ -124,7 +168,8 @@ def apply(pool: str, *, build_bridge: str = "") -> None:
             if not _succeeds(jump("-C", parent, pool=pool, source=source)):
                 _run(jump("-I", parent, pool=pool, source=source))
     mark = _mark(pool)
-    mark.write_text("".join(f"{' '.join(source)}\n" for source in wanted))
+    lines = [" ".join(source) for source in wanted] + [f"{_OPEN} {port} {address}" for port, address in doors]
+    mark.write_text("".join(f"{line}\n" for line in lines))
     mark.chmod(0o644)
 
 
@@ -143,20 +188,28 @@ def remove(pool: str) -> None:
         _run([*IPTABLES, "-X", chain(pool)])
 
 
-def missing(pool: str, *, build_bridge: str = "") -> str | None:
-    """Return what is missing of the rules, or `None`. Asks iptables; without root it goes by the mark alone."""
+def missing(pool: str, *, build_bridge: str = "", doors: Sequence[Door] | None = None) -> str | None:
+    """Return what is missing of the rules, or `None`. Asks iptables; without root it goes by the mark alone.
+
+    `doors`: `None` for those that were opened when the rules were applied.
+    """
     wanted = sources(pool, build_bridge=build_bridge)
+    mark = _mark(pool)
+    marked = mark.read_text().splitlines() if mark.exists() else []
     if os.geteuid() != 0:
-        mark = _mark(pool)
-        marked = mark.read_text().splitlines() if mark.exists() else []
         lacking = [source for source in wanted if " ".join(source) not in marked]
         return f"the firewall rules for {lacking[0][1]} are not in place" if lacking else None
     for parent in PARENTS:
         for source in wanted:
             if not _succeeds(jump("-C", parent, pool=pool, source=source)):
                 return f"the firewall rule in {parent} for {source[1]} is missing"
+    if doors is None:
+        opened = [line.split(" ") for line in marked if line.startswith(f"{_OPEN} ")]
+        doors = [Door(int(port), address) for _, port, address in opened]
     listed = _run([*IPTABLES, "-S", chain(pool)]).splitlines()
-    if sum(line.startswith("-A") for line in listed) != len(rules(pool, resolvers=name_servers())):
+    expected = rules(pool, resolvers=name_servers(), doors=doors)
+    is_whole = sum(line.startswith("-A") for line in listed) == len(expected)
+    if not is_whole or not all(_succeeds([*IPTABLES, "-C", *rule[1:]]) for rule in expected):
         return f"the firewall chain {chain(pool)} is not as it should be"
     return None
 
@@ -195,17 +248,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="agent.docker.firewall", description=__doc__.partition("\n")[0])
     parser.add_argument("action", choices=("apply", "remove", "check"))
     parser.add_argument("--pool", help="addresses of the containers (default: network.pool of the agent's settings)")
+    parser.add_argument(
+        "--open", action="append", default=[], type=_door, metavar="PORT", help="with --pool: what apps may reach here"
+    )
     parser.add_argument("--build-bridge", help="interface that builds use (default, without --pool: the settings')")
     options = parser.parse_args(arguments)
     try:
-        configured = NetworkSettings() if options.pool else _configured()
-        pool = options.pool or configured.pool
-        bridge = configured.build_bridge if options.build_bridge is None else options.build_bridge
+        configured = Settings() if options.pool else _configured()
+        pool = options.pool or configured.network.pool
+        bridge = configured.network.build_bridge if options.build_bridge is None else options.build_bridge
+        doors = options.open if options.pool else doors_of(configured)
         if options.action == "apply":
-            apply(pool, build_bridge=bridge)
+            apply(pool, build_bridge=bridge, doors=doors)
         elif options.action == "remove":
             remove(pool)
-        elif found := missing(pool, build_bridge=bridge):
+        elif found := missing(pool, build_bridge=bridge, doors=doors):
             raise FirewallError(f"{found}. {HINT}")
     except (FirewallError, Misconfigured, OSError, ValueError) as error:
         print(error, file=sys.stderr)  # noqa: T201 - a command line of its own
@@ -213,10 +270,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _configured() -> NetworkSettings:
+def _door(text: str) -> Door:
+    found = door(text)
+    if found is None:
+        raise ValueError
+    return found
+
+
+def _configured() -> Settings:
     config = os.environ.get("PUSHBOAT_CONFIG")
     path = Path(config) if config else None
-    return load(path if path and path.exists() else None, os.environ).network
+    return load(path if path and path.exists() else None, os.environ)
 
 
 if __name__ == "__main__":

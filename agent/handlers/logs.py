@@ -71,6 +71,8 @@ class LogStreamer:
         self._clock = clock
         self._drain_seconds = drain_seconds
         self._followers: dict[ReplicaId, _Follower] = {}
+        self._followed: dict[AppId, set[ReplicaId]] = {}
+        """The same by app."""
         self._ended: set[ReplicaId] = set()
         self._group: asyncio.TaskGroup | None = None
         self._has_group = asyncio.Event()
@@ -90,7 +92,9 @@ class LogStreamer:
         """See to it that each of the app's containers has a follower."""
         rows = await self._database.read.replicas.of_app(app)
         tasks = await self._database.read.tasks.started(app)
-        await self._store.retain(app, [*(row.id for row in rows), *(task.id for task in tasks)])
+        # One whose row is gone may have a container for a while, which its follower reads on.
+        followed = self._followed.get(app, ())
+        await self._store.retain(app, [*(row.id for row in rows), *(task.id for task in tasks), *followed])
         for replica in [*(row.id for row in rows if row.container is not None), *(task.id for task in tasks)]:
             await self._follower(app, replica)
 
@@ -152,6 +156,7 @@ class LogStreamer:
                 looking=self._looking,
             )
             self._followers[replica] = follower
+            self._followed.setdefault(app, set()).add(replica)
             self._group.create_task(self._own(follower))
         return follower
 
@@ -164,6 +169,10 @@ class LogStreamer:
             log.exception("logs.follower-failed", app=follower.app, replica=follower.replica)
         finally:
             self._followers.pop(follower.replica, None)
+            followed = self._followed[follower.app]
+            followed.discard(follower.replica)
+            if not followed:
+                del self._followed[follower.app]
         # Not if it was cancelled: who waits for the end would remove a container that was not read to it.
         follower.ended.set()
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import json
+import random
 import sys
 
 import uvloop
@@ -65,4 +66,5 @@ async def _count(street: kinds.Street) -> None:
 
 
 if __name__ == "__main__":
+    random.seed(int(sys.argv[4]))
     uvloop.run(visit(int(sys.argv[1]), float(sys.argv[2]), float(sys.argv[3])))

@@ -271,6 +271,7 @@ class Boat:
             BoatError: iptables refused.
         """
         command = [self.python, "-m", "agent.docker.firewall", action, "--pool", str(self.pool)]
+        command += ["--open", str(self.http_port), "--open", str(self.ssh_port)]
         if action == "apply":
             (self.folder / "firewall").touch()  # Before it is so: what is half applied has to be removed as well.
         done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)

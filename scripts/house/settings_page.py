@@ -87,6 +87,7 @@ def _kind(annotation: ast.expr) -> str:
     source = ast.unparse(annotation)
     words = {"str": "text", "bool": "true or false", "Port": "port", "Count": "number ≥ 1", "Seconds": "seconds > 0"}
     words |= {"Interface": "interface or empty", "Percent": "1 to 100"}
+    words["tuple[PortText, ...]"] = "list of ports, as texts"
     if source in words:
         return words[source]
     if source.startswith("tuple[str"):

@@ -105,6 +105,20 @@ async def test_an_image_that_is_gone_cannot_be_rolled_back_to(desk: Desk) -> Non
     assert "The image of v1 is no longer kept" in answer.err and "c" * 40 in answer.err
 
 
+async def test_an_image_that_somebody_removed_cannot_be_rolled_back_to(desk: Desk) -> None:
+    app, _ = await desk.deployed("blog")
+    await desk.core.push(app, {"Dockerfile": "FROM scratch\nEXPOSE 9000\n"}, commit="d" * 40)
+    await desk.core.settle()
+    first = await desk.core.database.read.releases.get(app.id, 1)
+    assert first is not None
+    del desk.core.images.by_id[first.image]
+    before = await desk.core.database.read.deploys.of_app(app.id)
+    answer = await desk.give("releases:rollback blog v1")
+    assert answer.status == Exit.FAILED
+    assert "somebody has removed it" in answer.err and "c" * 40 in answer.err and "releases blog" in answer.err
+    assert await desk.core.database.read.deploys.of_app(app.id) == before
+
+
 async def test_a_diff_masks_values_unless_asked(desk: Desk) -> None:
     await desk.deployed("blog")
     await desk.meanwhile("config:set blog TOKEN=s3cret")

@@ -116,3 +116,4 @@ def test_a_build_is_held_to_its_memory_and_cpu_without_swap() -> None:
     check_build_body(made, instance=INSTANCE)
     host = made["HostConfig"]
     assert (host["Memory"], host["MemorySwap"], host["NanoCpus"]) == (64 << 20, 64 << 20, 500_000_000)
+    assert host["PidsLimit"] == 4_096

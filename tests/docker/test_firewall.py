@@ -19,7 +19,9 @@ from agent.builders.progress import Progress
 from agent.docker import firewall
 from agent.docker.build_network import BuildNetwork, exposure
 from agent.docker.engine import Engine
+from agent.docker.firewall import Door
 from agent.schedulers.docker import DockerScheduler
+from agent.settings import HttpSettings, NetworkSettings, Settings, SshSettings
 from scripts.house import engine as house
 from tests.fakes.terminal import FakeTerminal
 from tests.support.docker import Corner, corner, token, until
@@ -48,6 +50,64 @@ def test_answers_and_name_servers_come_before_what_is_refused() -> None:
         "-A PUSHBOAT-10.213.0.0-16 -m addrtype --dst-type MULTICAST -j REJECT --reject-with icmp-port-unreachable\n"
         "COMMIT\n"
     )
+
+
+def test_what_this_machine_serves_to_everybody_is_open_after_the_metadata_address_and_before_the_rest() -> None:
+    document = firewall.restore_document(POOL, resolvers=[], doors=[Door(80), Door(2222, "192.0.2.7")])
+    lines = [line.removeprefix("-A PUSHBOAT-10.213.0.0-16 ") for line in document.splitlines()]
+    at = lines.index("-p tcp -m tcp --dport 80 -m addrtype --dst-type LOCAL -j RETURN")
+    assert lines[at - 1].startswith("-d 169.254.0.0/16 -j REJECT")
+    assert lines[at + 1] == "-d 192.0.2.7/32 -p tcp -m tcp --dport 2222 -m addrtype --dst-type LOCAL -j RETURN"
+    assert lines[at + 2].startswith("-m addrtype --dst-type LOCAL -j REJECT")
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("0.0.0.0:80", Door(80)),
+        ("*:80", Door(80)),
+        ("[::]:80", Door(80)),
+        ("443", Door(443)),
+        ("192.0.2.7:80", Door(80, "192.0.2.7")),
+        ("127.0.0.1:80", None),
+        ("[2001:db8::1]:80", None),
+        ("localhost:80", None),
+        ("0.0.0.0:0", None),
+    ],
+)
+def test_a_door_is_where_somebody_listens_beyond_loopback(text: str, found: Door | None) -> None:
+    assert firewall.door(text) == found
+
+
+@pytest.mark.parametrize("text", ["", "http", "0.0.0.0:", "0.0.0.0:0", "0.0.0.0:65536", "80 -j ACCEPT"])
+def test_a_door_that_is_none_is_refused(text: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        firewall.main(["apply", "--pool", POOL, "--open", text])
+    assert "--open" in capsys.readouterr().err
+
+
+def test_the_doors_are_those_of_the_settings() -> None:
+    settings = Settings(
+        ssh=SshSettings(host="192.0.2.7", port=22),
+        http=HttpSettings(binds=("127.0.0.1:80", "0.0.0.0:8080")),
+        network=NetworkSettings(open_ports=("443", "8080")),
+    )
+    assert firewall.doors_of(settings) == [Door(8080), Door(22, "192.0.2.7"), Door(443)]
+    assert firewall.doors_of(Settings()) == [Door(80), Door(2222)]
+
+
+@pytest.mark.real
+def test_doors_come_and_go_with_the_settings() -> None:
+    pool, doors = "10.212.176.0/20", [Door(80), Door(2222, "192.0.2.7")]
+    try:
+        firewall.apply(pool, doors=doors)
+        assert firewall.missing(pool) is None and firewall.missing(pool, doors=doors) is None
+        assert "not as it should be" in (firewall.missing(pool, doors=[Door(81), Door(2222)]) or "")
+        firewall.apply(pool)
+        assert firewall.missing(pool) is None
+        assert "not as it should be" in (firewall.missing(pool, doors=doors) or "")
+    finally:
+        firewall.remove(pool)
 
 
 def test_a_jump_names_its_source_and_its_chain() -> None:

@@ -15,18 +15,23 @@ class FakeTranscripts:
 
     def __init__(self) -> None:
         self.lines: dict[str, list[str]] = defaultdict(list)
+        self.said: list[str] = []
+        """Every line, also of transcripts that were removed."""
+        self._apps: dict[str, AppId] = {}
         self._changed = asyncio.Event()
 
     def say(self, app: AppId, deploy: str, line: str) -> None:
         self.lines[deploy].append(line)
+        self.said.append(line)
+        self._apps[deploy] = app
         self._wake()
 
     async def follow(self, app: AppId, deploy: str, *, is_over: IsOver) -> AsyncIterator[str]:
         position = 0
         while True:
             changed, over = self._changed, await is_over()
-            while position < len(self.lines[deploy]):
-                yield self.lines[deploy][position]
+            while position < len(lines := self.lines.get(deploy, [])):
+                yield lines[position]
                 position += 1
             if over:
                 return
@@ -36,7 +41,7 @@ class FakeTranscripts:
         self._wake()
 
     async def remove(self, app: AppId, deploys: Sequence[str] | None = None) -> None:
-        for deploy in list(self.lines) if deploys is None else deploys:
+        for deploy in [one for one in self.lines if self._apps.get(one) == app] if deploys is None else deploys:
             self.lines.pop(deploy, None)
 
     def forget_readers(self) -> None:

@@ -84,10 +84,19 @@ class FakeRepos:
     async def create(self, app: AppId) -> None:
         self.made.add(app)
 
+    def sweep(self, apps: Collection[AppId]) -> None:
+        """Remove what is of no app, as the agent does at its start (``agent.git.receive.sweep_incoming``)."""
+        self.made &= set(apps)
+        self.commits = {key: files for key, files in self.commits.items() if key[0] in apps}
+        self.tips = {key: commit for key, commit in self.tips.items() if key[0] in apps}
+        self.heads = {app: branch for app, branch in self.heads.items() if app in apps}
+
     async def remove(self, app: AppId) -> None:
         self.made.discard(app)
         self.commits = {key: files for key, files in self.commits.items() if key[0] != app}
         self.tips = {key: commit for key, commit in self.tips.items() if key[0] != app}
+        self.heads.pop(app, None)
+        self.kept.pop(app, None)
 
     async def tip(self, app: AppId, branch: str) -> str | None:
         return self.tips.get((app, branch))

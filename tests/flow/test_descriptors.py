@@ -28,8 +28,11 @@ async def test_without_a_file_to_be_had_new_work_waits_and_the_app_serves(lone_b
     following = await rig.spawn(*rig.boat.ssh_command(("logs", "blog", "-t")))
     assert following.stdout is not None
     try:
-        await rig.must("version")
-        await asyncio.sleep(2.0)  # the follower has what it needs by then; it prints nothing that would tell
+        # Once it shows what the app says, the follower has every file that it needs.
+        await rig.must("enter", "blog", "web.1", "--", "sh", "-c", "'echo followed >/proc/1/fd/1'")
+        async with asyncio.timeout(60):
+            while b"followed" not in await following.stdout.readline():
+                assert not following.stdout.at_eof(), "it ended instead of following"
         resource.prlimit(agent, resource.RLIMIT_NOFILE, (len(os.listdir(f"/proc/{agent}/fd")), hard))
         asked = [asyncio.create_task(rig.ssh("apps:list")) for _ in range(3)]
         async with asyncio.timeout(60):

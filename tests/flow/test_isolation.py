@@ -75,7 +75,7 @@ async def gateway_of(rig: Rig, app: str) -> str:
     return (await rig.docker("inspect", "--format", form, *await rig.replicas(app))).out.strip()
 
 
-async def test_an_app_reaches_the_world_and_neither_other_apps_nor_this_machine(lone_boat: Rig) -> None:
+async def test_an_app_reaches_the_world_and_of_this_machine_what_is_public_alone(lone_boat: Rig) -> None:
     rig = lone_boat
     await open_to_all(rig)
     assert (await rig.git_push(rig.checkout("victim", apps.page("victim")))).status == 0
@@ -87,12 +87,12 @@ async def test_an_app_reaches_the_world_and_neither_other_apps_nor_this_machine(
         machine = {
             "a program of this machine": (gateway, own),
             "the same at another address": (other, own),
-            "the agent": (gateway, rig.boat.ssh_port),
-            "the proxy": (gateway, rig.boat.http_port),
             "the metadata service": (METADATA, PORT),
         }
         allowed = {
             "the world": (outside, PORT),
+            "the public ssh port": (other, rig.boat.ssh_port),
+            "the proxy": (other, rig.boat.http_port),
             "itself": ("127.0.0.1", 5000),
             "its own address": (await address_of(rig, "prisoner"), 5000),
         }
@@ -106,9 +106,10 @@ async def test_an_app_reaches_the_world_and_neither_other_apps_nor_this_machine(
             # It is not for want of a server: this machine, the proxy above all, reaches the victim.
             assert (await rig.http("victim.localhost")).text == "version victim\n"
             assert (await rig.http("prisoner.localhost")).text == "version prisoner\n"
-            # A request under another app's name is one to the proxy, where that is this machine.
-            asked = f"GET / HTTP/1.1\r\nHost: victim.localhost:{rig.boat.http_port}\r\n\r\n".encode()
-            assert await prisoner.hears(gateway, rig.boat.http_port, says=asked) == ""
+            # By a public domain an app is asked through the proxy, as by anybody in the world.
+            asked = b"GET / HTTP/1.0\r\nHost: victim.localhost\r\n\r\n"
+            assert "version victim" in await prisoner.hears(other, rig.boat.http_port, says=asked)
+            assert "SSH-2.0-" in await prisoner.hears(other, rig.boat.ssh_port, says=b"SSH-2.0-test\r\n")
     server.close()
 
 

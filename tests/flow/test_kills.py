@@ -33,10 +33,19 @@ SEED = int(os.environ.get("PUSHBOAT_TEST_SEED", "20"))
 PATIENCE_SECONDS = 400.0
 """For one command or push among kills, and for rest after them: a deploy waits two minutes for an engine, and one that
 was superseded meanwhile has waited before."""
+WORK = ("push", "config", "scale")
 _TOLD_CHARACTERS = 8_000
 """Of the agent's log, that are shown from a traceback on."""
 LAST_LINES = 200
 """Of the agent's log, that are shown when something took too long."""
+AIM_SECONDS = 3.0
+"""How long a kill that is aimed at git or a client waits for one to run. One that finds none then hits nothing."""
+GIT_SECONDS = 0.02
+"""Latest, after git was first seen: it is killed in its beginning, its middle and its end."""
+AIM_PAUSE_SECONDS = 0.002
+"""Between two looks: git takes some 20 ms for a small push."""
+LEAST_HITS = 0.5
+"""Share of the kills that were aimed at git, and of those aimed at clients, that hit one."""
 VISIT_SECONDS = 0.01
 """Between two visits, so that they do not take the processor from what they watch."""
 
@@ -57,10 +66,10 @@ class Owner:
         """Make the app, and have it live."""
         assert (await self._rig.git_push(self._checkout)).status == 0
 
-    async def work(self) -> None:
+    async def work(self, kinds: Sequence[str] = WORK) -> None:
         """Change something, whether or not the agent lives to say that it did."""
         self._count += 1
-        match self._chance.choice(("push", "config", "scale")):
+        match self._chance.choice(kinds):
             case "push":
                 page = f"version {self.name} {self._count}\n"
                 self._checkout.write({"index.html": page})
@@ -108,21 +117,26 @@ async def visited(rig: Rig, *apps: str) -> AsyncIterator[Counter[str]]:
 
 
 async def test_kills_of_what_serves_no_visitor_lose_nothing_and_are_not_noticed(lone_boat: Rig) -> None:
+    hits = Counter[str]()
+
     async def agent() -> None:
         await lone_boat.kill_agent()
         await lone_boat.start_agent()
+        hits["agent"] += 1
 
     async def git() -> None:
-        await _kill(lone_boat.data / "repos")
+        hits["git"] += await _kill(lone_boat.data / "repos", after=chance.uniform(0, GIT_SECONDS))
 
     async def clients() -> None:
-        await _kill(lone_boat.boat.ssh_config)
+        hits["clients"] += await _kill(lone_boat.boat.ssh_config)
 
     chance = random.Random(SEED)
     owners = await _owners(lone_boat, chance)
     async with visited(lone_boat, "anna", "bert") as answers:
-        await _beat(lone_boat, owners, (agent, agent, git, clients), chance)
+        aimed = await _beat(lone_boat, owners, (agent, agent, git, clients), chance)
+    print(f"kills: {dict(aimed)}, of which hit: {dict(hits)}")
     assert set(answers) == {"200"}, answers
+    assert all(hits[kind] >= LEAST_HITS * count for kind, count in aimed.items()), (aimed, hits)
     await _check_all(lone_boat, owners)
 
 
@@ -170,30 +184,53 @@ async def _owners(rig: Rig, chance: random.Random) -> list[Owner]:
 
 async def _beat(
     rig: Rig, owners: Sequence[Owner], kills: Sequence[Callable[[], Awaitable[None]]], chance: random.Random
-) -> None:
-    """Have people work while one of `kills` after the other is done at random, and wait until all has come to rest."""
-    loop, rounds = asyncio.get_running_loop(), Counter[str]()
+) -> Counter[str]:
+    """Have people work while one of `kills` after the other is done at random, and wait until all has come to rest.
+
+    Return how often each was done.
+    """
+    loop, rounds, aimed = asyncio.get_running_loop(), Counter[str](), Counter[str]()
     try:
         for number in range(KILLS):
             began = loop.time()
-            working = asyncio.gather(*(owner.work() for owner in owners))
-            await asyncio.wait((working,), timeout=chance.uniform(0, LATEST_KILL_SECONDS))
             kill = chance.choice(kills)
+            aimed[kill.__name__] += 1
+            # Git runs for as long as somebody pushes, and not for long: both do, and it is waited for.
+            is_of_git = kill.__name__ == "git"
+            working = asyncio.gather(*(owner.work(("push",) if is_of_git else WORK) for owner in owners))
+            if not is_of_git:
+                await asyncio.wait((working,), timeout=chance.uniform(0, LATEST_KILL_SECONDS))
             await kill()
             await working
             rounds[f"{number} ({kill.__name__})"] = round(loop.time() - began)
         began = loop.time()
         assert await rig.is_tidy(*(owner.name for owner in owners), seconds=PATIENCE_SECONDS)
+        print(f"seconds of the longest rounds: {rounds.most_common(3)}; to rest after them: {loop.time() - began:.1f}")
+        return aimed
     except TimeoutError as error:
         told = "\n".join(rig.log.splitlines()[-LAST_LINES:])
         raise AssertionError(f"after {len(rounds)} kills something took too long. The agent said:\n{told}") from error
-    print(f"seconds of the longest rounds: {rounds.most_common(3)}; to rest after them: {loop.time() - began:.1f}")
 
 
-async def _kill(named: Path) -> None:
-    """Kill what runs just now with this path in its command line. That may be nothing."""
-    for process in processes.naming(str(named)):
-        await asyncio.to_thread(processes.kill, process)
+async def _kill(named: Path, *, after: float = 0.0) -> bool:
+    """Kill what runs with this path in its command line, some seconds after the first of it is seen.
+
+    Return whether anything was hit. Waits for `AIM_SECONDS` at most.
+    """
+    loop = asyncio.get_running_loop()
+    until = loop.time() + AIM_SECONDS
+    was_hit = False
+    while not was_hit and loop.time() < until:
+        found = processes.naming(str(named))
+        if found and after:
+            await asyncio.sleep(after)
+            after = 0.0
+            continue
+        for process in found:
+            was_hit |= process.is_alive
+            await asyncio.to_thread(processes.kill, process)
+        await asyncio.sleep(AIM_PAUSE_SECONDS)
+    return was_hit
 
 
 async def _check_all(rig: Rig, owners: Sequence[Owner]) -> None:

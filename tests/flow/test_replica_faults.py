@@ -115,6 +115,31 @@ async def test_a_missing_image_is_told_and_a_rebuild_brings_it_back(boat: Rig) -
     assert (await boat.page("lost.localhost", "version one")).status == 200
 
 
+async def test_a_rollback_whose_image_somebody_removed_is_refused_and_what_runs_goes_on(boat: Rig) -> None:
+    app = boat.checkout("goneback", apps.page("one"))
+    assert (await boat.git_push(app)).status == 0
+    first = await image_of(boat, "goneback")
+    app.write(apps.page("two"))
+    assert (await boat.git_push(app)).status == 0
+    assert await boat.is_tidy("goneback")
+    running = await boat.replicas("goneback")
+    assert (await boat.docker("rmi", "--force", first)).status == 0
+    refused = await boat.ssh("releases:rollback", "goneback", "v1")
+    assert refused.status == 1
+    assert "The image of v1 is not on this machine any more" in refused.err and "Push its commit again" in refused.err
+    # Those of what runs: the engine lets go of the names, and what runs neither ends nor is started anew.
+    tags = (await boat.docker("inspect", "--format", '{{join .RepoTags " "}}', await image_of(boat, "goneback"))).out
+    assert (await boat.docker("rmi", "--force", *tags.split())).status == 0
+    assert (await boat.ssh("ps:report", "goneback")).status == 0
+    assert (await boat.http("goneback.localhost")).text == "version two\n"
+    assert await boat.replicas("goneback") == running
+
+
+async def image_of(boat: Rig, app: str) -> str:
+    (container,) = await boat.replicas(app)
+    return (await boat.docker("inspect", "--format", "{{.Image}}", container)).out.strip()
+
+
 async def test_a_strangers_container_of_our_name_is_left_alone_and_in_nobodys_way(boat: Rig) -> None:
     assert (await boat.docker("create", "--name", "taken.web.1.v1", BASE, "true")).status == 0
     try:

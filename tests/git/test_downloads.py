@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gzip
 from collections.abc import AsyncIterator
 from contextlib import aclosing
@@ -10,6 +11,7 @@ import pytest
 from aiohttp import web
 
 from agent.errors import UserError
+from agent.git import downloads
 from agent.git.downloads import MAX_REDIRECTS, HttpDownloads
 
 
@@ -127,6 +129,20 @@ async def test_what_is_not_there_is_told_without_the_query(site: str) -> None:
 
 async def test_a_connection_that_breaks_off_is_an_error(site: str) -> None:
     assert "broke off" in (await refusal(f"{site}/cut")).message
+
+
+async def test_a_server_that_falls_silent_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(downloads, "STALL_SECONDS", 0.2)
+
+    async def fall_silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\nbegun")
+        await reader.read()  # until the other end has had enough
+        writer.close()
+
+    server = await asyncio.start_server(fall_silent, "127.0.0.1", 0)
+    async with server:
+        refused = await refusal(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/archive.tar")
+    assert "it sent nothing for" in refused.message
 
 
 async def test_a_port_where_nobody_listens_is_named() -> None:

@@ -285,6 +285,15 @@ def test_a_client_that_hangs_is_given_up(tmp_path: Path, monkeypatch: pytest.Mon
         push(asyncio.new_event_loop, tmp_path, FakeTerminal(PUSH, stays=True))
 
 
+def test_a_git_that_does_not_finish_is_given_up_and_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(receiving, "FINISH_SECONDS", 0.0)
+    with pytest.raises(Unavailable, match="Git did not finish within"):
+        push(asyncio.new_event_loop, tmp_path, FakeTerminal(PUSH, b"PACK\0\0\0\2\0\0\0\5", b"", stays=False))
+    assert list((tmp_path / APP / "objects").glob("tmp_objdir-*")) == []
+
+
 def test_a_push_that_is_cancelled_leaves_nothing(tmp_path: Path) -> None:
     async def serve() -> None:
         repos = GitRepos(tmp_path)

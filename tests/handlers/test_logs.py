@@ -290,6 +290,22 @@ async def test_an_engine_that_goes_away_costs_nothing(streaming: Streaming) -> N
         await streaming.until("before", "meanwhile")
 
 
+async def test_what_is_read_after_its_row_is_gone_is_not_stored_again(streaming: Streaming) -> None:
+    """The engine may take its time to remove a container, and loses the stream meanwhile."""
+    async with streaming.streamer() as streamer:
+        await streamer.follow(streaming.app.id)
+        streaming.write("before")
+        await streaming.until("before")
+        async with streaming.world.database.transaction() as tx:
+            await tx.replicas.drain([streaming.replica.id], until=tx.now)
+            await tx.replicas.set_stopping(streaming.replica.id)
+            assert await tx.replicas.remove(streaming.replica.id, cool_until=tx.now)
+        await streamer.follow(streaming.app.id)
+        streaming.source.lose_follows()
+        streaming.write("its last")
+        await streaming.until("before", "its last")
+
+
 async def test_a_full_disk_costs_nothing_once_there_is_room(
     streaming: Streaming, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -138,6 +138,8 @@ FAULTS = (
         tests=(
             "flow/test_replica_faults.py::test_a_missing_image_is_told_and_a_rebuild_brings_it_back",
             "commands/test_releases.py::test_an_image_that_is_gone_cannot_be_rolled_back_to",
+            "commands/test_releases.py::test_an_image_that_somebody_removed_cannot_be_rolled_back_to",
+            "flow/test_replica_faults.py::test_a_rollback_whose_image_somebody_removed_is_refused_and_what_runs_goes_on",
         ),
     ),
     Line(
@@ -272,8 +274,8 @@ FAULTS = (
         beside=IN_BENCH,
     ),
     Line(
-        what="a replica out of memory; one that ends again and again; checks that never pass; a port that is late, "
-        "another, or on loopback; one that ignores SIGTERM",
+        what="a replica out of memory; one that ends again and again; checks that never pass, or flap; a port that is "
+        "late, another, or on loopback; one that ignores SIGTERM",
         then="an event with the cause and a message that names it, growing pauses, and the old release serves",
         tests=(
             "flow/test_replica_faults.py::test_a_replica_that_takes_too_much_memory_is_lost_for_that_reason",
@@ -285,6 +287,7 @@ FAULTS = (
             "flow/test_replica_faults.py::test_an_app_that_ignores_sigterm_is_ended_after_its_time_and_keeps_nobody_waiting",
             "flow/test_checks.py::test_a_replica_that_is_not_ready_fails_its_deploy_with_the_reason",
             "handlers/test_silence.py::test_a_live_replica_that_runs_and_never_gets_ready_is_started_afresh",
+            "simulation/test_waiting.py::test_a_check_that_flaps_is_passed_once_it_passes_and_what_serves_is_not_touched",
         ),
     ),
     Line(
@@ -357,6 +360,19 @@ FAULTS = (
             "state/test_database.py::test_a_newer_schema_is_refused_by_its_number",
             "state/test_database.py::test_deploys_of_before_there_were_tasks_are_all_there_afterwards",
         ),
+    ),
+    Line(
+        what="the clock is set forward or back while replicas start, run, are lost and drain, and deploys wait",
+        then="what is waited for is waited for as long as it should be; nothing is lost or cut short",
+        tests=(
+            "simulation/test_clocks.py::test_a_lost_replica_is_back_within_a_minute_of_a_clock_that_was_set_back",
+            "simulation/test_clocks.py::test_a_clock_that_is_set_forward_fails_no_check_that_has_just_begun",
+            "simulation/test_clocks.py::test_a_drain_lasts_as_long_whatever_the_clock_is_set_to",
+            "simulation/test_clocks.py::"
+            "test_what_a_deploy_waits_for_is_waited_for_as_long_whatever_the_clock_is_set_to",
+            "simulation/test_walks.py::test_whatever_happens_every_promise_is_kept",
+        ),
+        beside="The real clock of the machine is never set by a test: other programs live by it.",
     ),
     Line(
         what="a thousand apps when the agent starts",
@@ -481,9 +497,9 @@ ATTACKS = (
     ),
     Line(
         what="ways from an app to another, to this machine, its sockets, and the metadata address",
-        then="there is none, by any address",
+        then="there is none but by a public domain or the public ssh port, as for everybody",
         tests=(
-            "flow/test_isolation.py::test_an_app_reaches_the_world_and_neither_other_apps_nor_this_machine",
+            "flow/test_isolation.py::test_an_app_reaches_the_world_and_of_this_machine_what_is_public_alone",
             "flow/test_isolation.py::test_an_app_reaches_no_other_container_at_any_port_address_or_network",
             "flow/test_isolation.py::test_an_app_sees_none_of_the_sockets_and_files_of_this_machine",
             "docker/test_firewall.py::test_containers_do_not_reach_this_machine_while_the_way_out_and_the_way_in_stay_open",

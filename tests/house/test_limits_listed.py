@@ -14,7 +14,7 @@ from tests.support.named_tests import every_test
 
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "security.md"
-IS_LIMIT = re.compile(r"(?:^|_)(?:MAX|MOST|LONGEST|LARGEST|LIMIT|CAP|BYTES|TRIES)(?:_|$)")
+IS_LIMIT = re.compile(r"(?:^|_)(?:MAX|MOST|LONGEST|LARGEST|LIMIT|CAP|BYTES|TRIES|PIDS|STALL|PATIENCE|FINISH)(?:_|$)")
 """How the code names what is not to be passed."""
 _CLASS = re.compile(r"class (\w+)")
 _NUMBER = re.compile(r"(    )?([A-Za-z_]+)(?:: \w+)? = (\d[\d_.]*(?: (?:<<|\*) \d[\d_.]*)*)(?:  #.*)?")
@@ -55,6 +55,7 @@ NO_LIMITS = {
     "agent.docker.ping.HEAD_LIMIT": OF_A_FRIEND,
     "agent.docker.raw.HEAD_LIMIT": OF_A_FRIEND,
     "agent.docker.saved_layers.MAX_MANIFEST": OF_A_FRIEND,
+    "agent.git.access.STALL_SECONDS": OF_OTHER_SERVERS,
     "agent.git.command_list.MAX_LIST_BYTES": FROM_SETTINGS,
     "agent.git.command_list.MAX_REFS": FROM_SETTINGS,
     "agent.git.command_list._MAX_PIECE": "of git's own protocol",

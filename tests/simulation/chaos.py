@@ -98,12 +98,15 @@ class Chaos:
             self._world.scheduler.vanish(status.replica)
 
     def _leave_orphan(self) -> None:
-        """Have a container that looks like ours, and that nobody knows of."""
+        """Have a container and volumes that look like ours, and that nobody knows of."""
         number = self._dice.randrange(1 << 30)
         replica = ReplicaId(f"rorphan{number}")
         self._world.witness.harmed.add(replica)
+        nobody = AppId("anobody22222")
+        self._world.workshops.volumes[nobody] = {"cache"}
+        self._world.workshops.orphans.add(f"workshop{number}")
         self._world.scheduler.containers[replica] = ReplicaStatus(
-            app=AppId("anobody22222"),
+            app=nobody,
             replica=replica,
             process=ProcessType("web"),
             number=1,

@@ -12,14 +12,21 @@ import msgspec
 import pytest
 
 from agent.bootstrap.handlers import HANDLERS as SHIPPED
+from agent.lifecycle import config
 from agent.logs.segments import Shelf
+from agent.ports.images import ImageInfo
 from agent.ports.logs import Position
 from agent.ports.proxy import Upstream
 from agent.state.database import Database
 from agent.state.deploys import Deploys
+from proto.names import AppId, AppName, DeployId
 from tests.fakes.core import FOLLOWING as SIMULATED
 from tests.fakes.core import core
 from tests.simulation import promises, stories
+from tests.simulation.ledger import CANARY, AppLedger
+from tests.simulation.leftovers import leftovers
+from tests.simulation.secrecy import where_told
+from tests.simulation.stored import FOLDER
 from tests.simulation.stories import STORIES, exhaust, settle
 from tests.simulation.test_walks import PARTS
 from tests.simulation.virtual import without_pauses
@@ -31,6 +38,7 @@ pytestmark = pytest.mark.filterwarnings(  # What a broken walk leaves half done 
     "ignore::RuntimeWarning", "ignore::pytest.PytestUnraisableExceptionWarning"
 )
 
+GONE = AppId("agone2222222")
 ROOT = Path(__file__).parent.parent.parent
 
 REPLAY = """
@@ -156,3 +164,61 @@ async def test_a_route_that_is_not_as_it_should_be_is_found(tmp_path: Path, what
         }[what]
         with pytest.raises(AssertionError):
             await promises.check(c)
+
+
+LEFT = {
+    "an image": lambda c, folder: c.images.have(ImageInfo(id="sha256:old"), c.images.tag_for(GONE, DeployId("dgone"))),
+    "a volume": lambda c, folder: c.workshops.volumes.update({GONE: {"cache"}}),
+    "a repository": lambda c, folder: c.repos.put(GONE, "c" * 40, {}),
+    "files": lambda c, folder: (folder / FOLDER / GONE).mkdir(),
+    "what the deploy": lambda c, folder: c.transcripts.say(GONE, "dgone", "Building"),
+}
+"""What an app that is gone may have left, as it is told."""
+
+
+@pytest.mark.parametrize("what", LEFT)
+async def test_what_an_app_leaves_is_found(tmp_path: Path, what: str) -> None:
+    async with core(tmp_path) as c:
+        app = await c.create()
+        await c.push(app, {"Dockerfile": "FROM scratch\nEXPOSE 8080\n"})
+        await c.settle()
+        (tmp_path / FOLDER).mkdir()
+        assert await leftovers(c, tmp_path) == []
+        LEFT[what](c, tmp_path)
+        (found,) = await leftovers(c, tmp_path)
+        assert found.startswith(what if what != "an image" else "the image")
+
+
+async def test_a_row_of_an_app_that_is_gone_is_found(tmp_path: Path) -> None:
+    async with core(tmp_path) as c:
+        async with c.database.transaction() as tx:
+            await tx.properties.set(GONE, "ps.strategy", "rolling")
+        assert await leftovers(c, tmp_path) == [f"rows of {GONE} in properties"]
+
+
+async def test_a_secret_is_found_wherever_it_is_to_be_read(tmp_path: Path) -> None:
+    secret = f"{CANARY}0123456789"
+    async with core(tmp_path) as c:
+        app = await c.create()
+        async with c.database.transaction() as tx:
+            await config.set_values(tx, app=app.id, values={"TOKEN": secret})
+        await c.push(app, {"Dockerfile": "FROM scratch\nEXPOSE 8080\n"})
+        await c.settle()
+        assert await where_told(c, tmp_path, logged=[]) == []
+        async with c.database.transaction() as tx:
+            await tx.properties.set(app.id, "git.deploy-branch", secret)
+        c.transcripts.say(app.id, "d", secret)
+        (replica,) = c.scheduler.wishes
+        c.scheduler.wishes[replica] = msgspec.structs.replace(c.scheduler.wishes[replica], command=(secret,))
+        found = await where_told(c, tmp_path, logged=[secret])
+    assert {"the agent's log", "a transcript", "a container of blog, beside its environment"} <= set(found)
+    assert any(place.startswith("state.db") for place in found)
+
+
+def test_what_people_are_told_of_deploys_is_kept() -> None:
+    ledger = AppLedger(AppName("blog"))
+    ledger.heard("-----> Rolling blog back to v3\n       To stop it: deploys:cancel blog d1\n", status=None)
+    ledger.heard("       Cancel it: deploys:cancel blog d2\n", status=0)
+    ledger.heard("Cancelling deploy d3 of blog\n", status=0)
+    assert (ledger.deploys, ledger.went_live, ledger.cancelled) == ({"d1", "d2"}, {"d2"}, {"d3"})
+    assert ledger.went_back == {3: 1}

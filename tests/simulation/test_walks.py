@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -50,5 +51,7 @@ def test_whatever_happens_every_promise_is_kept(
     deaths = sum(one.deaths for one in figures)
     assert deaths > 1_000
     record_property(DEATHS, deaths)
+    told = sum((one.told for one in figures), Counter())
+    assert all(told[kind] for kind in ("named", "went live", "cancelled", "went back", "replaced", "set")), told
     kinds = {kind for one in figures for kind in one.faults}
     assert {"disk full", "engine down", "scheduler hang", "scheduler belated", "proxy after", "set_clock"} <= kinds

@@ -10,10 +10,13 @@ import asyncio
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from agent.ports.images import BuildRequest, ImageInfo
 from agent.ports.proxy import Route, RouteRefused, Table
 from agent.ports.scheduler import CheckSpec, ContainerWish, ReplicaStatus
+from agent.ports.world import Say
 from proto.names import AppId, ReplicaId
 from tests.fakes.core import World
+from tests.fakes.images import FakeBuilder
 from tests.fakes.proxy import FakeProxy
 from tests.fakes.scheduler import FakeProber, FakeScheduler
 
@@ -143,6 +146,7 @@ class WatchedWorld(World):
         self.scheduler = _Scheduler(self)
         self.prober = _Prober(self)
         self.proxy = _Proxy(self)
+        self.builder = _Builder(self)
 
     def forget_process(self) -> None:
         """See ``World``."""
@@ -170,6 +174,18 @@ class _Scheduler(FakeScheduler):
     def _create(self, wish: ContainerWish, *, replica: ReplicaId, address: str = "", **more: Any) -> None:
         self._world.witness.creating(self._world, replica, address)
         super()._create(wish, replica=replica, address=address, **more)
+
+
+class _Builder(FakeBuilder):
+    """Keeps a volume for each app that it built, as builds with buildpacks do."""
+
+    def __init__(self, world: WatchedWorld) -> None:
+        super().__init__(world.images)
+        self._world = world
+
+    async def build(self, request: BuildRequest, say: Say) -> ImageInfo:
+        self._world.workshops.volumes.setdefault(request.app, set()).add("cache")
+        return await super().build(request, say)
 
 
 class _Prober(FakeProber):
