@@ -110,19 +110,19 @@ async def test_it_detects_what_it_can_build(stage: Stage) -> None:
 async def test_what_it_built_is_found_under_its_tag(stage: Stage) -> None:
     request = stage.request("EXPOSE 8080\n")
     said: list[str] = []
-    image = await stage.builder.build(request, said.append)
+    built = await stage.builder.build(request, said.append)
     found = await stage.images.find(request.tag)
-    assert found is not None and found.id == image.id
+    assert found is not None and found.id == built.image.id
     assert found.ports == ((8080,) if stage.has_dockerfile else ())
     assert said
-    assert await stage.images.find(image.id) is not None
+    assert await stage.images.find(built.image.id) is not None
 
 
 async def test_building_again_gives_the_same_image(stage: Stage) -> None:
     request = stage.request("EXPOSE 8081\n")
     first = await stage.builder.build(request, lambda line: None)
     second = await stage.builder.build(request, lambda line: None)
-    assert first.id == second.id
+    assert first.image.id == second.image.id
 
 
 async def test_a_failing_step_is_the_apps_fault(stage: Stage) -> None:
