@@ -7,6 +7,7 @@ import posixpath
 import re
 import tomllib
 from collections.abc import Mapping
+from functools import cached_property
 from typing import Any, Final
 
 from agent.builders.dockerfile import folder_of
@@ -62,6 +63,17 @@ class Files:
         prefix = f"{folder}/"
         sizes = {name.removeprefix(prefix): size for name, size in self._sizes.items() if name.startswith(prefix)}
         return Files(self._source, self.path(folder), sizes, procfile=self.procfile)
+
+    @cached_property
+    def folders(self) -> frozenset[str]:
+        """Every folder that has a regular file somewhere in it."""
+        found = set[str]()
+        for name in self.names:
+            folder = posixpath.dirname(name)
+            while folder and folder not in found:
+                found.add(folder)
+                folder = posixpath.dirname(folder)
+        return frozenset(found)
 
     def has(self, *names: str) -> bool:
         """Tell whether all of `names` are there."""

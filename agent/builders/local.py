@@ -40,17 +40,18 @@ def local(files: Files, paths: Iterable[str], *, base: str = "") -> Local:
 
     What is not there is left to the tool that looks for it: it says so better.
     """
-    folders, single = list[str](), list[str]()
-    for path in paths:
+    named, folders, single = list(dict.fromkeys(paths)), list[str](), list[str]()
+    if len(named) > MAX_LOCAL:
+        return Local(is_all=True)
+    for path in named:
         found = posixpath.normpath(posixpath.join(base, path)) if path else "."
         if found == "." or not is_plain(found):
             return Local(is_all=True)
         if files.has(found):
             single.append(found)
-        elif any(name.startswith(f"{found}/") for name in files.names):
+        elif found in files.folders:
             folders.append(found)
-    each = Local(folders=tuple(dict.fromkeys(folders)), files=tuple(dict.fromkeys(single)))
-    return each if len(each.folders) + len(each.files) <= MAX_LOCAL else Local(is_all=True)
+    return Local(folders=tuple(dict.fromkeys(folders)), files=tuple(dict.fromkeys(single)))
 
 
 def seen(manifests: Iterable[str], folders: Iterable[str], *, within: str = "") -> tuple[Step, ...]:
