@@ -160,7 +160,7 @@ class _OfImage(Command, frozen=True, kw_only=True):
 
 
 class GitFromImage(_OfImage, frozen=True, kw_only=True):
-    """Deploy an image that exists, in the engine or in a registry.
+    """Deploy an image that exists, in the engine or in a registry, as a Procfile and an app.json in it say.
 
     It replaces what was pushed, until the next push. The release is of just that image, whatever its tag means later.
     What is live already, as its digest, the engine or its registry tells, is not deployed again without --force. There
@@ -186,7 +186,7 @@ class GitFromImage(_OfImage, frozen=True, kw_only=True):
 
 
 class GitLoadImage(_OfImage, frozen=True, kw_only=True):
-    """Deploy an image that docker save wrote, from standard input.
+    """Deploy an image that docker save wrote, from standard input, as a Procfile and an app.json in it say.
 
     For images that no registry has. The engine gets that image alone, under a name of Pushboat's own: names in the
     archive move nothing that is there. It replaces what was pushed, until the next push. What is live already is not

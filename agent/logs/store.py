@@ -122,7 +122,8 @@ class DiskLogStore:
 
     async def shrinkable(self, size: int) -> int:
         """See ``LogStore``. Whole segments go, so it may be a little more."""
-        stored = sum(app.shelf.size for app in self._apps.values())
+        shelves = [app.shelf for app in self._apps.values()]
+        stored = await self._in_writer(lambda: sum(shelf.size for shelf in shelves))
         return max(0, min(size, stored - self._total_bytes // KEPT_SHARE))
 
     async def shrink(self, size: int) -> int:

@@ -296,6 +296,7 @@ async def test_a_one_off_gives_its_exit_status_and_leaves_nothing(stage: Stage) 
     terminal = FakeTerminal()
     terminal.type(b"")
     assert await stage.scheduler.run(stage.one_off("sh", "-c", "exit 3"), terminal) == 3
+    assert list(await stage.scheduler.left_over()) == [] == list(await stage.scheduler.tidy(app=stage.app))
     assert list(await stage.scheduler.survey()) == []
 
 

@@ -79,6 +79,7 @@ async def test_what_was_pushed_is_there(stage: Stage) -> None:
     second = stage.push({"Procfile": "web: two", "a/b": "c"}, branch="dev")
     await stage.repos.sync(APP)
     await stage.repos.tidy(APP, kept=())
+    assert await stage.repos.left_over(APP) == 0 == await stage.repos.left_over(AppId("anone"))
     assert await stage.repos.branches(APP) == ["dev", "main"]
     assert (await stage.repos.tip(APP, "main"), await stage.repos.tip(APP, "dev")) == (first, second)
     described = await stage.repos.describe(APP, second)

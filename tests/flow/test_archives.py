@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.docker import token
 from tests.support.rig import BASE, Rig, small_app
 
 pytestmark = [pytest.mark.real, pytest.mark.asyncio(loop_scope="module")]
@@ -78,3 +79,28 @@ async def test_a_saved_image_goes_live_and_moves_no_name_that_is_there(boat: Rig
             assert held == base
         finally:
             await boat.docker("rmi", "--no-prune", name)
+
+
+async def test_an_image_is_run_as_the_files_in_its_working_directory_say(boat: Rig) -> None:
+    name, folder = f"pushboat-test/{token('w')}:1", boat.boat.folder / "within"
+    folder.mkdir()
+    for file, text in {
+        "Dockerfile": f"FROM {BASE}\nWORKDIR /www\nCOPY . .\nEXPOSE 5000\nCMD echo the image itself; sleep 1000\n",
+        "Procfile": "web: exec httpd -f -p $PORT -h /www\nrelease: echo migrating in $PWD\n",
+        "app.json": '{"env": {"COLOUR": "green"}, "formation": {"web": {"quantity": 2}}}',
+        "index.html": "of the Procfile\n",
+    }.items():
+        (folder / file).write_text(text)
+    assert (await boat.docker("build", "-q", "-t", name, str(folder))).status == 0
+    try:
+        await boat.must("apps:create", "within")
+        done = await boat.ssh("git:from-image", "within", name)
+        assert done.status == 0, done.out + done.err
+        assert "       migrating in /www" in done.out and "-----> Config from app.json: COLOUR" in done.out
+        assert (await boat.http("within.localhost")).text == "of the Procfile\n"
+        assert len(await boat.replicas("within")) == 2
+        left = ("ps", "--all", "--quiet", "--filter", "label=com.pushboat.kind=build", "--filter", "name=within")
+        assert (await boat.docker(*left)).out == ""
+        await boat.must("apps:destroy", "within", "--force")
+    finally:
+        await boat.docker("rmi", name)
