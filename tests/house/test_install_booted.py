@@ -183,6 +183,7 @@ def a_version_that_does_not_start(machine: Booted) -> None:
     assert (machine.must("cat", unit), machine.must("readlink", current)) == before
     assert machine.unit(AGENT, "ActiveState") == "active"
     assert "blog" in machine.must("pushboat", "apps:list")
+    # With its date of before, as where an older version is unpacked over a newer one; it is installed again below.
     machine.must("mv", f"{source}.good", source)
 
 
