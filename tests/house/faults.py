@@ -377,7 +377,8 @@ FAULTS = (
         what="the agent is upgraded in the middle of a deploy; an older agent meets a newer database",
         then="the deploy goes on; the older one does not start, and names the version",
         tests=(
-            "flow/test_survival.py::test_an_agent_killed_while_it_builds_goes_on_after_its_restart",
+            "flow/test_survival.py::"
+            "test_an_agent_that_is_upgraded_in_mid_deploy_goes_on_and_the_older_one_refuses_to_start",
             "house/test_install_booted.py::test_an_installation_from_the_first_start_to_its_end",
             "state/test_database.py::test_a_newer_schema_is_refused_by_its_number",
             "state/test_database.py::test_deploys_of_before_there_were_tasks_are_all_there_afterwards",
