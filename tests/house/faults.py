@@ -359,6 +359,8 @@ FAULTS = (
         tests=(
             "house/test_install_booted.py::test_an_installation_from_the_first_start_to_its_end",
             "flow/test_engine_faults.py::test_an_agent_starts_without_its_engine_and_takes_everything_up_when_it_comes",
+            "flow/test_engine_faults.py::"
+            "test_after_a_reboot_all_is_back_within_half_a_minute_of_docker_whichever_starts_first",
             "proxies/test_recovery.py::test_without_supervision_the_agent_starts_with_haproxy_down_and_never_starts_it",
         ),
     ),
