@@ -123,3 +123,26 @@ async def test_all_build_secrets_together_may_have_as_much_as_the_limit(desk: De
     refused = await desk.give("builder:secrets:set blog LAST", b"x" * (rest + 1))
     assert refused.status == Exit.FAILED and "more than 2 MiB" in refused.err
     assert (await desk.give("builder:secrets:set blog LAST", b"x" * rest)).status == Exit.OK
+
+
+MANY_TIMES = (
+    "apps:create {}",
+    "apps:rename blog {}",
+    "domains:add blog {}.test",
+    "apps:report {}",
+    "ps:scale blog {}=1",
+)
+MANY_TIMES += ("{}", "git:set blog deploy-branch {}", "deploys:show blog {}", "releases:info blog {}")
+
+
+@pytest.mark.parametrize("line", MANY_TIMES)
+@pytest.mark.parametrize("size", [1_000, 100_000])
+async def test_what_is_many_times_as_long_as_it_may_be_is_refused_in_few_words(
+    desk: Desk, line: str, size: int
+) -> None:
+    await desk.deployed("blog")
+    before = await desk.core.database.read.apps.all()
+    answer = await desk.give(line.format("x" * size))
+    assert answer.status in (Exit.FAILED, Exit.NO_SUCH_APP) and answer.out == ""
+    assert answer.err.startswith(" !     ") and len(answer.err) < 500
+    assert await desk.core.database.read.apps.all() == before

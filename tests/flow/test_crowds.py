@@ -4,25 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import os
-import re
-from pathlib import Path
 
 import pytest
 
 from tests.support.rig import Rig
+from tests.support.watched_memory import Growth
 
 pytestmark = [pytest.mark.real, pytest.mark.asyncio(loop_scope="module")]
 
 PUSH_BYTES = 60 << 20
 GROWTH_BYTES = 24 << 20
 """What a push may add: a window of 2 MiB, what is on its way to git, and what Python's memory loses between."""
-
-
-def memory(pid: int, word: str) -> int:
-    """Return a process's memory in bytes: VmRSS now, VmHWM at most. Format: proc(5)."""
-    found = re.search(rf"^{word}:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text(), re.MULTILINE)
-    assert found
-    return int(found[1]) << 10
 
 
 async def test_a_large_push_is_not_held_in_memory_and_commands_are_answered_meanwhile(boat: Rig) -> None:
@@ -36,8 +28,7 @@ async def test_a_large_push_is_not_held_in_memory_and_commands_are_answered_mean
     await boat.must("git:set", "blog", "deploy-branch", "other")
     agent = boat.boat.agent
     assert agent
-    before = memory(agent.pid, "VmRSS")
-    Path(f"/proc/{agent.pid}/clear_refs").write_text("5")  # VmHWM begins anew
+    growth = Growth(agent.pid)
     command = ("git", "push", checkout.remote, "main")
     pushing = asyncio.create_task(boat.run(*command, folder=checkout.folder))
     while not list(boat.data.glob("repos/*/objects/tmp_objdir-*")):
@@ -50,6 +41,6 @@ async def test_a_large_push_is_not_held_in_memory_and_commands_are_answered_mean
     pushed = await pushing
     assert pushed.status == 0, pushed.err
     assert answered_before_its_end > 0
-    assert memory(agent.pid, "VmHWM") - before < GROWTH_BYTES < PUSH_BYTES
+    assert growth.most < GROWTH_BYTES < PUSH_BYTES
     tip = await checkout.git("rev-parse", "main")
     assert (await checkout.git("ls-remote", checkout.remote, "refs/heads/main")).split()[0] == tip.strip()

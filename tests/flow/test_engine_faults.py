@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import signal
 import tempfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -14,12 +16,14 @@ import pytest_asyncio
 
 from tests.flow import apps
 from tests.support.private_engine import PrivateEngine, private_engine
-from tests.support.rig import Rig, rig
+from tests.support.rig import PAUSE_SECONDS, Rig, rig
 
 pytestmark = [pytest.mark.real, pytest.mark.asyncio(loop_scope="module")]
 
 PROMPT_SECONDS = 10.0
 """For what answers without Docker. It takes a fraction of a second; one call to a silent engine takes 30."""
+BACK_SECONDS = 30.0
+"""Until all is back after a reboot, from when Docker answers: a promise of the documentation."""
 STEADY_VISITS = 30
 """Good answers in a row after which a site counts as back for good."""
 
@@ -169,6 +173,37 @@ async def test_an_agent_starts_without_its_engine_and_takes_everything_up_when_i
     assert await beaten.is_said_to_be_silent("early")
     await engine.start()
     assert await beaten.is_steady("early", "version one\n")
+
+
+@pytest.mark.parametrize("first", ["engine", "agent"])
+async def test_after_a_reboot_all_is_back_within_half_a_minute_of_docker_whichever_starts_first(
+    beaten: Beaten, first: str
+) -> None:
+    """Everything ends at once, replicas too; what was asked for just before is owed."""
+    rig, engine, name = beaten.rig, beaten.engine, f"rebooted-{first}"
+    app = rig.checkout(name, apps.page("one"))
+    assert (await rig.git_push(app)).status == 0
+    await rig.must("ps:scale", name, "web=2", "--skip-deploy")
+    await rig.kill_agent()
+    for pid in rig.proxy_pids():
+        os.kill(pid, signal.SIGKILL)
+    await rig.docker("kill", *rig.containers())
+    await engine.kill()
+    if first == "engine":
+        await engine.start()
+        began = asyncio.get_running_loop().time()
+        await rig.start_agent()
+    else:
+        await rig.start_agent()
+        assert await beaten.is_said_to_be_silent(name)
+        await engine.start()
+        began = asyncio.get_running_loop().time()
+    assert await beaten.is_steady(name, "version one\n", seconds=BACK_SECONDS)
+    while len(await rig.replicas(name)) < 2:
+        await asyncio.sleep(PAUSE_SECONDS)
+        assert asyncio.get_running_loop().time() - began < BACK_SECONDS
+    assert asyncio.get_running_loop().time() - began < BACK_SECONDS
+    assert await rig.is_at_rest()
 
 
 async def test_a_deploy_that_starts_while_the_engine_restarts_goes_live(beaten: Beaten) -> None:

@@ -17,6 +17,7 @@ import pytest_asyncio
 from tests.flow import apps
 from tests.support import bombs
 from tests.support.rig import Checkout, Done, Rig, rig
+from tests.support.watched_memory import Growth
 
 pytestmark = [pytest.mark.real, pytest.mark.asyncio(loop_scope="module")]
 
@@ -215,6 +216,8 @@ async def test_a_new_app_whose_first_pack_is_a_byte_too_large_is_not_made(strict
     assert (await strict.ssh("apps:exists", "first-pack")).status == 20
 
 
+BOMB_BYTES = 64 << 20
+"""What a bomb may cost the agent, at most at any moment."""
 BOMBS: dict[str, tuple[Callable[[int], bytes], int, str]] = {
     "a gigabyte of zeros": (bombs.push_of_zeros, 1 << 30, "larger than 256 MiB"),
     "some zeros": (bombs.push_of_zeros, 8 << 20, "zeros is larger than 195.312 KiB"),
@@ -231,7 +234,10 @@ async def test_a_bomb_is_refused_and_nothing_of_it_is_left(roomy: Rig, kind: str
     make, size, said = BOMBS[kind]
     before = json.loads(await roomy.must("apps:list", "--format", "json"))
     sent = await asyncio.to_thread(make, size)
+    assert roomy.boat.agent
+    growth = Growth(roomy.boat.agent.pid)
     refused = await roomy.ssh("git-receive-pack 'bomb'", stdin=sent)
+    assert growth.most < BOMB_BYTES, f"the agent grew by {growth.most >> 20} MB"
     assert refused.status == 1, refused
     assert said in refused.err + refused.out and "ok refs/" not in refused.out
     assert json.loads(await roomy.must("apps:list", "--format", "json")) == before

@@ -121,7 +121,7 @@ async def test_a_rollback_whose_image_somebody_removed_is_refused_and_what_runs_
     first = await image_of(boat, "goneback")
     app.write(apps.page("two"))
     assert (await boat.git_push(app)).status == 0
-    assert await boat.is_tidy("goneback")
+    assert await boat.is_at_rest()
     running = await boat.replicas("goneback")
     assert (await boat.docker("rmi", "--force", first)).status == 0
     refused = await boat.ssh("releases:rollback", "goneback", "v1")

@@ -5,10 +5,14 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import shutil
 import signal
+from pathlib import Path
 
 import pytest
 
+from agent.state.schema import MIGRATIONS
+from scripts.house import boat as house
 from tests.flow import apps
 from tests.support.docker import until
 from tests.support.process_list import long_sleep, sleeps, sleeps_no_more
@@ -50,6 +54,35 @@ async def test_an_agent_killed_while_replicas_start_goes_on_after_its_restart(lo
     await lone_boat.start_agent()
     assert (await lone_boat.page("blog.localhost", "version two")).status == 200
     assert await lone_boat.is_tidy("blog")
+
+
+async def test_an_agent_that_is_upgraded_in_mid_deploy_goes_on_and_the_older_one_refuses_to_start(
+    lone_boat: Rig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The newer one has a migration more, and nothing else in another way."""
+    app = lone_boat.checkout("blog", apps.page("one"))
+    assert (await lone_boat.git_push(app)).status == 0
+    app.write(apps.shell("sleep 3; echo version two > /www/index.html; exec httpd -f -p $PORT -h /www"))
+    push = asyncio.create_task(lone_boat.git_push(app))
+    await lone_boat.until_deploy("blog", "starting")
+    await lone_boat.stop_agent()
+    assert (await push).status != 0
+    assert (await lone_boat.http("blog.localhost")).text == "version one\n"
+    version = len(list(MIGRATIONS.glob("*.sql"))) + 1
+    for package in ("agent", "proto", "cli"):
+        shutil.copytree(house.ROOT / package, tmp_path / package)
+    later = tmp_path / "agent" / "state" / "migrations" / f"{version:04}_later.sql"
+    later.write_text("CREATE TABLE later (name TEXT PRIMARY KEY) STRICT, WITHOUT ROWID;\n")
+    with monkeypatch.context() as upgraded:
+        upgraded.setattr(house, "ROOT", tmp_path)
+        await lone_boat.start_agent()
+        assert (await lone_boat.page("blog.localhost", "version two")).status == 200
+        assert await lone_boat.is_tidy("blog")
+        await lone_boat.stop_agent()
+    with pytest.raises(house.BoatError, match="The agent ended before"):
+        await lone_boat.start_agent()
+    assert f"has schema version {version}; this Pushboat knows versions up to {version - 1}." in lone_boat.log
+    assert (await lone_boat.http("blog.localhost")).text == "version two\n"
 
 
 async def test_an_agent_killed_while_it_switches_goes_on_after_its_restart(lone_boat: Rig) -> None:

@@ -232,6 +232,7 @@ FAULTS = (
         tests=(
             "flow/test_push.py::test_two_pushes_at_once_leave_one_of_them_live",
             "ssh/test_pushes.py::test_two_pushes_at_once_to_one_new_app_are_served_one_after_the_other",
+            "flow/test_mixed.py::test_a_push_a_rollback_a_scale_and_a_rename_at_once_leave_one_whole_app",
             "ssh/test_pushes.py::test_an_app_destroyed_during_a_push_is_said_so",
             "ssh/test_records.py::test_the_rule_is_asked_anew_where_the_name_went_to_another_app_while_a_push_waited",
             "simulation/test_walks.py::test_whatever_happens_every_promise_is_kept",
@@ -254,6 +255,7 @@ FAULTS = (
         tests=(
             "ssh/test_openssh.py::test_200_logins_at_once_are_all_served",
             "ssh/test_openssh.py::test_5000_silent_connections_do_not_keep_out_a_good_login",
+            "ssh/test_crowds.py::test_silent_connections_of_many_sources_keep_nobody_out_and_are_all_freed",
             "ssh/test_openssh.py::test_past_the_cap_connections_wait_and_are_then_served",
             "ssh/test_sessions.py::test_a_peer_that_no_longer_answers_is_given_up",
             "ssh/test_identity.py::test_a_login_that_takes_too_long_is_ended",
@@ -266,6 +268,8 @@ FAULTS = (
         tests=(
             "docker/test_log_files.py::test_no_order_of_writes_rotations_and_reads_loses_a_line_unmarked",
             "flow/test_logs.py::test_a_reader_who_does_not_read_loses_its_own_oldest_lines_and_nobody_else_any",
+            "flow/test_mixed.py::"
+            "test_an_app_with_endless_output_delays_neither_other_apps_nor_commands_and_costs_bounded_memory",
             "handlers/test_logs.py::test_a_chatty_app_does_not_delay_another",
             "handlers/test_logs.py::test_long_and_binary_lines_are_split_and_decoded",
             "docker/test_logs.py::test_an_endless_line_is_given_in_pieces_and_not_kept",
@@ -310,6 +314,24 @@ FAULTS = (
         ),
     ),
     Line(
+        what="an app that forks without end",
+        then="it gets as many processes as it may; who pushed it reads why it ended, and nobody else is touched",
+        tests=(
+            "schedulers/test_docker.py::test_a_fork_bomb_gets_as_many_processes_as_the_limit_and_not_one_more",
+            "flow/test_mixed.py::test_a_fork_bomb_in_an_app_is_told_to_who_pushed_it_and_stops_nobody_else",
+        ),
+    ),
+    Line(
+        what="visitors ask while their app and others are pushed, scaled, given domains, and HAProxy reloads",
+        then="no request fails",
+        tests=(
+            "flow/test_mixed.py::test_visitors_lose_nothing_while_their_app_and_others_are_changed_and_haproxy_reloads",
+            "proxies/test_many_switches.py::"
+            "test_a_reload_then_a_switch_then_the_end_of_the_old_replica_costs_nobody_a_request",
+        ),
+        beside="At length, with visitors of every kind: scripts/torture switch.",
+    ),
+    Line(
         what="a build that forks, fills the disk, prints or sleeps without end",
         then="it meets its limits and is told so; the agent answers meanwhile",
         tests=(
@@ -337,6 +359,8 @@ FAULTS = (
         tests=(
             "house/test_install_booted.py::test_an_installation_from_the_first_start_to_its_end",
             "flow/test_engine_faults.py::test_an_agent_starts_without_its_engine_and_takes_everything_up_when_it_comes",
+            "flow/test_engine_faults.py::"
+            "test_after_a_reboot_all_is_back_within_half_a_minute_of_docker_whichever_starts_first",
             "proxies/test_recovery.py::test_without_supervision_the_agent_starts_with_haproxy_down_and_never_starts_it",
         ),
     ),
@@ -355,7 +379,8 @@ FAULTS = (
         what="the agent is upgraded in the middle of a deploy; an older agent meets a newer database",
         then="the deploy goes on; the older one does not start, and names the version",
         tests=(
-            "flow/test_survival.py::test_an_agent_killed_while_it_builds_goes_on_after_its_restart",
+            "flow/test_survival.py::"
+            "test_an_agent_that_is_upgraded_in_mid_deploy_goes_on_and_the_older_one_refuses_to_start",
             "house/test_install_booted.py::test_an_installation_from_the_first_start_to_its_end",
             "state/test_database.py::test_a_newer_schema_is_refused_by_its_number",
             "state/test_database.py::test_deploys_of_before_there_were_tasks_are_all_there_afterwards",
@@ -430,6 +455,14 @@ ATTACKS = (
             "ssh/test_turnstile.py::test_caps_hold_and_nobody_is_lost_whatever_happens",
             "ssh/test_turnstile.py::test_failed_logins_slow_a_source_and_never_lock_it_out",
             "ssh/test_sessions.py::test_a_bug_is_a_line_with_an_id_and_its_traceback_is_in_the_log",
+        ),
+    ),
+    Line(
+        what="command lines and names many times as long as they may be",
+        then="refused in few words, and the connection stays",
+        tests=(
+            "ssh/test_sessions.py::test_a_command_that_is_too_long_is_refused_in_words_and_the_connection_stays",
+            "commands/test_limits.py::test_what_is_many_times_as_long_as_it_may_be_is_refused_in_few_words",
         ),
     ),
     Line(

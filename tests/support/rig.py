@@ -197,6 +197,10 @@ class Rig:
                     return True
                 await asyncio.sleep(PAUSE_SECONDS)
 
+    async def is_at_rest(self) -> bool:
+        """Wait until `is_tidy` holds of every app that there is."""
+        return await self.is_tidy(*(await self.must("apps:list", "--quiet")).split())
+
     async def docker(self, *words: str) -> Done:
         """Do something by hand to the engine that this Pushboat uses."""
         return await self.run("docker", "--host", f"unix://{self.boat.engine.path}", *words)
