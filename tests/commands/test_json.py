@@ -29,6 +29,8 @@ STDIN = {"git:load-image": b"blog:1.2", "registry:login": b"hush\n"}
 
 # In an order in which each has something to act on, so that all of them succeed.
 LINES = (
+    "app-json:set blog appjson-path deploy/app.json",
+    "app-json:set blog appjson-path",
     "apps:create other",
     "apps:exists other",
     "apps:list",
