@@ -110,6 +110,7 @@ def test_an_installation_from_the_first_start_to_its_end(machine: Booted) -> Non
     assert "Host key     SHA256:" in said and "Pushboat runs" in said
     assert {machine.unit(unit, "ActiveState") for unit in UNITS} == {"active"}
     assert {machine.unit(unit, "UnitFileState") for unit in UNITS} == {"enabled"}
+    assert machine.unit(PROXY, "CPUWeight") == "500"
     assert machine.must("stat", "-c", "%a %U", "/var/lib/pushboat").split() == ["700", "pushboat"]
     assert machine.must("ps", "-o", "user=", "-p", machine.unit(AGENT, "MainPID")).strip() == "pushboat"
     push(machine, "one")
