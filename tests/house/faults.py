@@ -259,6 +259,7 @@ FAULTS = (
             "ssh/test_openssh.py::test_past_the_cap_connections_wait_and_are_then_served",
             "ssh/test_sessions.py::test_a_peer_that_no_longer_answers_is_given_up",
             "ssh/test_identity.py::test_a_login_that_takes_too_long_is_ended",
+            "ssh/test_silent_sessions.py::test_sessions_that_ask_for_nothing_do_not_keep_a_connection",
         ),
         beside=IN_BENCH,
     ),
@@ -376,6 +377,22 @@ FAULTS = (
         beside="Power cannot be cut here: that each sync is asked for, before the acknowledgement, is what is tested.",
     ),
     Line(
+        what="an upgrade fails: a full disk, packages that cannot be had, a version that does not start",
+        then="what ran goes on, its units and its version as they were",
+        tests=(
+            "house/test_install.py::test_an_upgrade_that_fails_leaves_what_runs_as_it_was",
+            "house/test_install_booted.py::test_an_installation_from_the_first_start_to_its_end",
+        ),
+    ),
+    Line(
+        what="root puts files of his own into the data folder, before the first start or from a backup",
+        then="what he adds by a command is the agent's; what is not, the start names",
+        tests=(
+            "flow/test_offline.py::test_what_root_adds_before_the_first_start_is_the_agents",
+            "flow/test_offline.py::test_nobody_starts_on_what_is_somebody_elses",
+        ),
+    ),
+    Line(
         what="the agent is upgraded in the middle of a deploy; an older agent meets a newer database",
         then="the deploy goes on; the older one does not start, and names the version",
         tests=(
@@ -435,7 +452,8 @@ ATTACKS = (
     ),
     Line(
         what="another's identity: a login name, the first key of several, a question about one key and a signature by "
-        "another, a forged signature, a key that is looked up slowly or removed meanwhile",
+        "another, a forged signature, a key that is looked up slowly or removed meanwhile; root's key used elsewhere, "
+        "or a key with root's name",
         then="who signed is who it is, and nobody without a key",
         tests=(
             "ssh/test_identity.py::test_the_name_is_that_of_the_key_and_no_login_name_counts",
@@ -445,6 +463,8 @@ ATTACKS = (
             "ssh/test_identity.py::test_a_question_that_is_answered_late_does_not_change_who_signed",
             "ssh/test_identity.py::test_nobody_gets_in_while_a_key_is_looked_up",
             "ssh/test_identity.py::test_a_key_that_is_removed_during_its_login_does_not_get_in",
+            "ssh/test_local_key.py::test_the_local_key_does_not_sign_in_from_another_address",
+            "commands/test_keys.py::test_no_key_is_called_what_root_on_the_server_is",
         ),
     ),
     Line(
