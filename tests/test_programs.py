@@ -116,6 +116,7 @@ def test_what_has_ended_leaves_no_pipe_open(runner: asyncio.Runner) -> None:
     runner.run(use_twice())
 
 
+@pytest.mark.slow
 def test_the_end_of_a_program_closes_nothing_of_another_thread() -> None:
     """uvloop closes a pipe twice, and a file that a thread opened in between with it."""
     stopped = threading.Event()

@@ -88,6 +88,12 @@ def tree(path: Path) -> ast.Module:
     return ast.parse(path.read_text(), filename=str(path))
 
 
+@cache
+def nodes(path: Path) -> tuple[ast.AST, ...]:
+    """Return every node of a file's syntax tree: most tests here go through all of them."""
+    return tuple(ast.walk(tree(path)))
+
+
 def where(path: Path, node: ast.AST | None = None) -> str:
     """Return a place that an editor can jump to."""
     line = f":{node.lineno}" if node is not None and hasattr(node, "lineno") else ""
@@ -96,7 +102,7 @@ def where(path: Path, node: ast.AST | None = None) -> str:
 
 def functions(path: Path) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]:
     """Yield every function and method of a file."""
-    for node in ast.walk(tree(path)):
+    for node in nodes(path):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             yield node
 
@@ -117,9 +123,7 @@ def dotted(node: ast.expr) -> str:
 def docstrings(path: Path) -> set[int]:
     """Return the identities of the nodes that hold documentation, those below attributes included."""
     return {
-        id(node.value)
-        for node in ast.walk(tree(path))
-        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
+        id(node.value) for node in nodes(path) if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
     }
 
 
@@ -181,7 +185,7 @@ def test_no_import_hides_in_a_function_or_behind_type_checking() -> None:
     conditional = [
         where(path, node)
         for path in shipped()
-        for node in ast.walk(tree(path))
+        for node in nodes(path)
         if isinstance(node, ast.If) and dotted(node.test).endswith("TYPE_CHECKING")
     ]
     assert hidden + conditional == []
@@ -229,7 +233,7 @@ def test_no_exception_is_swallowed_whole() -> None:
     swallowed = [
         where(path, node)
         for path in shipped()
-        for node in ast.walk(tree(path))
+        for node in nodes(path)
         if isinstance(node, ast.ExceptHandler)
         and (node.type is None or dotted(node.type) in {"Exception", "BaseException", "asyncio.CancelledError"})
         and all(isinstance(statement, ast.Pass | ast.Continue) for statement in node.body)
@@ -237,7 +241,7 @@ def test_no_exception_is_swallowed_whole() -> None:
     suppressed = [
         where(path, node)
         for path in shipped()
-        for node in ast.walk(tree(path))
+        for node in nodes(path)
         if isinstance(node, ast.Call)
         and dotted(node.func).endswith("suppress")
         and any(dotted(argument) in {"Exception", "BaseException"} for argument in node.args)
@@ -250,7 +254,7 @@ def test_sql_is_written_in_agent_state_only() -> None:
         where(path, node)
         for path in shipped()
         if (ROOT / "agent" / "state") not in path.parents
-        for node in ast.walk(tree(path))
+        for node in nodes(path)
         if isinstance(node, ast.Constant)
         and isinstance(node.value, str)
         and id(node) not in docstrings(path)
@@ -263,7 +267,7 @@ def test_the_core_touches_the_world_through_ports_only() -> None:
     """So that all of it runs under a virtual clock; what it may do beside is wait, on whatever loop it is given."""
     guilty = []
     for path in inside(*CORE):
-        for node in ast.walk(tree(path)):
+        for node in nodes(path):
             imported = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
             if isinstance(node, ast.ImportFrom) and not node.level:
                 imported = [node.module or ""]
@@ -280,7 +284,7 @@ def test_what_decides_never_says_any() -> None:
     places = [
         where(path, node)
         for path in inside("agent/lifecycle", "agent/handlers", "agent/commands", "agent/ports", "cli")
-        for node in ast.walk(tree(path))
+        for node in nodes(path)
         if isinstance(node, ast.ImportFrom)
         and node.module == "typing"
         and any(alias.name == "Any" for alias in node.names)
@@ -295,7 +299,7 @@ def emitters() -> dict[str, set[str]]:
     found: dict[str, set[str]] = {name: set() for name in names}
     for path in inside("agent"):
         module = ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
-        for node in ast.walk(tree(path)):
+        for node in nodes(path):
             if isinstance(node, ast.Call) and (name := dotted(node.func).rpartition(".")[2]) in names:
                 found[name].add(module)
     return found
@@ -364,7 +368,7 @@ def test_tests_of_the_core_never_sleep() -> None:
     sleeping = [
         where(path, node)
         for path in inside("tests/bus", "tests/state", "tests/lifecycle", "tests/handlers")
-        for node in ast.walk(tree(path))
+        for node in nodes(path)
         if isinstance(node, ast.Call)
         and dotted(node.func).endswith("sleep")
         and not (node.args and isinstance(node.args[0], ast.Constant) and node.args[0].value == 0)

@@ -30,6 +30,7 @@ def server() -> Server:
 
 @settings(max_examples=15, deadline=None, database=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(st.builds(draw, st.randoms(use_true_random=False)), min_size=BATCH, max_size=BATCH))
+@pytest.mark.slow
 def test_no_command_line_leads_to_a_traceback(lines: list[Line]) -> None:
     assert [told for told in attack(server(), lines) if told.complaints] == []
 

@@ -109,6 +109,7 @@ async def test_all_files_that_are_left_are_read_from_the_oldest(log: Log) -> Non
 
 @settings(max_examples=200, deadline=None)
 @given(st.lists(st.sampled_from(["write", "rotate", "read"]), max_size=30))
+@pytest.mark.slow
 def test_no_order_of_writes_rotations_and_reads_loses_a_line_unmarked(steps: Sequence[str]) -> None:
     folder = Path(tempfile.mkdtemp())
     try:

@@ -24,6 +24,8 @@ from agent.git.repos import GitRepos
 from agent.ports.source import ArchiveCommit, ArchiveKind
 from proto.names import AppId
 
+pytestmark = pytest.mark.slow
+
 APP = AppId("anarchivetest")
 HOW = ArchiveCommit(branch="main", author="Ada", email="ada@example.com", message="An archive", at=1_700_000_000.0)
 CAPS = Caps(entries=20, depth=5, path_bytes=60, blob_bytes=2_000, total_bytes=5_000)

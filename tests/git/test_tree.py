@@ -69,6 +69,7 @@ async def test_files_of_a_folder_are_read_by_one_process_of_git(client: Client) 
     assert await tree.read("app/other") == b"y"
 
 
+@pytest.mark.slow
 async def test_a_folder_of_many_files_gives_each(client: Client) -> None:
     files = {f"f{number:03}": str(number) * 3_000 for number in range(300)}
     tree = tree_of(client, client.commit(files))

@@ -11,6 +11,8 @@ import pytest
 
 from agent import settings
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parent.parent.parent
 SYSTEMD = Path("etc/systemd/system")
 

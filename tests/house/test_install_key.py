@@ -11,6 +11,8 @@ import pytest
 from agent.lifecycle.keys import check_name
 from tests.support.shell_functions import Called, Machine
 
+pytestmark = pytest.mark.slow
+
 FILES = ("machine.sh", "key.sh")
 OWN = """
 own() {{

@@ -12,6 +12,8 @@ from scripts.house import processes
 from scripts.house.processes import Process
 from tests.support.shell_functions import Called, Machine
 
+pytestmark = pytest.mark.slow
+
 NEEDS = "need_packages haproxy:haproxy git:git setfacl:acl"
 APT = "apt-get -y -o DPkg::Lock::Timeout=120"
 INSTALL = f"{APT} install --no-install-recommends"
@@ -161,7 +163,7 @@ def test_an_engine_that_is_starting_is_waited_for(engine: Engine) -> None:
 
 def test_an_engine_that_does_not_come_up_fails_the_step_with_its_own_last_words(engine: Engine) -> None:
     engine.has_dockerd('echo "failed to start daemon: no space left on device"; exit 1')
-    done = engine.need(patience=3)
+    done = engine.need(patience=1)
     assert done.status == 1
     assert "This step failed: Docker engine" in done.err and "no space left on device" in done.err
 

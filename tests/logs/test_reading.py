@@ -275,6 +275,7 @@ async def test_segments_deleted_during_a_read_are_left_out(tmp_path: Path, clock
     assert len(texts) < 29
 
 
+@pytest.mark.slow
 def test_a_search_that_outlives_its_agent_ends_by_itself() -> None:
     script = (
         f"import runpy, sys; module = runpy.run_path({str(matching._PROGRAM)!r}); "

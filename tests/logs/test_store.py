@@ -334,6 +334,7 @@ async def test_a_compression_cut_short_leaves_the_plain_segment_in_force(tmp_pat
         assert await stored(store) == ["0", "1", "2", "3"]
 
 
+@pytest.mark.slow
 async def test_a_damaged_segment_costs_only_itself(tmp_path: Path, clock: FakeClock) -> None:
     async with DiskLogStore(tmp_path, clock=clock, segment_bytes=200) as store:
         for number in range(1, 60):

@@ -27,6 +27,7 @@ def beginnings(folder: Path) -> dict[str, Settled]:
     return settle_all(folder)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", STORIES)
 def test_every_story_comes_out_well_when_nobody_dies(folder: Path, beginnings: dict[str, Settled], name: str) -> None:
     assert live(folder, STORIES[name], beginnings[name], dies_at=None) > 100

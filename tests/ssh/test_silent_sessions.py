@@ -31,6 +31,7 @@ class Silent(asyncssh.SSHClientChannel[bytes]):
             self._send_request(*request)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("requests", [(), (VARIABLE, TERMINAL), (SFTP,)], ids=["open", "terminal", "subsystem"])
 async def test_sessions_that_ask_for_nothing_do_not_keep_a_connection(
     open_house: Builder, requests: tuple[Request, ...]
