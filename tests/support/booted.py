@@ -99,6 +99,7 @@ def booted(tree: Path) -> Iterator[Booted]:
         _run("docker", "cp", str(tree), f"{machine.name}:/root/pushboat")
         yield machine
     finally:
+        machine.run("systemctl", "stop", "pushboat.service")  # It would bring back what is removed.
         for instance in engine.instances_in(pool) | _noted(machine):
             engine.remove_all(instance)
         machine.run("/opt/pushboat/current/bin/python", "-m", "agent.docker.firewall", "remove", "--pool", str(pool))
