@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,8 +14,6 @@ from tests.support.places import in_memory
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    # Thousands of tests make and drop much; the default of 700 has the collector look all the time.
-    gc.set_threshold(50_000, 20, 20)
     config.pluginmanager.register(DeathCount())
 
 

@@ -255,7 +255,9 @@ def a_reboot(machine: Booted) -> None:
     """After a reboot all is back without a command, whichever of agent and proxy starts first."""
     instance = machine.must("cat", "/var/lib/pushboat/instance").strip()
     for order in ((PROXY, AGENT), (AGENT, PROXY)):
-        machine.must("systemctl", "stop", *UNITS)
+        # The path first: of several units systemctl has one stopped after the other, and a path that still looks would
+        # start the proxy again, whose socket is just to be stopped.
+        machine.must("systemctl", "stop", AGENT, *reversed(UNITS[1:4]), *UNITS[4:])
         subprocess.run(["docker", "stop", "--time=0", *Engine().containers(instance)], check=True, capture_output=True)
         assert machine.page("blog.localhost") is None
         for unit in (*UNITS[4:], *order, *UNITS[2:4]):
