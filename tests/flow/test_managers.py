@@ -301,6 +301,7 @@ async def test_uv_with_a_workspace_and_a_path_dependency(harbour: Rig) -> None:
     assert await exit_status(harbour, "uv") == 0
 
 
+@pytest.mark.toolchains
 async def test_poetry_with_a_wheel_in_the_repository(harbour: Rig) -> None:
     content = wheel("own", 'WORD = "Own"\n')
     lock = POETRY["poetry.lock"].replace("DIGEST", hashlib.sha256(content).hexdigest())
@@ -330,6 +331,7 @@ async def test_pnpm_with_a_workspace_whose_program_builds_the_app(harbour: Rig) 
     assert await exit_status(harbour, "pnpm") == 0
 
 
+@pytest.mark.toolchains
 async def test_yarn_3_without_its_plugin_leaves_out_what_only_a_build_needs(harbour: Rig) -> None:
     app = harbour.checkout("yarn", YARN)
     said = await pushed(harbour, app)
@@ -343,6 +345,7 @@ async def test_yarn_3_without_its_plugin_leaves_out_what_only_a_build_needs(harb
     assert await exit_status(harbour, "yarn") == 0
 
 
+@pytest.mark.toolchains
 async def test_go_with_a_workspace_and_a_replaced_module(harbour: Rig) -> None:
     app = harbour.checkout("modules", GO)
     said = await pushed(harbour, app)
@@ -355,6 +358,7 @@ async def test_go_with_a_workspace_and_a_replaced_module(harbour: Rig) -> None:
     assert await exit_status(harbour, "modules") != KILLED
 
 
+@pytest.mark.toolchains
 async def test_deno_on_an_image_of_ones_own(harbour: Rig) -> None:
     builds = await harbour.spawn(
         "docker", "--host", f"unix://{harbour.boat.engine.path}", "build", "-q", "-t", DENO, "-"
