@@ -28,6 +28,8 @@ Count = Annotated[int, msgspec.Meta(ge=1)]
 Percent = Annotated[int, msgspec.Meta(ge=1, le=100)]
 Interface = Annotated[str, msgspec.Meta(pattern=r"^(|[A-Za-z0-9_.][A-Za-z0-9_.-]{0,14})\Z")]
 """A network interface, or none: up to 15 bytes for the kernel, and no final +, which iptables reads as a wildcard."""
+ControlGroup = Annotated[str, msgspec.Meta(pattern=r"^(|[a-z][a-z0-9_]{0,62}\.slice)\Z")]
+"""A systemd slice below the root, or none."""
 Seconds = Annotated[float, msgspec.Meta(gt=0, le=31_536_000)]
 """Up to a year: TOML knows ``inf``, and no timer does."""
 
@@ -222,6 +224,10 @@ class ReplicaSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     drain_seconds: Seconds = 60.0
     """How long a replaced replica may go on with requests in flight and open sockets. Why: answers are done in seconds,
     and browsers open a lost websocket again."""
+    control_group: ControlGroup = ""
+    """The systemd slice in which new replicas run; empty: where Docker puts every container. One-off containers, tasks
+    and builds stay there. Why: empty, since a slice without a weight of its own helps nobody; `scripts/install` brings
+    one, and its unit says `pushboat.slice` here: what serves gets the CPU before what changes it."""
     kept_releases: Count = 5
     """Releases whose images are kept for rollbacks. Why: who goes back goes back by one or two; each may take a
     gigabyte."""

@@ -67,11 +67,12 @@ class Container:
 class ByReload:
     """nginx and the containers behind it."""
 
-    def __init__(self, folder: Path, image: str) -> None:
+    def __init__(self, folder: Path, image: str, group: str) -> None:
         self.port = free_port()
         self._folder = folder
         self._config = folder / "nginx.conf"
         self._image = image
+        self._group = group
         self._engine = Engine()
         self._apps: dict[str, list[Container]] = {}
         self._nginx: processes.Process | None = None
@@ -105,6 +106,12 @@ class ByReload:
         self._retiring.add(retiring)
         retiring.add_done_callback(self._retiring.discard)
 
+    def pids(self) -> list[int]:
+        """Return the ids of nginx's processes."""
+        assert self._nginx
+        master = self._nginx.pid
+        return [master, *map(int, Path(f"/proc/{master}/task/{master}/children").read_text().split())]
+
     async def close(self) -> None:
         """Remove all that was made."""
         for task in self._retiring:
@@ -125,7 +132,12 @@ class ByReload:
             "Image": self._image,
             "Env": [f"PORT={PORT}", *self._settings.get(app, ())],
             "Labels": {NAME: "1"},
-            "HostConfig": {"Init": True, "RestartPolicy": {"Name": "always"}, "NetworkMode": NAME},
+            "HostConfig": {
+                "Init": True,
+                "RestartPolicy": {"Name": "always"},
+                "NetworkMode": NAME,
+                "CgroupParent": self._group,
+            },
             "NetworkingConfig": {"EndpointsConfig": {NAME: {"IPAMConfig": {"IPv4Address": address}}}},
         }
         made = self._engine.call("POST", "/containers/create", json.dumps(body).encode())
@@ -170,10 +182,10 @@ def nginx_folder(parent: Path) -> Path:
 
 @asynccontextmanager
 async def by_reload(
-    folder: Path, image: str, apps: Mapping[str, int], settings: Mapping[str, Sequence[str]]
+    folder: Path, image: str, apps: Mapping[str, int], settings: Mapping[str, Sequence[str]], *, group: str
 ) -> AsyncIterator[ByReload]:
-    """Run the apps behind an nginx of this run's own."""
-    reference = ByReload(folder, image)
+    """Run the apps behind an nginx of this run's own. `group`: the control group of the containers, empty for none."""
+    reference = ByReload(folder, image, group)
     try:
         await reference.open(apps, settings)
         yield reference

@@ -24,6 +24,7 @@ from bench import switch_report
 from bench.by_reload import GRACE_SECONDS, ByReload, by_reload, nginx_folder
 from bench.measured import say
 from bench.python_image import build, ensure_python
+from bench.shares import Shares, shares
 from bench.visitors.kinds import CHAT, IDLER, LATE, MORTAL, SHOP
 from bench.visitors.tally import Tally
 from scripts.house.boat import ROOT
@@ -84,20 +85,31 @@ class Visitors:
             raise RuntimeError("the visitors went without a word")
 
 
-@dataclass
-class Run:
-    """One run: how much is asked of it, and what takes part."""
+@dataclass(frozen=True)
+class Plan:
+    """What is asked of a run."""
 
     requests: int
     rate: float
     changes: int
+    minutes: float
+    """At most, for what changes."""
+    strategy: str
+    """Of the app that is changed."""
+    is_plain: bool
+    """Nobody gets the CPU before anybody, see `bench.shares`."""
+
+
+@dataclass
+class Run:
+    """One run: what is asked of it, and what takes part."""
+
+    plan: Plan
     r: Rig
     reference: ByReload
     checkouts: dict[str, Checkout]
     ours: Visitors
     theirs: Visitors
-    minutes: float
-    """At most, for what changes."""
     changed: int = 0
     switched: int = 0
 
@@ -112,24 +124,24 @@ class Run:
         say(f"{QUIET_SECONDS:.0f} s of load without changes.")
         self.phase("quiet")
         await asyncio.sleep(QUIET_SECONDS)
-        say(f"The same load through {self.changes} changes of one app, while {OTHERS} others deploy.")
+        say(f"The same load through {self.plan.changes} changes of one app, while {OTHERS} others deploy.")
         began = time.monotonic()
         try:
-            async with asyncio.timeout(self.minutes * 60):
-                await self._busy(began, self.ours.requests + self.requests)
+            async with asyncio.timeout(self.plan.minutes * 60):
+                await self._busy(began, self.ours.requests + self.plan.requests)
         except TimeoutError:
             say("Time is up before all was done.")
         say(f"{self.changed} changes, {self.switched} of the reference, in {time.monotonic() - began:.0f} s.")
         self.phase("leave")
 
     async def _busy(self, began: float, wanted_requests: int) -> None:
-        seconds = self.requests / self.rate
+        seconds = self.plan.requests / self.plan.rate
         async with asyncio.TaskGroup() as group:
             sides = [group.create_task(self._side(name)) for name in (IDLER, LATE)]
             group.create_task(self._others(seconds))
-            for number in range(self.changes):
+            for number in range(self.plan.changes):
                 self.phase("between")
-                await asyncio.sleep(max(began + number * seconds / self.changes - time.monotonic(), 0))
+                await asyncio.sleep(max(began + number * seconds / self.plan.changes - time.monotonic(), 0))
                 self.phase("ours")
                 await self._change(number)
                 self.changed += 1
@@ -174,7 +186,7 @@ class Run:
             await asyncio.sleep(max(began + seconds / OTHERS - time.monotonic(), 0))
 
 
-async def measure(requests: int, rate: float, changes: int, minutes: float) -> int:
+async def measure(plan: Plan) -> int:
     """Run it, print the figures, and return 1 if a request of ours failed."""
     engine = Engine()
     image = ensure_python(engine)
@@ -182,26 +194,36 @@ async def measure(requests: int, rate: float, changes: int, minutes: float) -> i
     recipe = f'FROM {image}\nCOPY app.py version.txt /\nEXPOSE 5000\nCMD ["python3", "-S", "/app.py"]\n'
     files = {"Dockerfile": recipe, "app.py": program, "version.txt": "first\n"}
     build(engine, IMAGE, {name: text.encode() for name, text in files.items()})
-    with tempfile.TemporaryDirectory(prefix="pushboat-bench-") as name:
-        folder = nginx_folder(Path(name))
-        async with rig(Path(name), build={"concurrency": BUILDS}) as r:
+    with tempfile.TemporaryDirectory(prefix="pushboat-bench-") as name, shares(is_wanted=not plan.is_plain) as cpu:
+        ours: dict[str, dict[str, object]] = {
+            "build": {"concurrency": BUILDS},
+            "replicas": {"control_group": cpu.slice},
+        }
+        async with rig(Path(name), **ours) as r:
             say(f"{len(APPS) + OTHERS} apps.")
-            checkouts = await _deploy_all(r, files)
-            async with (
-                by_reload(folder, IMAGE, APPS, SETTINGS) as reference,
-                _visitors(r.ports[1], rate, holds=HOLDS_SECONDS) as ours,
-                _visitors(reference.port, rate, holds=GRACE_SECONDS) as theirs,
-            ):
-                run = Run(requests, rate, changes, r, reference, checkouts, ours, theirs, minutes)
-                async with asyncio.TaskGroup() as group:
-                    group.create_task(ours.listen())
-                    group.create_task(theirs.listen())
-                    await run.go()
-                    await asyncio.wait_for(asyncio.gather(ours.process.wait(), theirs.process.wait()), LEAVE_SECONDS)
-                return switch_report.tell(ours.tallies, theirs.tallies, changes=(run.changed, run.switched))
+            checkouts = await _deploy_all(r, files, plan.strategy)
+            return await _visited(plan, r, checkouts, nginx_folder(Path(name)), cpu)
 
 
-async def _deploy_all(r: Rig, files: dict[str, str]) -> dict[str, Checkout]:
+async def _visited(plan: Plan, r: Rig, checkouts: dict[str, Checkout], folder: Path, cpu: Shares) -> int:
+    async with (
+        by_reload(folder, IMAGE, APPS, SETTINGS, group=cpu.parent) as reference,
+        _visitors(r.ports[1], plan.rate, holds=HOLDS_SECONDS) as ours,
+        _visitors(reference.port, plan.rate, holds=GRACE_SECONDS) as theirs,
+    ):
+        cpu.serves("haproxy", r.proxy_pids())
+        cpu.serves("nginx", reference.pids())
+        cpu.visits([ours.process.pid, theirs.process.pid])
+        run = Run(plan, r, reference, checkouts, ours, theirs)
+        async with asyncio.TaskGroup() as group:
+            group.create_task(ours.listen())
+            group.create_task(theirs.listen())
+            await run.go()
+            await asyncio.wait_for(asyncio.gather(ours.process.wait(), theirs.process.wait()), LEAVE_SECONDS)
+        return switch_report.tell(ours.tallies, theirs.tallies, changes=(run.changed, run.switched))
+
+
+async def _deploy_all(r: Rig, files: dict[str, str], strategy: str) -> dict[str, Checkout]:
     checkouts = {name: r.checkout(name, files) for name in APPS}
     checkouts |= {f"other-{number}": r.checkout(f"other-{number}", small_app()) for number in range(OTHERS)}
     limit = asyncio.Semaphore(BUILDS)
@@ -218,9 +240,7 @@ async def _deploy_all(r: Rig, files: dict[str, str]) -> dict[str, Checkout]:
         for name, checkout in checkouts.items():
             group.create_task(deploy(name, checkout))
     await r.must("checks:set", SHOP, "wait-to-retire", str(HOLDS_SECONDS))
-    # Rolling, it would wait for the drain of each batch, and open websockets make those last. The app that is slow to
-    # start rolls.
-    await r.must("ps:set", SHOP, "strategy", "all-at-once")
+    await r.must("ps:set", SHOP, "strategy", strategy)
     return checkouts
 
 
@@ -254,10 +274,16 @@ def main() -> int:
     parser.add_argument("--changes", type=int, default=100, help="of the one app")
     parser.add_argument("--minutes", type=float, default=60.0, help="after which it ends, whatever is left to do")
     parser.add_argument("--seed", type=int, default=random.randrange(1 << 32), help="of what visitors and pushes draw")
+    # Rolling, a deploy waits for the drain of each batch, and open websockets make those last.
+    parser.add_argument("--strategy", default="all-at-once", help="of the app that is changed: rolling, stop-first")
+    parser.add_argument("--plain", action="store_true", help="without the shares of the CPU that scripts/install gives")
     options = parser.parse_args()
     say(f"seed {options.seed}")
     random.seed(options.seed)
-    return asyncio.run(measure(options.requests, options.rate, options.changes, options.minutes))
+    plan = Plan(
+        options.requests, options.rate, options.changes, options.minutes, options.strategy, is_plain=options.plain
+    )
+    return asyncio.run(measure(plan))
 
 
 if __name__ == "__main__":

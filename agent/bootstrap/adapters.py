@@ -106,7 +106,12 @@ async def open_adapters(
     await proxy.start()
     stack.push_async_callback(proxy.close)
     return Adapters(
-        scheduler=DockerScheduler(engine, bridges=bridges, build_bridge=settings.network.build_bridge),
+        scheduler=DockerScheduler(
+            engine,
+            bridges=bridges,
+            build_bridge=settings.network.build_bridge,
+            group=settings.replicas.control_group,
+        ),
         prober=DockerProber(engine),
         images=images,
         workshops=workshops,

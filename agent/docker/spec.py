@@ -43,10 +43,14 @@ LOG_FILES: Final = "3"
 """The engine's own log is a buffer from which the log streamer reads; 30 MB last until it is back after a crash."""
 
 
-def create_body(wish: ContainerWish, *, instance: str, network: str, is_tty: bool = False, term: str = "") -> Body:
+def create_body(
+    wish: ContainerWish, *, instance: str, network: str, group: str = "", is_tty: bool = False, term: str = ""
+) -> Body:
     """Return what creates the container of `wish`: a `ReplicaWish`, a `TaskWish` or a `OneOff`.
 
-    `network`: the name of the shared bridge. `is_tty`, `term`: of the terminal that a one-off is attached to.
+    `network`: the name of the shared bridge. `group`: the control group above those of replicas (see `ReplicaGroup`);
+    all else stays in the engine's own, as it does with an empty one. `is_tty`, `term`: of the terminal that a one-off
+    is attached to.
     """
     env = dict(wish.env)
     if is_tty and term:
@@ -59,6 +63,8 @@ def create_body(wish: ContainerWish, *, instance: str, network: str, is_tty: boo
         "HostConfig": _host_config(wish, network=network),
         "NetworkingConfig": {"EndpointsConfig": {network: _endpoint(wish)}},
     }
+    if group and isinstance(wish, ReplicaWish):
+        body["HostConfig"]["CgroupParent"] = group
     if wish.command is not None:
         body["Cmd"] = list(wish.command)
     if isinstance(wish, OneOff):
@@ -231,6 +237,7 @@ _ALLOWED: Final[Mapping[str, Rule | Mapping[str, Any]]] = {
         "NetworkMode": _matches(r"pushboat-[a-z0-9]+-[0-9]+"),
         "IpcMode": _is_one_of("private"),
         "CgroupnsMode": _is_one_of("private"),
+        "CgroupParent": _matches(r"/?[a-z][a-z0-9_]{0,62}\.slice"),
         "Init": _is_one_of(True),
         "CapDrop": _is_one_of(["ALL"]),
         "CapAdd": _all(_is_one_of(*KEPT_CAPABILITIES)),

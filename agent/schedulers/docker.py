@@ -19,6 +19,7 @@ from agent.docker.containers import ContainerRow, Containers, NameTaken, detail_
 from agent.docker.engine import Engine, Faulted, Refused
 from agent.docker.events import EngineEvents
 from agent.docker.networks import Networks
+from agent.docker.replica_group import ReplicaGroup
 from agent.docker.spec import container_name, create_body
 from agent.errors import Unavailable, UserError
 from agent.ports.addresses import Bridges
@@ -42,11 +43,18 @@ class DockerScheduler:
     """Fulfils ``agent.ports.scheduler.Scheduler``."""
 
     def __init__(
-        self, engine: Engine, *, bridges: Bridges, starts_at_once: int = STARTS_AT_ONCE, build_bridge: str = ""
+        self,
+        engine: Engine,
+        *,
+        bridges: Bridges,
+        starts_at_once: int = STARTS_AT_ONCE,
+        build_bridge: str = "",
+        group: str = "",
     ) -> None:
         """`bridges`: the address pool, the same that replicas' addresses were handed out from.
 
-        `build_bridge`: the interface that the firewall is to hold for as well, empty for none; see `problems`.
+        `build_bridge`: the interface that the firewall is to hold for as well, empty for none; see `problems`. `group`:
+        the systemd slice of replicas, empty for none.
         """
         self._engine = engine
         self._containers = Containers(engine)
@@ -55,6 +63,7 @@ class DockerScheduler:
         self._tasks = Tasks(engine, networks=self._networks)
         self._starts = asyncio.Semaphore(starts_at_once)
         self._build_bridge = build_bridge
+        self._group = ReplicaGroup(engine, group)
 
     async def converge(self, app: AppId, wishes: Sequence[ReplicaWish], say: Say) -> Sequence[ReplicaStatus]:
         """See ``Scheduler``."""
@@ -202,7 +211,7 @@ class DockerScheduler:
         return chosen
 
     async def _create(self, wish: ReplicaWish, *, network: str) -> str:
-        body = create_body(wish, instance=self._engine.instance, network=network)
+        body = create_body(wish, instance=self._engine.instance, network=network, group=await self._group.parent())
         name = container_name(wish)
         try:
             try:

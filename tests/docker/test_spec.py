@@ -105,6 +105,15 @@ def test_a_task_has_its_labels_keeps_its_log_and_is_not_attached() -> None:
     check_body(body, instance=INSTANCE)
 
 
+def test_only_what_serves_is_in_the_slice_of_replicas() -> None:
+    for group in ("pushboat.slice", "/pushboat.slice"):
+        body = body_of(replica(), group=group)
+        assert body["HostConfig"]["CgroupParent"] == group
+        check_body(body, instance=INSTANCE)
+    assert body_of(one_off(), group="pushboat.slice") == body_of(one_off())
+    assert body_of(replica(), group="") == body_of(replica())
+
+
 def test_a_one_off_is_attached_is_not_restarted_and_leaves_no_log() -> None:
     body = body_of(one_off(), is_tty=True, term="xterm-256color")
     assert body["Tty"] and body["OpenStdin"] and body["AttachStdout"]
@@ -182,6 +191,8 @@ FORBIDDEN: list[tuple[str, object]] = [
     ("HostConfig.UsernsMode", "host"),
     ("HostConfig.CgroupnsMode", "host"),
     ("HostConfig.CgroupParent", "/"),
+    ("HostConfig.CgroupParent", "system.slice/docker.service"),
+    ("HostConfig.CgroupParent", "../pushboat.slice"),
     ("HostConfig.NetworkMode", "host"),
     ("HostConfig.NetworkMode", "container:abc"),
     ("HostConfig.NetworkMode", "bridge"),

@@ -110,11 +110,13 @@ def test_an_installation_from_the_first_start_to_its_end(machine: Booted) -> Non
     assert "Host key     SHA256:" in said and "Pushboat runs" in said
     assert {machine.unit(unit, "ActiveState") for unit in UNITS} == {"active"}
     assert {machine.unit(unit, "UnitFileState") for unit in UNITS} == {"enabled"}
-    assert machine.unit(PROXY, "CPUWeight") == "500"
+    assert machine.unit(PROXY, "CPUWeight") == machine.unit("pushboat.slice", "CPUWeight") == "1000"
+    assert machine.unit(PROXY, "Slice") == "pushboat.slice"
     assert machine.must("stat", "-c", "%a %U", "/var/lib/pushboat").split() == ["700", "pushboat"]
     assert machine.must("ps", "-o", "user=", "-p", machine.unit(AGENT, "MainPID")).strip() == "pushboat"
     push(machine, "one")
     until_page(machine, "one")
+    what_serves(machine)
     log_files(machine)
     again_and_a_newer_one(machine)
     a_new_key_with_the_old_comment(machine)
@@ -127,6 +129,13 @@ def test_an_installation_from_the_first_start_to_its_end(machine: Booted) -> Non
     a_wrong_setting(machine)
     removed_and_back(machine)
     purged(machine)
+
+
+def what_serves(machine: Booted) -> None:
+    """Replicas run beside the proxy, and apart from the engine's own work."""
+    [replica] = Engine().containers(machine.must("cat", "/var/lib/pushboat/instance").strip())
+    described = Engine().call("GET", f"/containers/{replica}/json")
+    assert described["HostConfig"]["CgroupParent"].removeprefix("/") == "pushboat.slice"
 
 
 def log_files(machine: Booted) -> None:

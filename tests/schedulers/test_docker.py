@@ -18,7 +18,7 @@ from agent.ports.scheduler import ReplicaWish, Resources, StartFailed
 from agent.schedulers.docker import DockerScheduler
 from tests.fakes.terminal import FakeTerminal
 from tests.support.cutting import cutter
-from tests.support.docker import Corner, corner, until
+from tests.support.docker import Corner, corner, remove_group, token, until
 from tests.support.scripted_engine import http
 
 pytestmark = pytest.mark.real
@@ -39,6 +39,24 @@ async def inside(docker: Corner, scheduler: DockerScheduler, wish: ReplicaWish, 
     terminal.type(b"")
     await scheduler.enter(wish.replica, command, terminal)
     return (terminal.out + terminal.err).decode()
+
+
+async def test_a_replica_runs_in_the_slice_of_what_serves(docker: Corner) -> None:
+    """In the kernel's own words, since an engine's driver decides what becomes of the name."""
+    slice_name = f"pushboat_{token()}.slice"
+    scheduler = DockerScheduler(docker.engine, bridges=docker.bridges, group=slice_name)
+    try:
+        wish = docker.wish()
+        await scheduler.converge(docker.app, [wish], say)
+        (row,) = await docker.containers.find({labels.REPLICA_ID: wish.replica})
+        detail = await docker.engine.json("GET", f"containers/{row.id}/json")
+        lines = Path(f"/proc/{detail['State']['Pid']}/cgroup").read_text().splitlines()
+        assert [line for line in lines if ":cpu" in line and f"/{slice_name}/" not in line] == []
+        assert any(f"/{slice_name}/" in line for line in lines)
+    finally:
+        for row in await docker.containers.find({labels.APP_ID: docker.app}):
+            await docker.containers.remove(row.id)
+        remove_group(slice_name)
 
 
 async def test_a_replica_is_confined(docker: Corner, scheduler: DockerScheduler) -> None:

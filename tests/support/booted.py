@@ -21,7 +21,7 @@ from scripts.house import boat as house
 from scripts.house.addresses import free_pool, free_port
 from scripts.house.engine import Engine
 from tests.support.debian import ensure_debian
-from tests.support.docker import token
+from tests.support.docker import remove_group, token
 
 IMAGE = "pushboat-test/booted:bookworm"
 """Shared by all test runs on the machine, and left there: it takes a minute to make."""
@@ -105,6 +105,7 @@ def booted(tree: Path) -> Iterator[Booted]:
         machine.run("/opt/pushboat/current/bin/python", "-m", "agent.docker.firewall", "remove", "--pool", str(pool))
         machine.run("setfacl", "-k", logs)
         _run("docker", "rm", "--force", "--volumes", machine.name)
+        remove_group("pushboat.slice")
 
 
 def _noted(machine: Booted) -> set[str]:

@@ -8,7 +8,7 @@ import random
 import secrets
 import tarfile
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
@@ -39,6 +39,13 @@ async def until(claim: Callable[[], Awaitable[Any]], *, seconds: float = 20.0) -
         while not (answer := await claim()):
             await asyncio.sleep(POLL_SECONDS)
     return answer
+
+
+def remove_group(name: str) -> None:
+    """Remove a control group of that name that an engine with its driver ``cgroupfs`` made and left, if it is empty."""
+    for folder in Path("/sys/fs/cgroup").glob(f"*/{name}"):
+        with suppress(OSError):  # It is in use, and somebody else's.
+            folder.rmdir()
 
 
 def busybox_tar() -> bytes:
