@@ -1,8 +1,10 @@
 """Shares of the processor as ``scripts/install`` gives them, for a bench on a machine where nothing is installed.
 
 What serves (replicas and the containers of the reference, both proxies) is in one group with the weights of
-``pushboat.slice`` and ``pushboat-proxy.service``. Visitors, who ask from other machines in real life and only here want
-a part of the same processor, are in one that comes before everything.
+``pushboat.slice`` and ``pushboat-proxy.service``. The engine, what it starts and the agent are in another, as systemd
+has all services in ``system.slice``: else each of their processes would weigh as much as that whole slice. Visitors,
+who ask from other machines in real life and only here want a part of the same processor, are in one that comes before
+everything.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ from pathlib import Path
 from typing import Final
 
 from bench.measured import say
+from scripts.house import processes
 from scripts.house.engine import Engine
 
 ROOT: Final = Path("/sys/fs/cgroup")
@@ -22,7 +25,11 @@ SERVES: Final = 1000
 """Of ``pushboat.slice``; 100 is what everything else has together."""
 PROXY: Final = 1000
 """Of ``pushboat-proxy.service`` in it; each replica has 100."""
+SERVICES: Final = 100
+"""Of ``system.slice``."""
 VISITORS: Final = 10_000
+_SERVICES: Final = "pushboat_bench_services"
+_VISITORS: Final = "pushboat_bench_visitors"
 _SHARES: Final = 10.24
 """Version 1 of control groups counts from 1024 where version 2 counts from 100."""
 
@@ -44,15 +51,25 @@ class Shares:
 
     def visits(self, pids: Iterable[int]) -> None:
         """Put processes before everything."""
-        self._put("pushboat_bench_visitors", VISITORS, pids)
+        self._put(_VISITORS, VISITORS, pids)
+
+    def rests(self, pids: Iterable[int]) -> None:
+        """Put processes, and all that they start, where services are."""
+        self._put(_SERVICES, SERVICES, pids)
 
     def open(self) -> None:
-        """Make the group of what serves."""
+        """Make the group of what serves, and put the engine into its own."""
         if self._cpu:
             _weigh(self._cpu, self._cpu / SLICE, SERVES)
+            found = processes.naming("", programs=("dockerd", "containerd"))
+            self.rests(process.pid for process in found)
 
     def close(self) -> None:
-        """Remove what is empty by now; the engine made groups of the same name for other controllers."""
+        """Let the engine go back, and remove what is empty then; it made groups of that name for other controllers."""
+        while self._cpu and (pids := (self._cpu / _SERVICES / "cgroup.procs").read_text().split()):
+            for pid in pids:
+                with suppress(ProcessLookupError):
+                    (self._cpu / "cgroup.procs").write_text(pid)
         for folder in sorted((*ROOT.glob(f"*/{SLICE}*/**/"), *ROOT.glob("**/pushboat_bench_*/")), reverse=True):
             with suppress(OSError):
                 folder.rmdir()
@@ -63,7 +80,8 @@ class Shares:
         group = self._cpu / name
         _weigh(group.parent, group, weight)
         for pid in pids:
-            (group / "cgroup.procs").write_text(str(pid))
+            with suppress(ProcessLookupError):
+                (group / "cgroup.procs").write_text(str(pid))
 
 
 @contextmanager

@@ -211,6 +211,8 @@ async def _visited(plan: Plan, r: Rig, checkouts: dict[str, Checkout], folder: P
         _visitors(r.ports[1], plan.rate, holds=HOLDS_SECONDS) as ours,
         _visitors(reference.port, plan.rate, holds=GRACE_SECONDS) as theirs,
     ):
+        assert r.boat.agent
+        cpu.rests([r.boat.agent.pid])
         cpu.serves("haproxy", r.proxy_pids())
         cpu.serves("nginx", reference.pids())
         cpu.visits([ours.process.pid, theirs.process.pid])
