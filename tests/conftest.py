@@ -17,6 +17,14 @@ def pytest_configure(config: pytest.Config) -> None:
     config.pluginmanager.register(DeathCount())
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Keep the real tests of a file on one worker, since they share what takes long to make; the rest go anywhere."""
+    for item in items:
+        if item.get_closest_marker("real"):
+            item.add_marker(pytest.mark.xdist_group(str(item.path)))
+
+
 @pytest.fixture
 def tmp_path(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A folder in memory, gone after the test; of a test that is `real` on the disk, and kept for a look."""
