@@ -136,7 +136,7 @@ class Containers:
         self._engine = engine
 
     async def find(self, wanted: Mapping[str, str], *, is_measured: bool = False) -> list[ContainerRow]:
-        """Return all containers of ours, running or not, that carry these labels too.
+        """Return all containers of ours, running or not, that carry these labels too, the newest first.
 
         `is_measured`: with how much their own files take. The engine reads all their folders for that.
         """
@@ -151,8 +151,11 @@ class Containers:
             timeout=MEASURE_SECONDS if is_measured else CALL_SECONDS,
         )
         if not wanted:
+            # The list begins with the newest, which is remembered of two: they are one too many, and it came after.
             self._engine.whereabouts = {
-                replica: row.id for row in rows or [] if (replica := (row.labels or {}).get(labels.REPLICA_ID))
+                replica: row.id
+                for row in reversed(rows or [])
+                if (replica := (row.labels or {}).get(labels.REPLICA_ID))
             }
         return rows or []
 

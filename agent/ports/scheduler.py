@@ -137,7 +137,10 @@ class Scheduler(Protocol):
         ...
 
     async def survey(self) -> Sequence[ReplicaStatus]:
-        """Return every replica and task container of this instance, of all apps, in one look at the engine."""
+        """Return every replica and task container of this instance, of all apps, in one look at the engine.
+
+        The newest container first.
+        """
         ...
 
     async def look(self, replica: ReplicaId) -> ReplicaStatus | None:
