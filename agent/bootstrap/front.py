@@ -47,6 +47,8 @@ def make_shell(
         repositories=str(settings.folder / "repos"),
         creates_apps=settings.git.creates_apps,
         task_seconds=settings.replicas.task_seconds,
+        archive_bytes=settings.git.max_push_bytes,
+        archive_files=settings.git.max_files,
         build_seconds=settings.build.timeout,
         resources=Resources(memory_bytes=settings.replicas.memory_bytes, pids=settings.replicas.pids),
     )
