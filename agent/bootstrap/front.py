@@ -37,19 +37,7 @@ def make_shell(
     ids: RandomIds,
 ) -> Shell:
     """Return what answers each command line that comes over ssh."""
-    facts = ServerFacts(
-        version=VERSION,
-        host=settings.domains.default or socket.gethostname(),
-        ssh_port=settings.ssh.port,
-        http_port=int(settings.http.binds[0].rpartition(":")[2]),
-        stop_seconds=settings.replicas.stop_seconds,
-        drain_seconds=settings.replicas.drain_seconds,
-        repositories=str(settings.folder / "repos"),
-        creates_apps=settings.git.creates_apps,
-        task_seconds=settings.replicas.task_seconds,
-        build_seconds=settings.build.timeout,
-        resources=Resources(memory_bytes=settings.replicas.memory_bytes, pids=settings.replicas.pids),
-    )
+    facts = _facts(settings)
     world = World(
         database=database,
         scheduler=adapters.scheduler,
@@ -96,6 +84,25 @@ def make_shell(
     )
     services = Services((pushes, Fetches(database, adapters.repos)), database=database)
     return Shell(Dispatcher(every_command(), world=world, services=services), ids=ids)
+
+
+def _facts(settings: Settings) -> ServerFacts:
+    """Return what answers tell of a server that is set like this."""
+    return ServerFacts(
+        version=VERSION,
+        host=settings.domains.default or socket.gethostname(),
+        ssh_port=settings.ssh.port,
+        http_port=int(settings.http.binds[0].rpartition(":")[2]),
+        stop_seconds=settings.replicas.stop_seconds,
+        drain_seconds=settings.replicas.drain_seconds,
+        repositories=str(settings.folder / "repos"),
+        creates_apps=settings.git.creates_apps,
+        task_seconds=settings.replicas.task_seconds,
+        archive_bytes=settings.git.max_push_bytes,
+        archive_files=settings.git.max_files,
+        build_seconds=settings.build.timeout,
+        resources=Resources(memory_bytes=settings.replicas.memory_bytes, pids=settings.replicas.pids),
+    )
 
 
 def _listens(settings: Settings) -> list[tuple[str, int]]:

@@ -88,6 +88,10 @@ class ServerFacts(msgspec.Struct, frozen=True, kw_only=True):
     """Whether a push to an app that does not exist creates it."""
     task_seconds: float = 1800.0
     """Default of ``ps:set task-timeout-seconds``."""
+    archive_bytes: int = 1 << 30
+    """That an archive may have as it is sent."""
+    archive_files: int = 100_000
+    """That an archive may hold."""
     build_seconds: float = 1800.0
     """Default of ``builder:set timeout-seconds``."""
     resources: Resources = Resources()

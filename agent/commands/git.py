@@ -65,7 +65,7 @@ class GitReport(Command, frozen=True, kw_only=True):
 
         async def rows(app: AppRow | None) -> Rows:
             found = await property_rows(ctx, app, noun="git")
-            found |= await _elsewhere(ctx, app)
+            found |= await _elsewhere(ctx, app) | _archive_rows(ctx, is_of_app=app is not None)
             return {**found, **(await _rows(ctx, app, branch=found["git-computed-deploy-branch"]) if app else {})}
 
         return await report(ctx, self, noun="git", asked=self.row, rows=rows)
@@ -340,6 +340,13 @@ async def _elsewhere(ctx: Context, app: AppRow | None) -> dict[str, str]:
         return rows
     key = await read.deploy_keys.get(app.id)
     return {**rows, "git-deploy-key": remotes.fingerprint(key.public) if key else ""}
+
+
+def _archive_rows(ctx: Context, *, is_of_app: bool) -> dict[str, str]:
+    """Return what ``git:from-archive`` takes, which is a setting of the server."""
+    scopes = ("global", "computed") if is_of_app else ("global",)
+    limits = {"files": ctx.server.archive_files, "size": ctx.server.archive_bytes}
+    return {f"git-{scope}-archive-max-{what}": str(limit) for scope in scopes for what, limit in limits.items()}
 
 
 async def _rows(ctx: Context, app: AppRow, *, branch: str) -> Rows:

@@ -10,10 +10,14 @@ from agent.commands.replies import Reply
 from agent.commands.reports import AppOrEvery, Row, Rows, flag, report
 from agent.commands.settings import property_rows, rows_of
 from agent.lifecycle import strategies
+from agent.ports.scheduler import RESTARTS
 from agent.state.apps import App
 from agent.state.database import Tables
 from agent.state.releases import Release
 from agent.state.replicas import WANTED, Replica
+
+RESTART_POLICY = f"on-failure:{RESTARTS}"
+"""What the engine does with a replica that passed its check and fails, in its words. Nobody can set it."""
 
 SHORT_ID = 11
 """Characters of a container's id, as Dokku prints it."""
@@ -36,7 +40,9 @@ class PsReport(Command, frozen=True, kw_only=True):
         """Answer from the database alone."""
 
         async def rows(app: App | None) -> Rows:
-            return await (property_rows(ctx, app, noun="ps") if app is None else _rows(ctx, app))
+            if app is None:
+                return {**await property_rows(ctx, app, noun="ps"), "ps-global-restart-policy": ""}
+            return await _rows(ctx, app)
 
         reply, _ = await asyncio.gather(
             report(ctx, self, noun="ps", asked=self.row, rows=rows), tell_if_docker_is_silent(ctx)
@@ -71,6 +77,9 @@ async def _rows(ctx: Context, app: App) -> Rows:
         "deployed": flag(app.live_release is not None),
         "processes": str(sum(replica.state in WANTED and not replica.is_replaced for replica in replicas)),
         "ps-can-scale": flag(can_scale),
+        "ps-computed-restart-policy": RESTART_POLICY,
+        "ps-global-restart-policy": "",
+        "ps-restart-policy": "",
         "restore": flag(not app.is_stopped),
         "running": _running(replicas),
         **_strategy_rows(release, strategies.Strategies(layers), noun="ps"),

@@ -77,9 +77,14 @@ class ReportCommand(Command, frozen=True, kw_only=True):
         """Answer from the database alone."""
 
         async def rows(app: AppRow | None) -> Rows:
-            return await property_rows(ctx, app, noun=self.noun)
+            return {**await property_rows(ctx, app, noun=self.noun), **self.further_rows(ctx, app)}
 
         return await report(ctx, self, noun=self.noun, asked=self.row, rows=rows)
+
+    @staticmethod
+    def further_rows(ctx: Context, app: AppRow | None) -> Rows:
+        """Return what there is to tell besides properties. Nothing, for most."""
+        return {}
 
 
 def property_of(noun: str, key: str) -> Property:
@@ -206,3 +211,11 @@ class ProxyReport(ReportCommand, frozen=True, kw_only=True):
     name = "proxy:report"
     noun = "proxy"
     examples = ("proxy:report blog", "proxy:report blog --proxy-balance")
+
+    @staticmethod
+    def further_rows(ctx: Context, app: AppRow | None) -> Rows:
+        """Return what is so for each app: the proxy stands before it, at the server's port."""
+        if app is None:
+            return {}
+        port = str(ctx.server.http_port)
+        return {"proxy-enabled": "true", "proxy-computed-disabled": "false", "proxy-computed-proxy-port": port}

@@ -15,20 +15,13 @@ from agent.docker.engine import CALL_SECONDS, Engine, Faulted, Refused
 from agent.docker.spec import Body, check_body
 from agent.docker.stamps import unix_seconds
 from agent.errors import Unavailable
-from agent.ports.scheduler import Health, Phase, ReplicaStatus
+from agent.ports.scheduler import RESTARTS, Health, Phase, ReplicaStatus
 from proto.names import AppId, ProcessType, ReplicaId
 
 MEASURE_SECONDS: Final = 120.0
 """To walk through the files of some containers."""
 START_SECONDS: Final = 120.0
 """To create or start one container. Usually half a second; a disk that is busy with builds can take very long."""
-
-
-RESTARTS: Final = 10
-"""How often the engine restarts a replica that failed after its check, before it leaves that to us.
-
-``on-failure`` is one of the two policies that bring containers back after dockerd was killed (``unless-stopped`` does
-not)."""
 
 
 class _Ipam(msgspec.Struct, frozen=True):
@@ -136,7 +129,7 @@ class Containers:
         self._engine = engine
 
     async def find(self, wanted: Mapping[str, str], *, is_measured: bool = False) -> list[ContainerRow]:
-        """Return all containers of ours, running or not, that carry these labels too.
+        """Return all containers of ours, running or not, that carry these labels too, the newest first.
 
         `is_measured`: with how much their own files take. The engine reads all their folders for that.
         """
@@ -151,8 +144,11 @@ class Containers:
             timeout=MEASURE_SECONDS if is_measured else CALL_SECONDS,
         )
         if not wanted:
+            # The list begins with the newest, which is remembered of two: they are one too many, and it came after.
             self._engine.whereabouts = {
-                replica: row.id for row in rows or [] if (replica := (row.labels or {}).get(labels.REPLICA_ID))
+                replica: row.id
+                for row in reversed(rows or [])
+                if (replica := (row.labels or {}).get(labels.REPLICA_ID))
             }
         return rows or []
 
@@ -221,7 +217,11 @@ class Containers:
         )
 
     async def allow_restarts(self, container: str) -> None:
-        """Have the engine restart it when it fails, a few times, with growing pauses. Gone is fine."""
+        """Have the engine restart it when it fails, a few times, with growing pauses. Gone is fine.
+
+        ``on-failure`` is one of the two policies that bring containers back after dockerd was killed
+        (``unless-stopped`` does not).
+        """
         await self._restart(container, {"Name": "on-failure", "MaximumRetryCount": RESTARTS})
 
     async def forbid_restarts(self, container: str) -> None:

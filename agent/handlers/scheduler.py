@@ -44,7 +44,7 @@ from proto.events import (
     ScaleChanged,
     TaskEnded,
 )
-from proto.names import AppId, DeployId
+from proto.names import AppId, DeployId, ReplicaId
 
 log = structlog.get_logger(__name__)
 
@@ -179,7 +179,9 @@ class SchedulerReconciler:
 
         The first time every app is returned: what should run may have been left half done.
         """
-        statuses = {status.replica: status for status in await self._scheduler.survey()}
+        statuses: dict[ReplicaId, ReplicaStatus] = {}
+        for status in await self._scheduler.survey():
+            statuses.setdefault(status.replica, status)
         rows = await self._database.read.replicas.all()
         now = self._clock.now()
         differing = {row.app for row in rows if _differs(row, statuses.get(row.id), now=now)}
@@ -320,6 +322,8 @@ def loss_of(row: Replica, status: ReplicaStatus | None, *, now: float) -> str | 
     """Return why a ready replica cannot be counted on any more, in words for users, or `None` if it can."""
     if status is None:
         return "its container is gone"
+    if _is_another(row, status):
+        return "its container is not the one that was started for it"
     if status.phase == "running":
         return "it was restarted and has to pass its check again" if _was_restarted(row, status, now=now) else None
     return replicas.ending_of(status)
@@ -330,7 +334,13 @@ def _differs(row: Replica, status: ReplicaStatus | None, *, now: float) -> bool:
         return False
     if row.state == "planned" or status is None or status.phase != "running":
         return True
-    return row.state == "ready" and _was_restarted(row, status, now=now)
+    return row.state == "ready" and (_is_another(row, status) or _was_restarted(row, status, now=now))
+
+
+def _is_another(row: Replica, status: ReplicaStatus) -> bool:
+    # The one that the row names was as wished when it was started, by its fingerprint, and no engine changes a label.
+    # So there is no config to open for this, nor does a new agent with another recipe find all that runs wrong.
+    return row.container is not None and row.container != status.container
 
 
 def _was_restarted(row: Replica, status: ReplicaStatus, *, now: float) -> bool:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Literal, Protocol
+from typing import Final, Literal, Protocol
 
 import msgspec
 
 from agent.ports.session import Terminal
 from agent.ports.world import Say
 from proto.names import AppId, ProcessType, ReplicaId, TaskId
+
+RESTARTS: Final = 10
+"""How often the engine restarts a replica that failed after its check, before it leaves that to us."""
 
 Phase = Literal["created", "running", "restarting", "exited"]
 Health = Literal["none", "starting", "healthy", "unhealthy"]
@@ -137,7 +140,10 @@ class Scheduler(Protocol):
         ...
 
     async def survey(self) -> Sequence[ReplicaStatus]:
-        """Return every replica and task container of this instance, of all apps, in one look at the engine."""
+        """Return every replica and task container of this instance, of all apps, in one look at the engine.
+
+        The newest container first.
+        """
         ...
 
     async def look(self, replica: ReplicaId) -> ReplicaStatus | None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import base64
+import shlex
 
 import pytest
 
@@ -179,6 +180,43 @@ async def test_unset_tells_what_was_not_there(desk: Desk) -> None:
     assert (await desk.give("config:keys blog")).out == "B\n"
     await desk.give("config:clear blog")
     assert (await desk.give("config:keys blog")).out == ""
+
+
+EXPORTED = {
+    "exports": "export A='it'\\''s \"two\"\nlines'\nexport B='1'\nexport E=''\n",
+    "envfile": 'A="it\'s \\"two\\"\\nlines"\nB="1"\nE=""\n',
+    "shell": "A='it'\\''s \"two\"\nlines' B='1' E='' \n",
+    "json": '{"A":"it\'s \\"two\\"\\nlines","B":"1","E":""}\n',
+    "json-list": (
+        '[{"name":"A","value":"it\'s \\"two\\"\\nlines"},{"name":"B","value":"1"},{"name":"E","value":""}]\n'
+    ),
+    "docker-args": "--env='A=it'\\''s \"two\"\nlines' --env='B=1' --env='E=' \n",
+    "docker-args-keys": "--env=A --env=B --env=E \n",
+    "pack-keys": "--env A --env B --env E \n",
+    "pretty": 'A:  it\'s "two"\nlines\nB:  1\nE:  \n',
+}
+"""What each format makes of a value with a line's end and quotes of both kinds, a plain one and an empty one."""
+
+
+@pytest.mark.parametrize("format", EXPORTED)
+async def test_every_format_of_an_export_keeps_line_ends_and_quotes(desk: Desk, format: str) -> None:
+    await desk.give("apps:create blog")
+    values = b'{"B": "1", "A": "it\'s \\"two\\"\\nlines", "E": ""}'
+    assert (await desk.give("config:import blog --format json", values)).status == 0
+    answer = await desk.give(f"config:export blog --format {format}")
+    assert (answer.status, answer.out, answer.err) == (0, EXPORTED[format], "")
+
+
+def test_every_format_of_an_export_has_its_example() -> None:
+    assert tuple(EXPORTED) == envfile.FORMATS
+
+
+@pytest.mark.parametrize("format", ["exports", "shell", "docker-args"])
+def test_what_is_exported_for_a_shell_comes_back_from_one(format: envfile.Format) -> None:
+    values = {"A": 'it\'s "two"\nlines $(id) `id` \\', "E": ""}
+    words = shlex.split(envfile.write(values, format=format))
+    pairs = [word.removeprefix("--env=").partition("=") for word in words if word != "export"]
+    assert {key: value for key, _, value in pairs} == values
 
 
 def test_an_env_file_is_read_as_people_write_it() -> None:

@@ -13,6 +13,7 @@ from agent.commands.catalogue import every_command
 from agent.ports.images import ImageInfo
 from agent.ports.remotes import HostKey
 from agent.state.apps import App
+from proto.wire import Exit
 from tests.commands.desk import DOCKERFILE, Answer, Desk
 from tests.logs.lines import line as log_line
 
@@ -178,13 +179,24 @@ async def test_every_command_refuses_what_it_does_not_take_in_json(desk: Desk) -
 
 
 async def test_every_command_about_an_app_refuses_one_that_is_not_there_in_json(desk: Desk) -> None:
+    tried = set()
     for entry in every_command().entries():
         for example in entry.command.examples:
             words = re.split(r" (?:<|>|&&) ", example)[0].split(" ")
+            if "blog" not in words or entry.name in MAKES_APPS:
+                continue
+            line = " ".join(word if word != "blog" else "nosuch" for word in words)
             # A --format of its own, as config:export has one, takes the place of ours.
-            if "blog" in words and "--format" not in words and entry.name not in MAKES_APPS:
-                line = " ".join(word if word != "blog" else "nosuch" for word in words)
-                must_be_refusal(line, await given(desk, line))
+            answer = await (desk.give(line) if "--format" in words else given(desk, line))
+            assert answer.status == Exit.NO_SUCH_APP == 20, (line, answer)
+            if "--format" in words and "json" not in words:
+                assert answer.err.startswith(" !     There is no app called nosuch.\n"), (line, answer)
+            else:
+                must_be_refusal(line, answer)
+                assert msgspec.json.decode(answer.err)["error"]["code"] == "app.not-found", (line, answer)
+            tried.add(entry.name)
+    about_apps = {entry.name for entry in every_command().entries() if entry.signature.app}
+    assert tried == about_apps - {*MAKES_APPS}
 
 
 async def test_what_a_deploy_said_is_an_object_a_line_with_its_outcome_last(desk: Desk) -> None:

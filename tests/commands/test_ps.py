@@ -120,7 +120,7 @@ async def test_what_is_replaced_goes_on_while_the_new_ones_do_not_get_ready(
 ) -> None:
     app = await two_webs_and_a_worker(desk)
     before = await wanted_of(desk, app)
-    monkeypatch.setattr("agent.commands.scaling.START_SECONDS", 0.05)
+    monkeypatch.setattr("agent.commands.scaling.START_SECONDS", 0.5)
     release = await desk.database.read.releases.get(app.id, 1)
     assert release is not None
     desk.core.scheduler.exits_at_start[release.image] = 3

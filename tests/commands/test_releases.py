@@ -128,6 +128,41 @@ async def test_a_diff_masks_values_unless_asked(desk: Desk) -> None:
     assert "They are the same" in (await desk.give("releases:diff blog v1 v1")).out
 
 
+async def test_a_diff_names_what_changed_and_no_value_of_the_config_unless_asked(desk: Desk) -> None:
+    app, _ = await desk.deployed("blog")
+    await desk.meanwhile("config:set blog TOKEN=value-a KEPT=value-k")
+    await desk.meanwhile("config:set blog TOKEN=value-b")
+    await desk.meanwhile("config:unset blog TOKEN")
+    changed = {"Dockerfile": "FROM scratch\nEXPOSE 9090\n", "Procfile": "web: serve --fast\nclock: tick\n"}
+    await desk.core.push(app, changed, commit="d" * 40)
+    await desk.core.settle()
+    images = {version: (await desk.give(f"releases:info blog v{version} --format json")).json() for version in (4, 5)}
+    of_config = {
+        "v1 v2": ("+ config KEPT: value-k", "+ config TOKEN: value-a"),
+        "v2 v3": ("- config TOKEN: value-a", "+ config TOKEN: value-b"),
+        "v3 v4": ("- config TOKEN: value-b",),
+        "v2 v1": ("- config KEPT: value-k", "- config TOKEN: value-a"),
+    }
+    for versions, lines in of_config.items():
+        for end in ("", "--format json"):
+            masked = await desk.give(f"releases:diff blog {versions} {end}")
+            assert masked.status == 0 and masked.out.count("TOKEN") and "value-" not in masked.out + masked.err
+        told = [line.partition(": ")[0] + ": *******" for line in lines]
+        assert (await desk.give(f"releases:diff blog {versions}")).out.splitlines()[1:] == told
+        assert tuple((await desk.give(f"releases:diff blog {versions} --values")).out.splitlines()[1:]) == lines
+    of_code = [
+        f"- commit: {'c' * 40}",
+        f"+ commit: {'d' * 40}",
+        f"- image: {images[4]['image']}",
+        f"+ image: {images[5]['image']}",
+        "+ process clock: tick",
+        "- process web: serve",
+        "+ process web: serve --fast",
+        "- process worker: work",
+    ]
+    assert (await desk.give("releases:diff blog v4 v5")).out.splitlines()[1:] == of_code
+
+
 async def test_what_is_no_release_is_refused(desk: Desk) -> None:
     await desk.deployed("blog")
     for line in ("releases:info blog v9", "releases:info blog x", "releases:rollback blog v9", "releases:info blog v0"):

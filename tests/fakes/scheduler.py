@@ -244,6 +244,11 @@ class FakeScheduler:
         self._wake()
         self._hint(app)
 
+    def supplant(self, replica: ReplicaId) -> None:
+        """Have another container with the labels of a replica in place of its own, but for the fingerprint."""
+        self._made += 1
+        self._change(replica, container=f"{self._made:064x}", fingerprint="another")
+
     def running(self, app: AppId) -> list[ReplicaStatus]:
         """Return what runs of an app."""
         return [status for status in self.containers.values() if status.app == app and status.phase == "running"]

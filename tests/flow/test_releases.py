@@ -142,14 +142,24 @@ async def test_a_container_that_lives_50_ms_leaves_all_its_lines(boat: Rig) -> N
     assert lines == [str(number) for number in range(1, 501)]
 
 
-async def test_run_passes_input_output_and_status(boat: Rig) -> None:
-    app = boat.checkout("once", apps.page("one"))
+async def test_run_and_enter_pass_input_output_and_status(boat: Rig) -> None:
+    console = 'console: echo "the console of $COLOUR, port ${PORT:-none}"; cat; exit 7'
+    app = boat.checkout("once", apps.with_procfile("one", "web: httpd -f -p $PORT -h /www", console))
+    await boat.must("apps:create", "once")
+    await boat.must("config:set", "once", "'COLOUR=deep blue'")
     assert (await boat.git_push(app)).status == 0
     done = await boat.ssh("run", "once", "sh", "-c", "'cat; exit 9'", stdin=b"through and through")
     assert done.status == 9
     assert done.out == "through and through"
+    # A line of the Procfile by its name, unless more is said.
+    named = await boat.ssh("run", "once", "console", stdin=b"through and through")
+    assert (named.status, named.out) == (7, "the console of deep blue, port none\nthrough and through")
+    assert (await boat.ssh("run", "once", "console", "--fast")).status == 127
     entered = await boat.ssh("enter", "once", "web", "cat", "/www/index.html")
     assert (entered.status, entered.out) == (0, "version one\n")
+    # A shell where no command is said: it reads what is sent, and how it exits is how enter ends.
+    shell = await boat.ssh("enter", "once", stdin=b'echo "$DYNO, $COLOUR, $PORT"\nread word\nthrough\nexit 6\n')
+    assert (shell.status, shell.out) == (6, "web.1, deep blue, 5000\n")
 
 
 async def test_domains_route_and_belong_to_one_app(boat: Rig) -> None:

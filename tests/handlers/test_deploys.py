@@ -12,6 +12,7 @@ import pytest
 from agent.lifecycle import apps, config, deploys
 from agent.lifecycle.properties import set_property
 from agent.ports.logs import LogLine
+from agent.vault import Vault
 from proto.names import ProcessType
 from tests.fakes.core import Core, core
 
@@ -207,6 +208,35 @@ async def test_a_lost_replica_leaves_the_route_and_comes_back(blog: Core) -> Non
     types = [stored.type for stored in await blog.database.read.outbox.events(app=app.id, limit=100)]
     assert "replica.lost" in types
     assert any(not table[app.id].upstreams for table in blog.proxy.tables)
+
+
+async def test_a_container_that_was_not_started_for_its_replica_is_replaced(blog: Core) -> None:
+    app = await blog.create()
+    await blog.push(app, HELLO)
+    await blog.settle()
+    (running,) = blog.scheduler.running(app.id)
+    blog.scheduler.supplant(running.replica)
+    blog.bus.resurvey()
+    await blog.settle()
+    (again,) = blog.scheduler.running(app.id)
+    assert (again.replica, again.fingerprint) == (running.replica, running.fingerprint)
+    assert again.container != running.container
+    (lost,) = [e for e in await blog.database.read.outbox.events(app=app.id, limit=100) if e.type == "replica.lost"]
+    assert b"its container is not the one that was started for it" in lost.body
+
+
+async def test_an_agent_with_another_recipe_for_fingerprints_restarts_nothing(
+    blog: Core, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    app = await blog.create()
+    await blog.push(app, HELLO)
+    await blog.settle()
+    before = blog.scheduler.running(app.id)
+    monkeypatch.setattr(Vault, "fingerprint", lambda vault, data: hashlib.sha256(b"v2" + data).hexdigest())
+    blog.new_bus()
+    await blog.settle()
+    assert blog.scheduler.running(app.id) == before
+    assert not any(e.type == "replica.lost" for e in await blog.database.read.outbox.events(app=app.id, limit=100))
 
 
 async def test_a_stopped_app_runs_nothing_and_a_started_one_its_live_release(blog: Core) -> None:

@@ -250,7 +250,10 @@ async def test_two_containers_of_one_replica_become_one(docker: Corner, schedule
     wish = docker.wish()
     (kept,) = await scheduler.converge(docker.app, [wish], say)
     twin = msgspec.structs.replace(wish, address=docker.wish().address, number=900)
-    await scheduler._create(twin, network=f"pushboat-{docker.engine.instance}-0")
+    later = await scheduler._create(twin, network=f"pushboat-{docker.engine.instance}-0")
+    assert [seen.container for seen in await scheduler.survey()] == [later, kept.container]
+    looked = await scheduler.look(wish.replica)
+    assert looked is not None and looked.container == later
     (status,) = await scheduler.converge(docker.app, [wish], say)
     assert status.container == kept.container
     assert len(await scheduler.survey()) == 1
