@@ -435,6 +435,13 @@ async def test_long_and_binary_lines_are_split_and_decoded(streaming: Streaming)
         await streaming.until("x" * MAX_LINE, "x" * MAX_LINE, "x" * 5, "end")
 
 
+async def test_a_line_of_10_000_bytes_is_one_and_a_longer_one_two(streaming: Streaming) -> None:
+    streaming.write("x" * MAX_LINE, "y" * (MAX_LINE + 1))
+    async with streaming.streamer() as streamer:
+        await streamer.follow(streaming.app.id)
+        await streaming.until("x" * MAX_LINE, "y" * MAX_LINE, "y")
+
+
 async def test_a_chatty_app_does_not_delay_another(streaming: Streaming) -> None:
     streaming.source.batch_lines = 1000
     other = await streaming.world.create("shop")
