@@ -114,8 +114,8 @@ class HttpSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """``address:port`` each. Under systemd, run `scripts/install` again after a change: systemd holds the ports. Why:
     HTTP's own port, where browsers look."""
     trusted_proxies: tuple[str, ...] = ()
-    """Networks (CIDR) whose X-Forwarded-* and X-Request-Id headers are believed. Why: none, since every visitor can
-    send them."""
+    """Networks (CIDR) whose X-Forwarded-* and X-Request-Id headers are believed, but for apps: their addresses
+    (`network.pool`) never are. Why: none, since every visitor can send them."""
     max_connections: Count = 20_000
     """Client connections at once. Why: each costs about 34 kB in HAProxy when busy, so these are 700 MB."""
     spare_backends: Count = 200

@@ -97,9 +97,7 @@ NO_LIMITS = {
 NO_LIMITS_OF_SETTINGS = {"[ssh] port", "[http] spare_backends"}
 
 A_TIME = "a time by a real clock: whatever else is tested there is done within it; a test lets it run over"
-THE_KERNELS = (
-    "counted by the kernel, which lets no more pass than it is told; a test runs into it, or reads the number"
-)
+THE_KERNELS = "counted by the kernel, which lets no more pass than it is told; a test runs into it, or reads the number"
 IN_STEPS = "a budget that is kept by removing more than one past it: a test sees that it is never passed"
 
 ONLY_PAST = {

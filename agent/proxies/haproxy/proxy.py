@@ -69,6 +69,7 @@ class HaproxyProxy:
         binds: Sequence[str],
         is_supervised: bool,
         trusted: Sequence[str] = (),
+        apps: str = "",
         max_connections: int = 20_000,
         keep_alive_seconds: float = 15.0,
         request_seconds: float = 15.0,
@@ -83,7 +84,7 @@ class HaproxyProxy:
         `folder`: everything of HAProxy's is below it. `binds`, `trusted`: see `binds`. `is_supervised`: no systemd, so
         that this object starts HAProxy and brings it back. `keep_alive_seconds`: how long an idle client connection
         lives; `request_seconds`: how long a request head may take; `is_drained` waits the longer of both after a
-        reload. `server_seconds`, `tunnel_seconds`: see `Options`.
+        reload. `apps`, `server_seconds`, `tunnel_seconds`: see `Options`.
         `spare_backends`: new apps until the next reload. `user`: whom the workers become, where HAProxy is
         started as root and that account exists.
 
@@ -94,6 +95,7 @@ class HaproxyProxy:
         self._options = Options(
             binds=parse_binds(binds),
             trusted=parse_networks(trusted),
+            apps=apps,
             max_connections=max_connections,
             keep_alive_seconds=keep_alive_seconds,
             request_seconds=request_seconds,
