@@ -32,6 +32,7 @@ from agent.proxies.haproxy.drain import Look, is_drained
 from agent.proxies.haproxy.files import Files
 from agent.proxies.haproxy.held import HANDED_OVER, Held, differing_backends
 from agent.proxies.haproxy.plan import Plan, make_plan
+from agent.proxies.haproxy.room import Room, attainable
 from agent.proxies.haproxy.rounds import Rounds
 from agent.proxies.haproxy.supervisor import Supervisor
 from proto.names import AppId
@@ -96,7 +97,7 @@ class HaproxyProxy:
             binds=parse_binds(binds),
             trusted=parse_networks(trusted),
             apps=apps,
-            max_connections=max_connections,
+            max_connections=attainable(max_connections) if is_supervised else max_connections,
             keep_alive_seconds=keep_alive_seconds,
             request_seconds=request_seconds,
             server_seconds=server_seconds,
@@ -107,6 +108,7 @@ class HaproxyProxy:
         self._binary = binary
         self._files = Files(self._layout)
         self._master = Master(self._layout.master_socket)
+        self.room = Room(self._master, wanted=max_connections)
         self._supervisor = Supervisor(binary, self._layout, self._options.binds) if is_supervised else None
         self._changing = asyncio.Lock()
         self._writes = Rounds(self._write)
