@@ -180,7 +180,7 @@ FAULTS = (
             "flow/test_disk.py::test_an_engine_s_full_disk_loses_nothing_and_cleaning_up_frees_what_nothing_needs",
             "bus/test_survival.py::test_a_full_disk_makes_handlers_wait_and_counts_against_nobody",
             "proxies/test_recovery.py::test_a_full_disk_refuses_the_change_and_leaves_what_is_served",
-            "handlers/test_logs.py::test_a_full_disk_costs_nothing_once_there_is_room",
+            "handlers/test_log_losses.py::test_a_full_disk_costs_nothing_once_there_is_room",
         ),
     ),
     Line(
