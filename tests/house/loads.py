@@ -128,6 +128,7 @@ LOADS = (
         tests=(
             "commands/test_dispatcher.py::test_too_many_open_files_are_no_bug_and_worth_another_try",
             "flow/test_descriptors.py::test_without_a_file_to_be_had_new_work_waits_and_the_app_serves",
+            "proxies/test_room.py::test_a_proxy_with_few_files_starts_and_serves_and_says_what_it_can",
             "flow/test_builds.py::test_a_build_that_wants_all_the_memory_ends_and_takes_nothing_else_down",
         ),
         beside="An agent that the kernel ends for want of memory is a killed agent, see above; CPython cannot be made "
