@@ -116,10 +116,11 @@ class HttpSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """``address:port`` each. Under systemd, run `scripts/install` again after a change: systemd holds the ports. Why:
     HTTP's own port, where browsers look."""
     trusted_proxies: tuple[str, ...] = ()
-    """Networks (CIDR) whose X-Forwarded-* and X-Request-Id headers are believed. Why: none, since every visitor can
-    send them."""
+    """Networks (CIDR) whose X-Forwarded-* and X-Request-Id headers are believed, but for apps: their addresses
+    (`network.pool`) never are. Why: none, since every visitor can send them."""
     max_connections: Count = 20_000
-    """Client connections at once. Why: each costs about 34 kB in HAProxy when busy, so these are 700 MB."""
+    """Client connections at once; fewer where HAProxy may not open two files for each, which `doctor` tells. Why: each
+    costs about 34 kB in HAProxy when busy, so these are 700 MB."""
     spare_backends: Count = 200
     """Empty backends kept ready. Why: a new app needs no reload of the proxy, nor do the next 200."""
     keep_alive: Seconds = 15.0

@@ -88,6 +88,10 @@ WRONG = {
     "nowhere to listen": ("[http]\nbinds = []", "no address to listen on"),
     "a bind that is none": ('[http]\nbinds = ["nonsense"]', "cannot listen on 'nonsense'"),
     "a proxy that is none": ('[http]\ntrusted_proxies = ["junk"]', "'junk' is not a network that can be trusted"),
+    "proxies among the apps": (
+        '[http]\ntrusted_proxies = ["10.213.16.0/20"]',
+        "http.trusted_proxies names 10.213.16.0/20, where apps have their addresses (network.pool 10.213.0.0/16).",
+    ),
     "a domain that is none": ('[domains]\ndefault = "a domain!"', "domains.default 'a domain!' is not a domain name."),
     "a socket that is none": ('[engine]\nsocket = "tcp://1.2.3.4:5"', "engine.socket 'tcp://1.2.3.4:5' is no socket."),
 }
@@ -100,6 +104,11 @@ def test_a_wrong_setting_is_named(tmp_path: Path, text: str, says: str) -> None:
         check(load(tmp_path / "file", {}))
     assert says in refused.value.message
     assert refused.value.hint and refused.value.status == 78
+
+
+@pytest.mark.parametrize("networks", ["10.0.0.0/8", "0.0.0.0/0,::/0", "127.0.0.0/8,10.212.0.1,192.168.0.0/16,fd00::/8"])
+def test_networks_that_hold_more_than_apps_may_be_trusted(networks: str) -> None:
+    check(load(None, {"PUSHBOAT_HTTP_TRUSTED_PROXIES": networks}))
 
 
 @pytest.mark.parametrize(

@@ -78,6 +78,7 @@ async def open_adapters(
         binds=settings.http.binds,
         is_supervised=settings.http.is_supervised,
         trusted=settings.http.trusted_proxies,
+        apps=settings.network.pool,
         max_connections=settings.http.max_connections,
         keep_alive_seconds=settings.http.keep_alive,
         spare_backends=settings.http.spare_backends,

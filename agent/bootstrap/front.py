@@ -65,6 +65,7 @@ def make_shell(
         remarkers=(
             ("Builds", BuildNetwork(adapters.engine, guarded=settings.network.build_bridge)),
             ("Builds", adapters.build_limits),
+            ("HAProxy", adapters.proxy.room),
             ("Logs", LogAccess(adapters.engine)),
         ),
     )

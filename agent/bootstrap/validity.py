@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from ipaddress import IPv4Network, ip_network
+
 from agent.errors import Misconfigured
 from agent.proxies.haproxy.binds import parse_binds, parse_networks
 from agent.settings import Settings
@@ -15,7 +17,7 @@ def check(settings: Settings) -> None:
         Misconfigured: one has a value that nothing could be done with; the message names it.
     """
     parse_binds(settings.http.binds)
-    parse_networks(settings.http.trusted_proxies)
+    _check_trusted(settings)
     socket = settings.engine.socket
     if not socket.removeprefix("unix://").startswith("/"):
         raise Misconfigured(
@@ -30,3 +32,16 @@ def check(settings: Settings) -> None:
                 f"domains.default {settings.domains.default!r} is not a domain name.",
                 "Write it as apps.example.com.",
             ) from error
+
+
+def _check_trusted(settings: Settings) -> None:
+    """Refuse networks that hold nobody but apps. One that holds others too is right: apps are left out of it."""
+    pool = IPv4Network(settings.network.pool)
+    for text in parse_networks(settings.http.trusted_proxies):
+        network = ip_network(text)
+        if isinstance(network, IPv4Network) and network.subnet_of(pool):
+            raise Misconfigured(
+                "proxy.trusted-apps",
+                f"http.trusted_proxies names {text}, where apps have their addresses (network.pool {pool}).",
+                "Name the addresses of your proxies: what an app says about visitors is never believed.",
+            )

@@ -55,7 +55,7 @@ def step(words: str) -> Iterator[Step]:
 def up(home: Path) -> int:
     """Start the agent, push the example, and show that it answers."""
     boat = Boat.moor(home, python=sys.executable, ports=PORTS, pool=POOL)
-    with step("Firewall: containers reach neither this machine's ports nor its metadata address"):
+    with step("Firewall: apps reach public ports of this machine alone, and not its metadata address"):
         boat.firewall("apply")
     with step("Agent") as now:
         now.note = _start(boat)

@@ -36,6 +36,7 @@ from tests.fakes.scheduler import FakeScheduler
 from tests.fakes.session import ADA, FakeSession
 from tests.simulation import promises
 from tests.simulation.virtual import VirtualClock, VirtualLoop, run
+from tests.support.audited import starting
 from tests.support.places import in_memory
 
 BATCH = 25
@@ -116,6 +117,21 @@ class Told(msgspec.Struct, frozen=True):
     complaints: tuple[str, ...]
 
 
+class _Noted(msgspec.Struct):
+    """What an answer is not made of: the agent's log, and programs that were started."""
+
+    logged: list[str]
+    started: list[str]
+
+    def wrong(self) -> list[str]:
+        """Return what is wrong about all that was noted since this was asked last."""
+        found = [text for text in self.logged if _is_mistake(text) or CANARY in text or STORED in text]
+        found += [f"a program was started: {text}" for text in self.started]
+        self.logged.clear()
+        self.started.clear()
+        return found
+
+
 def _deaf(answer: Answer) -> None:
     """Hear nothing."""
 
@@ -178,15 +194,15 @@ def attack(server: Server, lines: Sequence[Line], *, hear: Callable[[Answer], No
     """
     loop = VirtualLoop(begins_at=server.time)
     logged: list[str] = []
-    with in_memory() as folder, _listening(logged):
+    with in_memory() as folder, _listening(logged), starting() as started:
         (folder / "state.db").write_bytes(server.database)
         (folder / "key").write_bytes(server.key)
         (folder / "key").chmod(0o600)
-        return run(_attack(folder, server, lines, logged, hear), loop=loop)
+        return run(_attack(folder, server, lines, _Noted(logged, started), hear), loop=loop)
 
 
 async def _attack(
-    folder: Path, server: Server, lines: Sequence[Line], logged: list[str], hear: Callable[[Answer], None]
+    folder: Path, server: Server, lines: Sequence[Line], noted: _Noted, hear: Callable[[Answer], None]
 ) -> list[Told]:
     clock = VirtualClock()
     told = []
@@ -194,13 +210,12 @@ async def _attack(
         desk = Desk(c)
         async with c.bus.delivering():
             for line in lines:
-                del logged[:]
-                told.append(await _give(desk, line, logged, hear))
-            told.append(await _last(desk, logged))
+                told.append(await _give(desk, line, noted, hear))
+            told.append(await _last(desk, noted))
     return told
 
 
-async def _give(desk: Desk, line: Line, logged: list[str], hear: Callable[[Answer], None]) -> Told:
+async def _give(desk: Desk, line: Line, noted: _Noted, hear: Callable[[Answer], None]) -> Told:
     environment = {"PUSHBOAT_APP": line.app} if line.app else {}
     session = FakeSession(line.stdin, user=ADA if line.has_key else NOBODY, is_tty=line.is_tty, environment=environment)
     complaints: list[str] = []
@@ -227,17 +242,16 @@ async def _give(desk: Desk, line: Line, logged: list[str], hear: Callable[[Answe
         answer = Answer(status, session.written.decode("utf-8", "replace"), session.complained.decode())
         hear(answer)
         complaints += wrong(line, answer, has_left=session.left.is_set())
-    complaints += [text for text in logged if _is_mistake(text) or CANARY in text or STORED in text]
+    complaints += noted.wrong()
     seconds = time.process_time() - began
     complaints += too_slow(seconds)
     return Told(line, status, seconds, tuple(complaints))
 
 
-async def _last(desk: Desk, logged: list[str]) -> Told:
+async def _last(desk: Desk, noted: _Noted) -> Told:
     """Let everything come to rest; look whether every promise was kept, and whether secrets were put on record."""
-    del logged[:]
     await asyncio.sleep(REST_SECONDS)
-    broken = [text for text in logged if _is_mistake(text)]
+    broken = noted.wrong()
     try:
         await promises.check(desk.core)
     except AssertionError as error:

@@ -1,13 +1,17 @@
 """Whatever line is sent: an answer that a person can use, of a known status, without a secret, and soon.
 
 The lines are drawn from the registry by ``lines``, the server and what is wrong about an answer are ``harbour``'s.
-100,000 of them: ``scripts/torture commands``.
+None starts a program, by what Python itself says. 100,000 of them: ``scripts/torture commands``.
 """
 
 from __future__ import annotations
 
+import os
 import random
-from functools import cache
+import subprocess
+import sys
+from collections.abc import Callable
+from functools import cache, partial
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -17,6 +21,7 @@ from tests.attacks.harbour import ANSWER_SECONDS, BATCH, STORED, Server, attack,
 from tests.attacks.lines import CANARY, ENTRIES, Line, draw, fitting
 from tests.attacks.torture import some
 from tests.commands.desk import Answer
+from tests.support.audited import STARTING
 
 FIXED = 1_000
 """The first of the seeds that are the same in each run."""
@@ -28,7 +33,7 @@ def server() -> Server:
     return prepare()
 
 
-@settings(max_examples=15, deadline=None, database=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=32, deadline=None, database=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(st.builds(draw, st.randoms(use_true_random=False)), min_size=BATCH, max_size=BATCH))
 @pytest.mark.slow
 def test_no_command_line_leads_to_a_traceback(lines: list[Line]) -> None:
@@ -36,13 +41,13 @@ def test_no_command_line_leads_to_a_traceback(lines: list[Line]) -> None:
 
 
 @pytest.mark.slow
-def test_two_thousand_lines_are_answered_as_people_need_it() -> None:
+def test_fifteen_hundred_lines_are_answered_as_people_need_it() -> None:
     chosen = random.SystemRandom().randrange(1 << 40)
     print(f"seeds {FIXED} and {chosen}; replay one: scripts/torture commands --seed SEED")
-    fixed = some(server(), range(FIXED, FIXED + 50))
+    fixed = some(server(), range(FIXED, FIXED + 40))
     assert fixed.broken == ()
     assert {0, 1, 20} <= fixed.statuses.keys()
-    assert some(server(), range(chosen, chosen + 35)).broken == ()
+    assert some(server(), range(chosen, chosen + 20)).broken == ()
 
 
 def test_every_command_is_among_the_lines_and_every_kind_of_answer() -> None:
@@ -87,6 +92,20 @@ def test_what_is_wrong_about_an_answer_is_seen(text: str, answer: Answer, compla
 def test_an_answer_that_takes_longer_than_promised_is_seen() -> None:
     assert list(too_slow(ANSWER_SECONDS)) == []
     assert list(too_slow(2.26)) == ["it took 2.3 s of processor time, and 2 are promised"]
+
+
+WAYS: list[Callable[[], object]] = [
+    lambda: subprocess.run(["true"], check=True),
+    lambda: os.waitpid(os.posix_spawn("/bin/true", ["true"], {}), 0),
+    *(partial(sys.audit, event, "/bin/true") for event in sorted(STARTING)),
+]
+
+
+@pytest.mark.parametrize("start", WAYS, ids=["run", "spawned", *sorted(STARTING)])
+def test_a_program_that_is_started_on_the_way_is_seen(start: Callable[[], object]) -> None:
+    [listed, at_rest] = attack(server(), [Line("apps:list")], hear=lambda answer: start() and None)
+    assert listed.complaints and all("a program was started: " in one for one in listed.complaints)
+    assert at_rest.complaints == ()
 
 
 def test_a_nul_character_in_a_command_for_a_container_is_refused() -> None:

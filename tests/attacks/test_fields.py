@@ -6,6 +6,7 @@ destroyed. A shell would leave a file behind. What the real parts make of it: ``
 
 from __future__ import annotations
 
+import itertools
 import os
 import shlex
 from collections.abc import Sequence
@@ -30,12 +31,15 @@ AT_ONCE = 6
 
 MISPLACED = "misplaced-5b20d3"
 
+TAKING = ("apps:rename", "apps:destroy")
+"""Commands after which there may be no blog any more: each of their lines gets a server of its own."""
+
+REBUILD = "ps:rebuild {}"
 USES = (
-    "ps:rebuild blog",
-    "config:export blog",
-    "apps:report blog",
-    "events --app blog",
-    "apps:rename blog journal",
+    "config:export {}",
+    "apps:report {}",
+    "events --app {}",
+    "apps:rename {} journal",
     "releases journal",
     "apps:destroy journal --force",
 )
@@ -75,21 +79,49 @@ def wrong(answers: Sequence[Told]) -> list[Told]:
     return [told for told in answers if told.complaints]
 
 
+def given_and_used(lines: Sequence[Line], *, app: str = "blog") -> None:
+    """Give the lines, and use the app after. What was stored may fail its deploy, and nothing else."""
+    told = attack(server(), [*lines, *(Line(use.format(app)) for use in (REBUILD, *USES))])
+    assert wrong(told) == []
+    rebuilt, *used = [one.status for one in told[len(lines) : -1]]
+    assert rebuilt in (0, 1) and used == [0] * len(USES), (lines, rebuilt, used)
+
+
+def name_after(line: Line) -> str:
+    """Return what blog is called after a line; nothing: it is gone."""
+    answers: list[Answer] = []
+    attack(server(), [line, Line("apps:list --quiet")], hear=answers.append)
+    return "".join(set(answers[-1].out.split()) - {"draft", "shop.eu"})
+
+
 @pytest.mark.slow
 def test_a_payload_in_any_field_is_stored_whole_or_refused_and_has_no_effect_later() -> None:
     canary = Path(SHELLED)
     canary.unlink(missing_ok=True)
-    number = count = 0
-    for start in range(0, len(ENTRIES), AT_ONCE):
-        lines = []
-        for entry in ENTRIES[start : start + AT_ONCE]:
-            for field in fields(entry):
-                lines += [line_for(entry, field, payload) for payload in payloads_for(number)]
-                number += 1
-        assert wrong(attack(server(), [*lines, *map(Line, USES)])) == []
-        count += len(lines)
+    numbers = itertools.count()
+    lines = {
+        entry.name: [line_for(entry, field, text) for field in fields(entry) for text in payloads_for(next(numbers))]
+        for entry in ENTRIES
+    }
+    taking = [line for name in TAKING for line in lines.pop(name)]
+    for line in taking:
+        if app := name_after(line):
+            given_and_used([line], app=app)
+        else:
+            assert line.text.startswith("apps:destroy")
+    left = list(lines.values())
+    for start in range(0, len(left), AT_ONCE):
+        given_and_used([line for some in left[start : start + AT_ONCE] for line in some])
+    number, count = next(numbers), len(taking) + sum(map(len, left))
     assert number > 180 and count > number * len(HOSTILE) / SHARE / 2
     assert not canary.exists()
+
+
+@pytest.mark.parametrize("name", ["0x10", "true", "9" * 40])
+def test_an_app_with_a_strange_name_is_used_like_any_other(name: str) -> None:
+    rename = Line(f"apps:rename blog {name}")
+    assert name_after(rename) == name
+    given_and_used([rename], app=name)
 
 
 def given(*lines: str) -> list[Answer]:

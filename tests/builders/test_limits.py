@@ -66,18 +66,18 @@ def buildpacks(count: int) -> object:
 
 
 @pytest.mark.parametrize(
-    ("read", "most"),
+    ("read", "most", "says"),
     [
-        (ignoring, MAX_PATTERNS),
-        (wild, MAX_WILD),
-        (versions, MAX_RANGE),
-        (variables, MAX_ENTRIES),
-        (buildpacks, MAX_ENTRIES),
+        (ignoring, MAX_PATTERNS, "more than 1,000 patterns"),
+        (wild, MAX_WILD, r"more than 4 wildcards beside a \*\*"),
+        (versions, MAX_RANGE, "a version or a range of versions"),
+        (variables, MAX_ENTRIES, "more than 200 of env"),
+        (buildpacks, MAX_ENTRIES, "more than 200 of group"),
     ],
 )
-def test_as_much_as_the_limit_is_read_and_more_refused(read: Callable[[int], object], most: int) -> None:
+def test_as_much_as_the_limit_is_read_and_more_refused(read: Callable[[int], object], most: int, says: str) -> None:
     assert read(most)
-    with pytest.raises((UserError, ValueError)):
+    with pytest.raises((UserError, ValueError), match=says):
         read(most + 1)
 
 

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import pytest
+
 from agent.builders.progress import MAX_LINE, Progress
 from agent.builders.trace import Output, Status, Trace, Vertex, Warning
 
@@ -76,6 +78,17 @@ def test_endless_lines_are_cut_and_memory_is_bounded() -> None:
     watched.vertex("a", "RUN x", completed=1.0)
     assert max(len(line) for line in watched.lines) <= MAX_LINE + 9
     assert sum(line.count("x") for line in watched.lines[1:]) == 250_000
+
+
+@pytest.mark.parametrize("end", [b"\n", b""])
+def test_a_line_of_10_000_characters_is_one_and_a_longer_one_two(end: bytes) -> None:
+    watched = Watched()
+    watched.vertex("a", "RUN x")
+    watched.prints("a", b"x" * MAX_LINE + end)
+    watched.prints("a", b"" if end else b"\n")
+    watched.prints("a", b"y" * (MAX_LINE + 1) + end)
+    watched.vertex("a", "RUN x", completed=1.0)
+    assert [line.strip() for line in watched.lines[1:]] == ["x" * MAX_LINE, "y" * MAX_LINE, "y"]
 
 
 def test_the_first_failure_counts_and_its_last_lines_are_kept() -> None:

@@ -34,6 +34,66 @@ async def test_a_domain_of_another_app_is_refused_with_its_name(desk: Desk) -> N
     assert (await desk.give("urls shop")).out == "", "all or none"
 
 
+IDNA = [
+    ("bücher.example", "xn--bcher-kva.example"),
+    ("BÜCHER.Example", "xn--bcher-kva.example"),
+    ("XN--Bcher-KVA.example", "xn--bcher-kva.example"),
+    ("bücher。example", "xn--bcher-kva.example"),
+    ("*.bücher.example", "*.xn--bcher-kva.example"),
+    ("例え.テスト", "xn--r8jz45g.xn--zckzah"),
+]
+
+
+@pytest.mark.parametrize(("written", "kept"), IDNA)
+async def test_a_name_beyond_ascii_is_kept_and_compared_in_its_a_label_form(
+    desk: Desk, written: str, kept: str
+) -> None:
+    await desk.give("apps:create blog")
+    await desk.give("apps:create shop")
+    assert (await desk.give(f"domains:add blog {written}")).out == f"-----> Added {kept} to blog\n"
+    assert await vhosts(desk, "blog") == kept
+    for same in (written, kept):
+        answer = await desk.give(f"domains:add shop {same}")
+        assert answer.status == Exit.FAILED and f"{kept} belongs to the app blog" in answer.err
+    assert (await desk.give(f"domains:remove blog {written}")).status == 0
+    assert await vhosts(desk, "blog") == ""
+
+
+OVERLAPS = [
+    ("www.example.com", "*.example.com"),
+    ("a.b.example.com", "*.example.com"),
+    ("*.b.example.com", "*.example.com"),
+    ("xn--bcher-kva.example.com", "*.example.com"),
+    ("www.xn--bcher-kva.example", "*.bücher.example"),
+]
+APART = [
+    ("example.com", "*.example.com"),
+    ("www.notexample.com", "*.example.com"),
+    ("www.example.com.org", "*.example.com"),
+    ("example.com", "www.example.com"),
+]
+
+
+@pytest.mark.parametrize("command", ["add", "set"])
+@pytest.mark.parametrize(("first", "second"), OVERLAPS + [(second, first) for first, second in OVERLAPS])
+async def test_no_wildcard_covers_a_name_of_another_app(desk: Desk, first: str, second: str, command: str) -> None:
+    await desk.give("apps:create blog")
+    await desk.give("apps:create shop")
+    assert (await desk.give(f"domains:add blog {first}")).status == 0
+    answer = await desk.give(f"domains:{command} shop new.example.org {second}")
+    assert answer.status == Exit.FAILED and "overlaps with a wildcard domain of the app blog" in answer.err
+    assert await vhosts(desk, "shop") == "", "all or none"
+    assert (await desk.give(f"domains:add blog {second}")).status == 0, "its own may overlap"
+
+
+@pytest.mark.parametrize(("first", "second"), APART + [(second, first) for first, second in APART])
+async def test_names_that_no_wildcard_of_another_app_covers_are_taken(desk: Desk, first: str, second: str) -> None:
+    await desk.give("apps:create blog")
+    await desk.give("apps:create shop")
+    assert (await desk.give(f"domains:add blog {first}")).status == 0
+    assert (await desk.give(f"domains:add shop {second}")).status == 0
+
+
 @pytest.mark.parametrize("domain", ["'bad domain'", "-x.com", "a..b", "$(id).com", "x" * 300 + ".com", "'é\x01'"])
 async def test_what_is_no_domain_is_refused(desk: Desk, domain: str) -> None:
     await desk.give("apps:create blog")

@@ -143,6 +143,8 @@ def test_what_is_no_such_image_is_refused(data: bytes, code: str, said: str) -> 
 def test_a_file_that_names_images_may_have_4_mebibytes() -> None:
     names = manifest(("a", ["blog:1"])).ljust(MAX_NAMING)
     assert json.loads(rename(tar({"manifest.json": names}), "blog:1")["manifest.json"])[0]["RepoTags"] == [TAG]
+    with pytest.raises(UserError, match=r"its manifest\.json is too large"):
+        rename(tar({"manifest.json": names + b" "}), "blog:1")
 
 
 async def test_an_image_may_have_as_many_bytes_and_files_as_the_limits(

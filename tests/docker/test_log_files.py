@@ -17,7 +17,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agent.docker.file_changes import FileChanges
-from agent.docker.log_files import CHUNK_BYTES, HELD_FILES, OVERLAP_NS, LogFiles, RecordReader, Unreadable
+from agent.docker.log_files import (
+    CHUNK_BYTES,
+    HELD_FILES,
+    MAX_RECORD_BYTES,
+    OVERLAP_NS,
+    LogFiles,
+    RecordReader,
+    Unreadable,
+)
 from agent.docker.log_lines import LineReader
 from agent.ports.logs import GAP, MAX_LINE, RawLine, RawLines
 
@@ -255,6 +263,17 @@ def test_an_endless_record_is_not_kept() -> None:
         assert not reader.feed(b"x" * CHUNK_BYTES)
         assert len(reader._rest) <= CHUNK_BYTES
     assert list(reader.feed(b'"}\n' + record(AT, "next\n"))) == [RawLine(AT, "stdout", b"next")]
+
+
+@pytest.mark.parametrize("past", [0, 1])
+def test_a_record_may_have_256_kibibytes(past: int) -> None:
+    around = len(record(AT, "\n")) - 1
+    reader = RecordReader()
+    whole = record(AT, "y" * (MAX_RECORD_BYTES - around + past) + "\n")
+    assert not reader.feed(whole[:-1])
+    lines = reader.feed(whole[-1:] + record(AT, "next\n"))
+    assert sum(line.data.count(b"y") for line in lines) == (0 if past else MAX_RECORD_BYTES - around)
+    assert list(lines)[-1].data == b"next"
 
 
 def test_ordinary_records_are_read_at_once() -> None:

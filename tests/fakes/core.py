@@ -207,15 +207,26 @@ class Core:
         )
 
     def _handlers(self) -> list[object]:
-        reach, clock, database, transcripts = self._reach, self.clock, self.database, self.transcripts
-        scheduler, proxy, images = reach(self.scheduler), reach(self.proxy), reach(self.images)
-        logs = reach(self.logs)
+        reach, scheduler, logs = self._reach, self._reach(self.scheduler), self._reach(self.logs)
         keeper: LogKeeper = logs
         if isinstance(self.logs, DiskLogStore):
             source = reach(self.scheduler.output)
-            keeper = self.streamer = LogStreamer(database, source=source, store=logs, scheduler=scheduler, clock=clock)
+            keeper = self.streamer = LogStreamer(
+                self.database, source=source, store=logs, scheduler=scheduler, clock=self.clock
+            )
+        images, proxy = reach(self.images), reach(self.proxy)
         return [
             *((self.streamer,) if self.streamer else ()),
+            *self._makers(images),
+            *self._runners(scheduler, logs=logs, keeper=keeper),
+            *self._switchers(scheduler, proxy=proxy, keeper=keeper),
+            self._janitor(scheduler, images=images, logs=logs),
+        ]
+
+    def _makers(self, images: FakeImages) -> list[object]:
+        """Return those who make a release of a push."""
+        reach, clock, database, transcripts = self._reach, self.clock, self.database, self.transcripts
+        return [
             Builder(
                 database,
                 repos=self.repos,
@@ -231,6 +242,12 @@ class Core:
             Releaser(database, transcripts=transcripts, ids=self.ids),
             Undertaker(database),
             ImagePusher(database, registries=reach(self.registries), transcripts=transcripts, clock=clock),
+        ]
+
+    def _runners(self, scheduler: FakeScheduler, *, logs: FakeLogs | DiskLogStore, keeper: LogKeeper) -> list[object]:
+        """Return those who run a release, and look whether it does."""
+        clock, database, transcripts = self.clock, self.database, self.transcripts
+        return [
             Tasks(
                 database,
                 scheduler=scheduler,
@@ -255,7 +272,7 @@ class Core:
             Checks(
                 database,
                 scheduler=scheduler,
-                prober=reach(self.prober),
+                prober=self._reach(self.prober),
                 transcripts=transcripts,
                 logs=logs,
                 keeper=keeper,
@@ -263,20 +280,29 @@ class Core:
                 stop_seconds=30.0,
                 clock=clock,
             ),
+        ]
+
+    def _switchers(self, scheduler: FakeScheduler, *, proxy: FakeProxy, keeper: LogKeeper) -> list[object]:
+        """Return those who lead visitors to a release, and away from the one before."""
+        clock, database, transcripts = self.clock, self.database, self.transcripts
+        return [
             ProxyReconciler(database, proxy=proxy, transcripts=transcripts, drain_seconds=60.0, clock=clock),
             Retirer(database, scheduler=scheduler, proxy=proxy, keeper=keeper, stop_seconds=30.0, clock=clock),
-            Janitor(
-                database,
-                scheduler=scheduler,
-                images=images,
-                workshops=reach(self.workshops),
-                repos=reach(self.repos),
-                logs=logs,
-                transcripts=reach(transcripts),
-                kept_releases=5,
-                clock=clock,
-            ),
         ]
+
+    def _janitor(self, scheduler: FakeScheduler, *, images: FakeImages, logs: FakeLogs | DiskLogStore) -> Janitor:
+        reach = self._reach
+        return Janitor(
+            self.database,
+            scheduler=scheduler,
+            images=images,
+            workshops=reach(self.workshops),
+            repos=reach(self.repos),
+            logs=logs,
+            transcripts=reach(self.transcripts),
+            kept_releases=5,
+            clock=self.clock,
+        )
 
 
 @contextlib.asynccontextmanager

@@ -127,6 +127,27 @@ async def test_a_build_without_room_is_refused_and_says_what_to_do(blog: Core) -
     assert (await blog.deploy(restart)).status == "live"
 
 
+async def test_with_as_much_room_as_it_takes_work_begins_and_with_a_byte_less_it_does_not() -> None:
+    disks = FakeDisks()
+    door = Doorkeeper(disks, build_bytes=GB, push_bytes=GB // 10)
+    for least, admit, what in ((GB, door.admit_build, "a build"), (GB // 10, door.admit_push, "a push")):
+        disks.free = least
+        await admit()
+        disks.free = least - 1
+        with pytest.raises(UserError, match=f"too little room on the disk for {what}"):
+            await admit()
+
+
+async def test_the_free_part_of_a_disk_is_kept_to_the_byte(blog: Core) -> None:
+    cleaner = blog.cleaner()
+    least = int(blog.disks.total * cleaner.budget.free_share)
+    blog.disks.use = CacheUse(steps=GB)
+    for missing in (0, 1):
+        blog.disks.free = least - missing
+        assert await cleaner.excess() == missing
+        assert sum(one.size for one in await cleaner.clean()) == missing
+
+
 async def test_a_push_needs_less_room_and_on_a_small_disk_little() -> None:
     disks = FakeDisks()
     door = Doorkeeper(disks, build_bytes=GB, push_bytes=GB // 10)

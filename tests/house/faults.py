@@ -1,26 +1,8 @@
-"""What Pushboat is to survive and to refuse, each with the tests that show it, or with why no test can.
-
-``test_faults_listed.py`` checks that each of the tests is there. Who finds another fault adds a line, and then a test.
-"""
+"""What Pushboat is to survive of its own death, its parts, the disk, the clock and the machine."""
 
 from __future__ import annotations
 
-import msgspec
-
-
-class Line(msgspec.Struct, frozen=True, kw_only=True):
-    """One fault or attack."""
-
-    what: str
-    then: str
-    """What is to happen."""
-    tests: tuple[str, ...] = ()
-    """Below ``tests/``."""
-    beside: str = ""
-    """What no test can show, and what stands for it; or where else it is looked at."""
-
-
-IN_BENCH = "How fast is measured in bench/, not asserted: figures depend on the machine."
+from tests.house.known import IN_BENCH, Line
 
 FAULTS = (
     Line(
@@ -180,7 +162,7 @@ FAULTS = (
             "flow/test_disk.py::test_an_engine_s_full_disk_loses_nothing_and_cleaning_up_frees_what_nothing_needs",
             "bus/test_survival.py::test_a_full_disk_makes_handlers_wait_and_counts_against_nobody",
             "proxies/test_recovery.py::test_a_full_disk_refuses_the_change_and_leaves_what_is_served",
-            "handlers/test_logs.py::test_a_full_disk_costs_nothing_once_there_is_room",
+            "handlers/test_log_losses.py::test_a_full_disk_costs_nothing_once_there_is_room",
         ),
     ),
     Line(
@@ -218,94 +200,6 @@ FAULTS = (
         ),
     ),
     Line(
-        what="a client leaves before its pack is whole, or after",
-        then="before: nothing changed, no folder left; after: the deploy goes on and can be watched",
-        tests=(
-            "ssh/test_pushes.py::test_a_pusher_who_leaves_in_the_middle_of_the_pack_leaves_nothing",
-            "ssh/test_pushes.py::test_the_deploy_goes_on_when_the_pusher_leaves",
-            "flow/test_push.py::test_ctrl_c_ends_the_watching_and_not_the_deploy",
-        ),
-    ),
-    Line(
-        what="two pushes to one app at once, or a push while it is destroyed, renamed, rolled back or scaled",
-        then="one after the other; the outcome is one of them, whole",
-        tests=(
-            "flow/test_push.py::test_two_pushes_at_once_leave_one_of_them_live",
-            "ssh/test_pushes.py::test_two_pushes_at_once_to_one_new_app_are_served_one_after_the_other",
-            "flow/test_mixed.py::test_a_push_a_rollback_a_scale_and_a_rename_at_once_leave_one_whole_app",
-            "ssh/test_pushes.py::test_an_app_destroyed_during_a_push_is_said_so",
-            "ssh/test_records.py::test_the_rule_is_asked_anew_where_the_name_went_to_another_app_while_a_push_waited",
-            "simulation/test_walks.py::test_whatever_happens_every_promise_is_kept",
-        ),
-    ),
-    Line(
-        what="a push of a gigabyte; bombs of trees or zeros; a very deep tree; a million files",
-        then="refused while they come, in bounded memory",
-        tests=(
-            "flow/test_push_limits.py::test_a_bomb_is_refused_and_nothing_of_it_is_left",
-            "flow/test_push_limits.py::test_a_new_app_whose_first_pack_is_a_byte_too_large_is_not_made",
-            "git/test_pack.py::test_zeros_within_the_limit_pass_and_cost_no_memory",
-            "git/test_tree.py::test_a_bomb_of_repeated_trees_is_refused",
-        ),
-        beside=IN_BENCH,
-    ),
-    Line(
-        what="200 logins at once; thousands of silent connections; peers that are half gone",
-        then="all are served, a good login too; what is silent is freed",
-        tests=(
-            "ssh/test_openssh.py::test_200_logins_at_once_are_all_served",
-            "ssh/test_openssh.py::test_5000_silent_connections_do_not_keep_out_a_good_login",
-            "ssh/test_crowds.py::test_silent_connections_of_many_sources_keep_nobody_out_and_are_all_freed",
-            "ssh/test_openssh.py::test_past_the_cap_connections_wait_and_are_then_served",
-            "ssh/test_sessions.py::test_a_peer_that_no_longer_answers_is_given_up",
-            "ssh/test_identity.py::test_a_login_that_takes_too_long_is_ended",
-            "ssh/test_silent_sessions.py::test_sessions_that_ask_for_nothing_do_not_keep_a_connection",
-        ),
-        beside=IN_BENCH,
-    ),
-    Line(
-        what="a slow reader of logs; an app that floods its log; endless, binary and escaping lines",
-        then="bounded memory, a gap for that reader alone, lines cut and cleaned, other apps not delayed",
-        tests=(
-            "docker/test_log_files.py::test_no_order_of_writes_rotations_and_reads_loses_a_line_unmarked",
-            "flow/test_logs.py::test_a_reader_who_does_not_read_loses_its_own_oldest_lines_and_nobody_else_any",
-            "flow/test_mixed.py::"
-            "test_an_app_with_endless_output_delays_neither_other_apps_nor_commands_and_costs_bounded_memory",
-            "handlers/test_logs.py::test_a_chatty_app_does_not_delay_another",
-            "handlers/test_logs.py::test_long_and_binary_lines_are_split_and_decoded",
-            "docker/test_logs.py::test_an_endless_line_is_given_in_pieces_and_not_kept",
-            "commands/test_logs.py::test_on_a_terminal_each_process_has_its_colour_and_nothing_else_acts",
-        ),
-        beside=IN_BENCH,
-    ),
-    Line(
-        what="a replica out of memory; one that ends again and again; checks that never pass, or flap; a port that is "
-        "late, another, or on loopback; one that ignores SIGTERM",
-        then="an event with the cause and a message that names it, growing pauses, and the old release serves",
-        tests=(
-            "flow/test_replica_faults.py::test_a_replica_that_takes_too_much_memory_is_lost_for_that_reason",
-            "flow/test_replica_faults.py::test_an_app_that_ends_again_and_again_is_started_less_and_less_often_and_told_why",
-            "simulation/test_patience.py::test_an_app_that_dies_as_it_starts_waits_longer_and_longer",
-            "simulation/test_patience.py::test_an_app_that_serves_for_a_while_before_it_dies_is_back_soon_however_often",
-            "flow/test_replica_faults.py::test_an_app_that_cannot_be_reached_is_told_where_it_listens",
-            "flow/test_replica_faults.py::test_an_app_that_starts_late_is_waited_for",
-            "flow/test_replica_faults.py::test_an_app_that_ignores_sigterm_is_ended_after_its_time_and_keeps_nobody_waiting",
-            "flow/test_checks.py::test_a_replica_that_is_not_ready_fails_its_deploy_with_the_reason",
-            "handlers/test_silence.py::test_a_live_replica_that_runs_and_never_gets_ready_is_started_afresh",
-            "simulation/test_waiting.py::test_a_check_that_flaps_is_passed_once_it_passes_and_what_serves_is_not_touched",
-        ),
-    ),
-    Line(
-        what="a long request, an upload or a websocket while its app is deployed; websockets of other apps",
-        then="they complete; those of other apps are never cut",
-        tests=(
-            "proxies/test_old_workers.py::test_a_request_in_flight_in_the_old_worker_keeps_its_replica",
-            "proxies/test_old_workers.py::test_half_a_request_in_the_old_worker_is_served_once_it_is_whole",
-            "proxies/test_switching.py::test_a_websocket_outlives_changes_of_other_apps_reloads_and_its_own_replicas_drain",
-            "flow/test_survival.py::test_a_websocket_survives_the_deploy_of_another_app_and_its_own_drain",
-        ),
-    ),
-    Line(
         what="somebody else has a port of ours",
         then="the start says who, ends with 78 and is not tried again and again",
         tests=(
@@ -313,46 +207,6 @@ FAULTS = (
             "flow/test_refused_starts.py::test_a_taken_ssh_port_is_told",
             "house/test_units.py::test_what_ends_is_brought_back",
         ),
-    ),
-    Line(
-        what="an app that forks without end",
-        then="it gets as many processes as it may; who pushed it reads why it ended, and nobody else is touched",
-        tests=(
-            "schedulers/test_docker.py::test_a_fork_bomb_gets_as_many_processes_as_the_limit_and_not_one_more",
-            "flow/test_mixed.py::test_a_fork_bomb_in_an_app_is_told_to_who_pushed_it_and_stops_nobody_else",
-        ),
-    ),
-    Line(
-        what="visitors ask while their app and others are pushed, scaled, given domains, and HAProxy reloads",
-        then="no request fails",
-        tests=(
-            "flow/test_mixed.py::test_visitors_lose_nothing_while_their_app_and_others_are_changed_and_haproxy_reloads",
-            "proxies/test_many_switches.py::"
-            "test_a_reload_then_a_switch_then_the_end_of_the_old_replica_costs_nobody_a_request",
-        ),
-        beside="At length, with visitors of every kind: scripts/torture switch.",
-    ),
-    Line(
-        what="a build that forks, fills the disk, prints or sleeps without end",
-        then="it meets its limits and is told so; the agent answers meanwhile",
-        tests=(
-            "builders/test_dockerfile.py::test_a_fork_bomb_in_a_build_meets_its_limit_and_ends",
-            "flow/test_disk.py::test_an_engine_s_full_disk_loses_nothing_and_cleaning_up_frees_what_nothing_needs",
-            "builders/test_dockerfile.py::test_an_endless_output_leaves_the_agent_responsive_and_ends_with_the_limit",
-            "builders/test_dockerfile.py::test_a_build_past_its_time_limit_fails_and_ends",
-            "flow/test_builds.py::test_a_build_that_wants_all_the_memory_ends_and_takes_nothing_else_down",
-        ),
-    ),
-    Line(
-        what="no memory, or no further file, to be had",
-        then="new work waits or is refused, what runs goes on",
-        tests=(
-            "commands/test_dispatcher.py::test_too_many_open_files_are_no_bug_and_worth_another_try",
-            "flow/test_descriptors.py::test_without_a_file_to_be_had_new_work_waits_and_the_app_serves",
-            "flow/test_builds.py::test_a_build_that_wants_all_the_memory_ends_and_takes_nothing_else_down",
-        ),
-        beside="An agent that the kernel ends for want of memory is a killed agent, see above; CPython cannot be made "
-        "to fail at an allocation of one's choice and go on.",
     ),
     Line(
         what="the machine is started anew; Docker, proxy and agent come in any order",
@@ -415,181 +269,5 @@ FAULTS = (
             "simulation/test_walks.py::test_whatever_happens_every_promise_is_kept",
         ),
         beside="The real clock of the machine is never set by a test: other programs live by it.",
-    ),
-    Line(
-        what="a thousand apps when the agent starts",
-        then="all are looked at, and the loop turns meanwhile",
-        tests=(
-            "proxies/test_thousand.py::test_a_thousand_apps_are_applied_switched_drained_and_surveyed",
-            "bus/test_survival.py::test_ten_thousand_owed_events_cost_no_more_each_than_a_hundred",
-        ),
-        beside=IN_BENCH,
-    ),
-)
-
-ATTACKS = (
-    Line(
-        what="text that reaches a shell, when it is given, and again whenever it is read from the database",
-        then="there is no shell: vectors of words and JSON only",
-        tests=(
-            "test_shape.py::test_nothing_that_could_run_what_users_wrote_is_used",
-            "test_shape.py::test_no_script_of_ours_makes_code_of_text",
-            "test_shell_ban.py::test_a_way_around_the_ban_is_caught",
-            "flow/test_door.py::test_newlines_and_quotes_reach_the_apps_processes_as_they_were_set",
-            "flow/test_door.py::test_names_that_look_like_options_are_names",
-            "builders/test_hostile.py::test_a_package_json_may_hold_anything",
-        ),
-    ),
-    Line(
-        what="who is let in does what nobody allowed",
-        then="one dispatcher, which refuses what does not say who may; that stops the start, too",
-        tests=(
-            "commands/test_requests.py::test_whoever_has_no_key_may_do_nothing",
-            "commands/test_requests.py::test_what_does_not_say_who_may_use_it_is_for_nobody",
-            "commands/test_parsing.py::test_a_wrong_declaration_stops_the_start",
-            "ssh/test_records.py::test_one_rule_decides_about_pushes_and_fetches",
-        ),
-    ),
-    Line(
-        what="another's identity: a login name, the first key of several, a question about one key and a signature by "
-        "another, a forged signature, a key that is looked up slowly or removed meanwhile; root's key used elsewhere, "
-        "or a key with root's name",
-        then="who signed is who it is, and nobody without a key",
-        tests=(
-            "ssh/test_identity.py::test_the_name_is_that_of_the_key_and_no_login_name_counts",
-            "ssh/test_identity.py::test_asking_about_one_key_and_signing_with_another_makes_the_second_the_user",
-            "ssh/test_identity.py::test_a_forged_signature_signs_nobody_in",
-            "ssh/test_identity.py::test_a_key_is_required_before_anything_can_wait",
-            "ssh/test_identity.py::test_a_question_that_is_answered_late_does_not_change_who_signed",
-            "ssh/test_identity.py::test_nobody_gets_in_while_a_key_is_looked_up",
-            "ssh/test_identity.py::test_a_key_that_is_removed_during_its_login_does_not_get_in",
-            "ssh/test_local_key.py::test_the_local_key_does_not_sign_in_from_another_address",
-            "commands/test_keys.py::test_no_key_is_called_what_root_on_the_server_is",
-        ),
-    ),
-    Line(
-        what="many tries, connections and sessions; a mistake of ours in a session",
-        then="each has its limit (docs/security.md); a mistake is a line with a number, and the connection stays",
-        tests=(
-            "house/test_limits_listed.py::test_each_limit_is_tried_by_a_test_that_is_there",
-            "ssh/test_turnstile.py::test_caps_hold_and_nobody_is_lost_whatever_happens",
-            "ssh/test_turnstile.py::test_failed_logins_slow_a_source_and_never_lock_it_out",
-            "ssh/test_sessions.py::test_a_bug_is_a_line_with_an_id_and_its_traceback_is_in_the_log",
-        ),
-    ),
-    Line(
-        what="command lines and names many times as long as they may be",
-        then="refused in few words, and the connection stays",
-        tests=(
-            "ssh/test_sessions.py::test_a_command_that_is_too_long_is_refused_in_words_and_the_connection_stays",
-            "commands/test_limits.py::test_what_is_many_times_as_long_as_it_may_be_is_refused_in_few_words",
-        ),
-    ),
-    Line(
-        what="forwarding of ports, sockets, agents and screens; sftp; variables of the client",
-        then="refused, or left out",
-        tests=(
-            "ssh/test_sessions.py::test_forwarding_is_refused_in_every_direction",
-            "ssh/test_sessions.py::test_there_is_no_sftp_and_no_other_subsystem",
-            "ssh/test_sessions.py::test_only_harmless_variables_are_taken",
-            "ssh/test_openssh.py::test_nothing_is_forwarded",
-            "ssh/test_openssh.py::test_neither_the_users_agent_nor_his_screen_is_touched",
-            "ssh/test_openssh.py::test_files_cannot_be_copied",
-            "flow/test_door.py::test_neither_forwarded_agents_nor_variables_reach_anything",
-            "ssh/test_pushes.py::test_odd_values_of_git_protocol_are_left_out",
-        ),
-    ),
-    Line(
-        what="hostile pushes: damaged trees, odd modes and names, refs of other kinds, paths out of the folder, hooks, "
-        "configuration, deletion of the deploy branch, what a killed push leaves",
-        then="refused before git sees it, or by git's own checks; hooks and strange configuration never count",
-        tests=(
-            "git/test_repos.py::test_a_hostile_tree_is_refused",
-            "git/test_repos.py::test_hostile_branch_names_are_refused",
-            "git/test_repos.py::test_refs_other_than_branches_and_tags_are_refused",
-            "git/test_repos.py::test_hooks_in_the_repository_never_run",
-            "git/test_repos.py::test_git_sees_no_configuration_but_ours",
-            "git/test_repos.py::test_the_deploy_branch_cannot_be_deleted_others_can",
-            "git/test_repos.py::test_only_an_app_id_becomes_a_folder",
-            "ssh/test_pushes.py::test_a_hostile_branch_name_reaches_neither_git_nor_us",
-            "ssh/test_pushes.py::test_a_corrupt_tree_is_refused_by_git",
-            "ssh/test_pushes.py::test_the_sweep_removes_what_killed_pushes_left_and_nothing_else",
-            "flow/test_door.py::test_a_path_that_is_no_app_is_refused_for_pushes_and_fetches",
-        ),
-    ),
-    Line(
-        what="files of a push on the host; submodules that the host fetches",
-        then="what is pushed never becomes a file; submodules of pushes are not fetched",
-        tests=(
-            "flow/test_door.py::test_what_is_pushed_never_becomes_a_file_and_what_is_not_fetched_is_said",
-            "git/test_tree.py::test_archive_holds_what_was_pushed_in_spite_of_export_attributes",
-            "git/test_tree.py::test_notes_name_submodules_and_lfs_pointers",
-        ),
-    ),
-    Line(
-        what="archives with names, links and devices that lead out, and bombs",
-        then="read member by member, never extracted; counted while they unfold",
-        tests=(
-            "git/test_archives.py::test_what_is_wrong_is_refused_and_leaves_nothing",
-            "git/test_archives.py::test_what_a_library_holds_at_once_has_a_limit",
-            "flow/test_archives.py::test_an_archive_that_leads_out_of_itself_changes_nothing",
-            "builders/test_context.py::test_names_that_lead_elsewhere_never_pass",
-        ),
-    ),
-    Line(
-        what="wishes for containers that would own the machine; strange frontends of BuildKit",
-        then="one function with a list of what may be, and protections that cannot be left out",
-        tests=(
-            "docker/test_spec.py::test_every_wish_becomes_a_body_that_is_allowed",
-            "docker/test_spec.py::test_what_is_not_on_the_list_is_refused",
-            "docker/test_spec.py::test_a_protection_that_is_left_out_is_refused",
-            "schedulers/test_docker.py::test_a_replica_is_confined",
-            "builders/test_frontend.py::test_all_others_are_refused",
-            "builders/test_dockerfile.py::test_a_step_cannot_give_itself_the_rights_of_this_machine",
-        ),
-    ),
-    Line(
-        what="ways from an app to another, to this machine, its sockets, and the metadata address",
-        then="there is none but by a public domain or the public ssh port, as for everybody",
-        tests=(
-            "flow/test_isolation.py::test_an_app_reaches_the_world_and_of_this_machine_what_is_public_alone",
-            "flow/test_isolation.py::test_an_app_reaches_no_other_container_at_any_port_address_or_network",
-            "flow/test_isolation.py::test_an_app_sees_none_of_the_sockets_and_files_of_this_machine",
-            "docker/test_firewall.py::test_containers_do_not_reach_this_machine_while_the_way_out_and_the_way_in_stay_open",
-            "schedulers/test_docker.py::test_apps_on_one_bridge_do_not_reach_each_other",
-        ),
-    ),
-    Line(
-        what="the domain of another app, by case, by alphabet or by a wildcard",
-        then="it belongs to one app",
-        tests=(
-            "commands/test_domains.py::test_a_domain_of_another_app_is_refused_with_its_name",
-            "commands/test_domains.py::test_what_is_no_domain_is_refused",
-            "commands/test_domains.py::test_an_app_cannot_be_called_as_the_domain_of_another",
-            "proxies/test_plan.py::test_who_had_a_domain_keeps_it_against_one_that_claims_it_too",
-            "proxies/test_routing.py::test_two_names_in_one_request_are_refused",
-        ),
-    ),
-    Line(
-        what="sequences that act on a terminal, in output, commits, names and errors",
-        then="none reaches one",
-        tests=(
-            "sanitise/test_sanitise.py::test_nothing_but_colours_is_left_of_what_a_terminal_acts_on",
-            "sanitise/test_sanitise.py::test_known_tricks",
-            "commands/test_dispatcher.py::test_values_that_would_move_the_cursor_do_not_reach_a_terminal",
-            "commands/test_logs.py::test_on_a_terminal_each_process_has_its_colour_and_nothing_else_acts",
-        ),
-    ),
-    Line(
-        what="secrets in vectors, labels, events, logs, errors and images; a secret by default",
-        then="nowhere; a missing key file stops the start",
-        tests=(
-            "flow/test_secrets.py::test_a_secret_is_where_it_belongs_and_nowhere_else",
-            "flow/test_secrets.py::test_what_a_build_read_by_a_secret_mount_is_in_no_layer_of_its_image",
-            "commands/test_config.py::test_a_mistake_shows_no_value",
-            "handlers/test_deploys.py::test_what_a_build_says_has_no_secret_argument_in_it",
-            "test_memory.py::test_a_database_without_its_key_file_is_refused_and_no_new_key_is_made",
-            "flow/test_offline.py::test_a_database_without_its_key_file_stops_the_start",
-        ),
     ),
 )

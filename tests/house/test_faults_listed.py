@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from tests.house.faults import ATTACKS, FAULTS
+from tests.house.attacks import ATTACKS
+from tests.house.faults import FAULTS
+from tests.house.loads import LOADS
 from tests.support.named_tests import every_test
 
-LINES = (*FAULTS, *ATTACKS)
+LINES = (*FAULTS, *LOADS, *ATTACKS)
 
 
 def test_every_fault_and_attack_has_tests_that_are_there() -> None:

@@ -15,7 +15,7 @@ import pytest
 from agent.errors import UserError
 from agent.logs import matching, readers, search
 from agent.logs.matching import MAX_PATTERN
-from agent.logs.readers import READER_BYTES
+from agent.logs.readers import READER_BYTES, LiveReader
 from agent.logs.store import DiskLogStore
 from agent.ports.logs import LogLine, LogQuery, Missed
 from proto.names import AppId
@@ -98,6 +98,16 @@ async def test_a_pattern_that_is_none_is_refused(store: DiskLogStore, pattern: s
     with pytest.raises(UserError) as caught:
         await stored(store, grep=pattern)
     assert caught.value.code == "logs.bad-pattern"
+
+
+@pytest.mark.parametrize("past", [0, 1])
+async def test_a_mebibyte_waits_for_a_reader_and_past_it_the_oldest_lines_go(past: int) -> None:
+    reader = LiveReader(LogQuery())
+    reader.push([line("oldest")], size=READER_BYTES - 1)
+    reader.push([line("newest")], size=1 + past)
+    reader.close()
+    got = [batch async for batch in reader.batches()]
+    assert got == ([Missed(1), [line("newest")]] if past else [[line("oldest"), line("newest")]])
 
 
 async def test_a_pattern_of_500_characters_is_one_and_a_longer_one_is_none(store: DiskLogStore) -> None:

@@ -119,6 +119,19 @@ async def test_past_the_limit_the_last_lines_are_kept(tmp_path: Path, monkeypatc
     assert (tmp_path / APP / f"{DEPLOY}.log").stat().st_size < 200
 
 
+@pytest.mark.parametrize("past", [0, 1])
+async def test_a_transcript_as_long_as_the_limit_is_kept_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, past: int
+) -> None:
+    monkeypatch.setattr(transcript, "HELD_LINES", 1)
+    said = [f"{number:09}" for number in range(12)]
+    async with DiskTranscripts(tmp_path, max_bytes_per_deploy=10 * len(said) - past) as kept:
+        for text in (*said, *("end",) * past):
+            kept.say(APP, DEPLOY, text)
+        lines = await read(kept)
+    assert lines == (said if not past else [*said[:-1], "[1 lines left out]", "end"])
+
+
 async def test_held_lines_are_shown_when_the_deploy_goes_quiet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(transcripts, "QUIET_SECONDS", 0.05)
     async with DiskTranscripts(tmp_path, max_bytes_per_deploy=10) as kept:

@@ -189,11 +189,14 @@ async def test_what_a_stranger_says_of_himself_is_replaced() -> None:
 
 async def test_what_a_trusted_proxy_says_is_believed_and_its_address_added() -> None:
     told = {"X-Forwarded-For": "1.2.3.4", "X-Forwarded-Proto": "https", "X-Request-Id": "abc-1"}
-    async with running_front(trusted=["127.0.0.0/8"]) as front, running_app("r1") as app:
+    async with running_front(trusted=["127.0.0.0/8"], apps="127.0.2.0/24") as front, running_app("r1") as app:
         await front.proxy.apply(table(route("blog", app)))
 
         answer = await front.ask("blog.test", headers=told)
         plain = await front.ask("blog.test", headers={"X-Request-Id": "a b\tc"})
+        replica = await Client.connect(front.port, source="127.0.2.9")
+        by_an_app = await replica.ask("blog.test", headers=told)
+        replica.close()
 
     assert answer.sent["x-forwarded-for"] == "1.2.3.4, 127.0.0.1"
     assert answer.sent["x-forwarded-proto"] == "https"
@@ -201,6 +204,10 @@ async def test_what_a_trusted_proxy_says_is_believed_and_its_address_added() -> 
     assert answer.sent["x-request-id"] == "abc-1"
     assert plain.sent["x-forwarded-proto"] == "http"
     assert len(plain.sent["x-request-id"]) == 36
+    # What apps say about visitors is not believed, though their network is within a trusted one.
+    assert by_an_app.sent["x-forwarded-for"] == "127.0.2.9"
+    assert by_an_app.sent["x-forwarded-proto"] == "http"
+    assert len(by_an_app.sent["x-request-id"]) == 36
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.simulation.stories import STORIES, Settled, exhaust, live, settle_all
+from tests.simulation.dying import Settled, exhaust, live, settle_all
+from tests.simulation.stories import STORIES
 from tests.support.deaths import DEATHS
 from tests.support.places import in_memory
 

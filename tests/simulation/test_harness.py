@@ -22,12 +22,13 @@ from agent.state.deploys import Deploys
 from proto.names import AppId, AppName, DeployId
 from tests.fakes.core import FOLLOWING as SIMULATED
 from tests.fakes.core import core
-from tests.simulation import promises, stories
+from tests.simulation import dying, promises
+from tests.simulation.dying import exhaust, settle
 from tests.simulation.ledger import CANARY, AppLedger
 from tests.simulation.leftovers import leftovers
 from tests.simulation.secrecy import where_told
 from tests.simulation.stored import FOLDER
-from tests.simulation.stories import STORIES, exhaust, settle
+from tests.simulation.stories import STORIES
 from tests.simulation.test_walks import PARTS
 from tests.simulation.virtual import without_pauses
 from tests.simulation.walk import Broken, walk
@@ -108,7 +109,7 @@ def test_dying_finds_a_push_that_nobody_undoes(folder: Path, monkeypatch: pytest
         """Leave it as it broke off."""
 
     settled = settle(folder)
-    monkeypatch.setattr(stories, "undo_broken_off", nothing)
+    monkeypatch.setattr(dying, "undo_broken_off", nothing)
     with pytest.raises(AssertionError, match="a commit that nobody deployed"):
         exhaust(folder, "push", settled)
 

@@ -74,6 +74,12 @@ def test_a_port_that_never_answers_fails_its_deploy_after_a_minute(tmp_path: Pat
     assert 60.0 < asked.at[-1] < 62.0
 
 
+def test_a_port_that_answers_within_the_minute_is_in_time(tmp_path: Path) -> None:
+    asked = Asked(passes_after=59.0)
+    assert deployed(tmp_path, asked, {"Dockerfile": WEB}).status == "live"
+    assert 59.0 <= asked.at[-1] <= 60.0
+
+
 @pytest.mark.parametrize(("health", "at_least", "at_most"), [("starting", 200.0, 202.0), ("unhealthy", 60.0, 62.0)])
 def test_an_image_that_is_asked_seldom_has_the_time_it_needs_and_no_more(
     tmp_path: Path, health: Health, at_least: float, at_most: float

@@ -15,7 +15,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from tests.simulation.stories import STORIES, exhaust, settle_all
+from tests.simulation.dying import exhaust, settle_all
+from tests.simulation.stories import STORIES
 from tests.simulation.virtual import without_pauses
 from tests.simulation.walk import Broken, Walk, walk
 from tests.support.places import in_memory, silence

@@ -101,6 +101,8 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     binds: tuple[Bind, ...]
     trusted: tuple[str, ...] = ()
     """Networks whose X-Forwarded-* and X-Request-Id are believed."""
+    apps: str = ""
+    """Network that replicas have their addresses of. It is never believed, also where a trusted one holds it."""
     max_connections: int = 20_000
     server_seconds: float = 3600.0
     """For an app to answer, and between two pieces of an answer. It may be long in coming (a report, an event stream);
@@ -245,7 +247,7 @@ def _frontend(options: Options, layout: Layout) -> list[str]:
         f"    http-request set-var(txn.backend) var(txn.host),map_str({layout.exact_map})",
         "    http-request set-var(txn.backend)"
         f" var(txn.host),map_end({layout.wildcard_map}) if !{{ var(txn.backend) -m found }}",
-        *_headers(options.trusted),
+        *_headers(options.trusted, apps=options.apps),
         "    use_backend %[var(txn.backend)] if { var(txn.backend) -m found }",
         f"    default_backend {UNKNOWN_HOST}",
     ]
@@ -257,10 +259,11 @@ def _bind_words(bind: Bind, binds: Sequence[Bind]) -> str:
     return f"{address} v6only" if leaves_ipv4_alone(bind, binds) else address
 
 
-def _headers(trusted: Sequence[str]) -> list[str]:
+def _headers(trusted: Sequence[str], *, apps: str) -> list[str]:
     """Return the rules that tell the app who asks. A peer that is not trusted cannot tell it anything else."""
-    unless = " unless is_trusted" if trusted else ""
+    unless = (" unless is_trusted" + (" !is_an_app" if apps else "")) if trusted else ""
     rules = [f"    acl is_trusted src {network}" for network in trusted]
+    rules += [f"    acl is_an_app src {apps}"] if apps and trusted else []
     rules += [
         # No pattern that would have to be compiled: HAProxy makes machine code of those, which its unit forbids.
         f"    http-request del-header x-forwarded- -m beg{unless}",

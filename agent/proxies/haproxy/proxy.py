@@ -32,6 +32,7 @@ from agent.proxies.haproxy.drain import Look, is_drained
 from agent.proxies.haproxy.files import Files
 from agent.proxies.haproxy.held import HANDED_OVER, Held, differing_backends
 from agent.proxies.haproxy.plan import Plan, make_plan
+from agent.proxies.haproxy.room import Room, attainable
 from agent.proxies.haproxy.rounds import Rounds
 from agent.proxies.haproxy.supervisor import Supervisor
 from proto.names import AppId
@@ -69,6 +70,7 @@ class HaproxyProxy:
         binds: Sequence[str],
         is_supervised: bool,
         trusted: Sequence[str] = (),
+        apps: str = "",
         max_connections: int = 20_000,
         keep_alive_seconds: float = 15.0,
         request_seconds: float = 15.0,
@@ -83,7 +85,7 @@ class HaproxyProxy:
         `folder`: everything of HAProxy's is below it. `binds`, `trusted`: see `binds`. `is_supervised`: no systemd, so
         that this object starts HAProxy and brings it back. `keep_alive_seconds`: how long an idle client connection
         lives; `request_seconds`: how long a request head may take; `is_drained` waits the longer of both after a
-        reload. `server_seconds`, `tunnel_seconds`: see `Options`.
+        reload. `apps`, `server_seconds`, `tunnel_seconds`: see `Options`.
         `spare_backends`: new apps until the next reload. `user`: whom the workers become, where HAProxy is
         started as root and that account exists.
 
@@ -94,7 +96,8 @@ class HaproxyProxy:
         self._options = Options(
             binds=parse_binds(binds),
             trusted=parse_networks(trusted),
-            max_connections=max_connections,
+            apps=apps,
+            max_connections=attainable(max_connections) if is_supervised else max_connections,
             keep_alive_seconds=keep_alive_seconds,
             request_seconds=request_seconds,
             server_seconds=server_seconds,
@@ -105,6 +108,7 @@ class HaproxyProxy:
         self._binary = binary
         self._files = Files(self._layout)
         self._master = Master(self._layout.master_socket)
+        self.room = Room(self._master, wanted=max_connections)
         self._supervisor = Supervisor(binary, self._layout, self._options.binds) if is_supervised else None
         self._changing = asyncio.Lock()
         self._writes = Rounds(self._write)
