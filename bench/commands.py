@@ -1,8 +1,13 @@
-"""What a command costs beside a session that only echoes: over a fresh connection and a shared one, 1 app and 300."""
+"""What a command costs beside a session that only echoes: over a fresh connection and a shared one, 1 app and 300.
+
+And what the client costs: a second ``pushboat`` in a linked folder, beside ssh over a connection that is shared, too.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -33,7 +38,8 @@ async def measure(runs: int = RUNS) -> None:
             if pushed.status:
                 raise RuntimeError(pushed.err)
             await r.must("config:set", "--no-restart", APP, "COLOUR=blue")
-            figures = await asyncio.to_thread(_with_apps, r, 1, port, runs)
+            figures = [await asyncio.to_thread(_by_client, r, runs)]
+            figures += await asyncio.to_thread(_with_apps, r, 1, port, runs)
             say(f"Creating {MANY - 1} more apps.")
             await _create(r, MANY - 1)
             figures += await asyncio.to_thread(_with_apps, r, MANY, port, runs)
@@ -84,6 +90,33 @@ def _with_apps(r: Rig, apps: int, echo_port: int, runs: int) -> list[Figure]:
     return figures
 
 
+def _by_client(r: Rig, runs: int) -> Figure:
+    """Measure the client in a linked folder beside plain ssh, in turns, each over a connection that is open already."""
+    folder = r.boat.folder / "linked"
+    subprocess.run(["git", "init", "--quiet", str(folder)], check=True)
+    subprocess.run(["git", "-C", str(folder), "remote", "add", "pushboat", r.boat.remote(APP)], check=True)
+    # A socket's path is short (unix(7)).
+    with tempfile.TemporaryDirectory(prefix="pb") as name:
+        ssh = Path(name) / "ssh"
+        # Both by this: ssh takes no configuration from $HOME, only from the user's real one.
+        ssh.write_text(f'#!/bin/sh\nexec {shutil.which("ssh")} -F "{r.boat.ssh_config}" "$@"\n')
+        ssh.chmod(0o755)
+        paths = {"PATH": f"{name}:{os.environ['PATH']}", "HOME": name, "XDG_RUNTIME_DIR": name, "PYTHONPATH": str(ROOT)}
+        environment = {**paths, "PUSHBOAT_KEY": str(r.boat.key)}
+        plain = [str(ssh), "-p", str(r.ports[0]), *_shared(r, r.ports[0]), LOOPBACK, "ps:report", APP]
+
+        def once() -> tuple[float, float]:
+            client = [sys.executable, "-m", "cli", "ps:report"]
+            return _seconds(client, folder=folder, environment=environment), _seconds(plain)
+
+        mine, reference = zip(*[once() for _ in range(runs + 1)][1:], strict=True)  # the first opens the connections
+        for path in (*Path(name).glob("pushboat-*"), r.boat.folder / f"cm-{r.ports[0]}"):
+            subprocess.run(["ssh", "-S", str(path), "-O", "exit", LOOPBACK], capture_output=True, check=True)
+    found = figure("ps:report.client", mine, reference, unit="s", aim="beside the reference")
+    say(f"{found.measure}: {found.ours * 1000:.1f} ms, plain ssh {found.reference * 1000:.1f} ms")
+    return found
+
+
 def _shared(r: Rig, port: int) -> list[str]:
     """Return ssh's options for one connection that stays open for further commands."""
     return ["-o", "ControlMaster=auto", "-o", f"ControlPath={r.boat.folder}/cm-{port}", "-o", "ControlPersist=60"]
@@ -95,15 +128,17 @@ def _client(r: Rig, port: int, kind: str) -> Run:
     if kind == "shared":
         options += _shared(r, port)
 
-    def run(words: Sequence[str]) -> float:
-        started = time.perf_counter()
-        done = subprocess.run(["ssh", *options, LOOPBACK, *words], capture_output=True, text=True, check=False)
-        seconds = time.perf_counter() - started
-        if done.returncode:
-            raise RuntimeError(f"{words}: {done.returncode} {done.stdout}{done.stderr}")
-        return seconds
+    return lambda words: _seconds(["ssh", *options, LOOPBACK, *words])
 
-    return run
+
+def _seconds(command: Sequence[str], *, folder: Path | None = None, environment: dict[str, str] | None = None) -> float:
+    """Return how long a command took that has to work."""
+    started = time.perf_counter()
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+    seconds = time.perf_counter() - started
+    if done.returncode:
+        raise RuntimeError(f"{command}: {done.returncode} {done.stdout}{done.stderr}")
+    return seconds
 
 
 if __name__ == "__main__":

@@ -36,6 +36,7 @@ def _by_kind(ours: Tallies, theirs: Tallies) -> list[Figure]:
             theirs.get(kind, Tally()).failed,
             "ours = 0",
             tally.requests,
+            tally.failed,
         )
         for kind, tally in ours.items()
     ]

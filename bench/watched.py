@@ -1,7 +1,7 @@
 """The agent, and beside it in the same loop a task that notes how late the loop is: ``python -m bench.watched run``.
 
 The file named by ``BENCH_LAG`` gets a line a second: how many milliseconds late each of its timers (one every 10 ms)
-was called. That costs the agent about 0.3 % of a core, which is part of the idle figures then.
+was called. That costs the agent 1 to 2 % of a core, which is part of the idle figures then.
 """
 
 from __future__ import annotations

@@ -6,11 +6,16 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from agent.vault import Vault
 from tests.fakes.world import FakeClock, SeededIds
 from tests.support.deaths import DeathCount
 from tests.support.places import in_memory
+
+# By default Hypothesis fails an example that takes 200 ms, as each does at times on a machine that does other work.
+settings.register_profile("any machine", deadline=None)
+settings.load_profile("any machine")
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -263,6 +263,12 @@ def test_sql_is_written_in_agent_state_only() -> None:
     assert found == []
 
 
+def test_no_place_in_a_statement_has_a_number() -> None:
+    # Python 3.14 refuses a sequence of values for them: https://docs.python.org/3/whatsnew/3.14.html
+    numbered = re.compile(r"(?<=[=<>(,\s])\?[0-9]")
+    assert [where(path) for path in inside("agent/state") if numbered.search(path.read_text())] == []
+
+
 def test_the_core_touches_the_world_through_ports_only() -> None:
     """So that all of it runs under a virtual clock; what it may do beside is wait, on whatever loop it is given."""
     guilty = []

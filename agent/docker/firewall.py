@@ -16,7 +16,7 @@ another, and itself, by a public domain, as the rest of the world does.
 Changing rules needs root, which the agent has not. So this is a small program of its own, run by
 ``pushboat-firewall.service`` and by quickstart::
 
-    python -m agent.docker.firewall apply|remove|check [--pool 10.213.0.0/16 [--open 80]] [--build-bridge docker0]
+    python -m agent.docker.firewall apply|remove|check [--pool 10.213.0.0/16] [--build-bridge docker0]
 
 It leaves a mark in /run, which goes when the rules go at a reboot, and by which the agent can tell which are there.
 """
@@ -247,17 +247,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; return the exit status: 0 done or in place, 1 not."""
     parser = argparse.ArgumentParser(prog="agent.docker.firewall", description=__doc__.partition("\n")[0])
     parser.add_argument("action", choices=("apply", "remove", "check"))
-    parser.add_argument("--pool", help="addresses of the containers (default: network.pool of the agent's settings)")
-    parser.add_argument(
-        "--open", action="append", default=[], type=_door, metavar="PORT", help="with --pool: what apps may reach here"
-    )
+    parser.add_argument("--pool", help="addresses of the containers, with nothing open (default: the agent's settings)")
     parser.add_argument("--build-bridge", help="interface that builds use (default, without --pool: the settings')")
     options = parser.parse_args(arguments)
     try:
         configured = Settings() if options.pool else _configured()
         pool = options.pool or configured.network.pool
         bridge = configured.network.build_bridge if options.build_bridge is None else options.build_bridge
-        doors = options.open if options.pool else doors_of(configured)
+        doors = [] if options.pool else doors_of(configured)
         if options.action == "apply":
             apply(pool, build_bridge=bridge, doors=doors)
         elif options.action == "remove":
@@ -268,13 +265,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(error, file=sys.stderr)  # noqa: T201 - a command line of its own
         return 1
     return 0
-
-
-def _door(text: str) -> Door:
-    found = door(text)
-    if found is None:
-        raise ValueError
-    return found
 
 
 def _configured() -> Settings:

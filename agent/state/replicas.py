@@ -179,9 +179,9 @@ class Replicas:
     async def is_free(self, address: str, *, now: float) -> bool:
         """Tell whether no replica has the address, nor had it until a short while ago."""
         rows = await self._sql.run(
-            "SELECT 1 FROM replicas WHERE address = ?1"
-            " UNION ALL SELECT 1 FROM cooling_addresses WHERE address = ?1 AND until > ?2",
-            (address, now),
+            "SELECT 1 FROM replicas WHERE address = ?"
+            " UNION ALL SELECT 1 FROM cooling_addresses WHERE address = ? AND until > ?",
+            (address, address, now),
         )
         return not rows.rows
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import time
 from dataclasses import dataclass
 
 PATIENCE_SECONDS = 30.0
@@ -32,6 +33,8 @@ class Connection:
         self._port = port
         self.is_used = False
         """Whether a request before the last one was answered on the same connection."""
+        self.sent_at = 0.0
+        """When the last request was sent, by the monotonic clock."""
         self._is_fresh = True
         self._reader: asyncio.StreamReader | None = None
         self._writer: asyncio.StreamWriter | None = None
@@ -48,6 +51,7 @@ class Connection:
             async with asyncio.timeout(seconds + patience):
                 reader = await self.open()
                 self.is_used, self._is_fresh = not self._is_fresh, False
+                self.sent_at = time.monotonic()
                 self.send(request)
                 reply = await self._read(reader)
         except TimeoutError:

@@ -8,6 +8,7 @@ import time
 import zlib
 from collections import defaultdict
 from collections.abc import Callable
+from typing import NamedTuple
 
 from bench.visitors.connection import Broken, Connection, Reply
 from bench.visitors.tally import Tally
@@ -21,12 +22,31 @@ DEATH_PAUSE_SECONDS = 25.0
 """Between two deaths of the mortal app's replicas: time to be started again. One has to be there at each moment."""
 DIED = "its replica died"
 DEATH_WINDOW_SECONDS = 0.5
-"""Around a death: a 502 to the mortal app's visitors is that of a request which its replica took with it. Where the
-connection had been used before, HAProxy closes it instead, without an answer (see docs/reliability.md)."""
+"""Around a death: a 502 to the mortal app's visitors is that of a request which its replica took with it, if it was
+sent before the death. Where the connection had been used before, HAProxy closes it instead, without an answer (see
+docs/reliability.md). Whoever asks later finds another replica, or it is a failure."""
 BEFORE_AN_ANSWER = ("closed without an answer", "before an answer: connection reset by peer")
 PING_SECONDS = 1.0
 SMALL, LARGE = b"q" * 700, b"u" * 20_000
 """Bodies of a POST and of a chunked upload."""
+
+
+class Doubtful(NamedTuple):
+    """A request to the mortal app that failed: judged once all deaths are known. Times by the monotonic clock."""
+
+    sent_at: float
+    failed_at: float
+    reason: str
+    is_used: bool
+    """Whether its connection had been used before."""
+
+    def died_with(self, death: float) -> bool:
+        """Tell whether the replica that died at `death` can have taken it along.
+
+        A death is known a moment late, when its own request ends: what is sent in that moment has the benefit of the
+        doubt, and whatever is sent later none.
+        """
+        return self.sent_at <= death and abs(self.failed_at - death) < DEATH_WINDOW_SECONDS
 
 
 class Street:
@@ -42,7 +62,8 @@ class Street:
         self.sockets = 0
         """How many websockets were opened."""
         self.deaths: list[float] = []
-        self._doubtful: list[tuple[float, str, bool]] = []
+        """When it was heard of each."""
+        self._doubtful: list[Doubtful] = []
 
     async def ask(
         self, kind: str, link: Connection, request: bytes, *, right: Callable[[Reply], bool], seconds: float = 0.0
@@ -73,19 +94,19 @@ class Street:
 
     def judge_deaths(self) -> None:
         """Count what failed of the mortal app: its replica took the request with it, or it is a failure."""
-        for at, reason, is_used in self._doubtful:
-            is_death = any(abs(at - death) < DEATH_WINDOW_SECONDS for death in self.deaths)
-            if is_death and reason == "status 502":
+        for one in self._doubtful:
+            is_death = any(one.died_with(death) for death in self.deaths)
+            if is_death and one.reason == "status 502":
                 self.tallies[MORTAL].exempt(f"502, {DIED}")
-            elif is_death and is_used and reason in BEFORE_AN_ANSWER:
+            elif is_death and one.is_used and one.reason in BEFORE_AN_ANSWER:
                 self.tallies[MORTAL].exempt(f"used connection closed, {DIED}")
             else:
-                self.tallies[MORTAL].fail(reason)
+                self.tallies[MORTAL].fail(one.reason)
         self._doubtful.clear()
 
     def _count_refusal(self, kind: str, reason: str, link: Connection) -> None:
         if kind == MORTAL:
-            self._doubtful.append((time.monotonic(), reason, link.is_used))
+            self._doubtful.append(Doubtful(link.sent_at, time.monotonic(), reason, link.is_used))
         else:
             self.tallies[kind].fail(reason)
 

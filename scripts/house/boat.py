@@ -123,17 +123,19 @@ class Boat:
         if self.data == self._alias and not self._alias.is_symlink():
             (self.folder / "data").mkdir(mode=0o700, exist_ok=True)
             self._alias.symlink_to(self.folder / "data")
-        settings = self.write_settings()
-        environment = {name: value for name, value in os.environ.items() if not name.startswith("PUSHBOAT_")}
-        environment["PUSHBOAT_CONFIG"] = str(settings)
         command = [self.python, "-m", self.program, "run"]
-        processes.spawn(command, log=self.log, environment=environment, folder=ROOT).save(self.folder / "agent.process")
+        agent = processes.spawn(command, log=self.log, environment=self._environment(), folder=ROOT)
+        agent.save(self.folder / "agent.process")
+
+    def _environment(self) -> dict[str, str]:
+        """Return this process's environment, but with the settings of this boat and no others."""
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("PUSHBOAT_")}
+        return {**environment, "PUSHBOAT_CONFIG": str(self.write_settings())}
 
     def check(self) -> subprocess.CompletedProcess[str]:
         """Ask ``pushboat-agent check`` about what is stored, and return its answer."""
-        command = [self.python, "-m", "agent", "--config", str(self.write_settings()), "check"]
-        environment = {name: value for name, value in os.environ.items() if not name.startswith("PUSHBOAT_")}
-        return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+        command = [self.python, "-m", "agent", "check"]
+        return subprocess.run(command, cwd=ROOT, env=self._environment(), capture_output=True, text=True, check=False)
 
     def write_settings(self) -> Path:
         """Write the agent's settings file and return where."""
@@ -267,14 +269,15 @@ class Boat:
     def firewall(self, action: str) -> None:
         """Apply, check or remove the rules that keep this boat's containers from this machine. Needs root.
 
+        What its settings have listen at more than loopback stays open: nothing, unless `settings` says so.
+
         Raises:
             BoatError: iptables refused.
         """
-        command = [self.python, "-m", "agent.docker.firewall", action, "--pool", str(self.pool)]
-        command += ["--open", str(self.http_port), "--open", str(self.ssh_port)]
+        command = [self.python, "-m", "agent.docker.firewall", action]
         if action == "apply":
             (self.folder / "firewall").touch()  # Before it is so: what is half applied has to be removed as well.
-        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+        done = subprocess.run(command, cwd=ROOT, env=self._environment(), capture_output=True, text=True, check=False)
         if done.returncode:
             raise BoatError(f"Firewall: {done.stderr.strip() or done.stdout.strip()}")
 

@@ -162,7 +162,7 @@ def _has_base(engine: Engine) -> bool:
         return True
     name, _, tag = REGISTRY_BASE.partition(":")
     try:
-        Engine(seconds=PULL_SECONDS).call("POST", "/images/create", fromImage=name, tag=tag)
+        Engine(engine.path, seconds=PULL_SECONDS).call("POST", "/images/create", fromImage=name, tag=tag)
     except EngineError:
         return False
     return engine.has_image(REGISTRY_BASE)
@@ -192,10 +192,13 @@ def _say_how_to_go_on(boat: Boat, url: str) -> None:
        End it all     scripts/quickstart --down""")
 
 
-def down(home: Path) -> int:
-    """Remove what `up` made: agent, HAProxy, containers, networks, images, rules, the engine if it was started here."""
+def down(home: Path, *, engine: Engine | None = None) -> int:
+    """Remove what `up` made: agent, HAProxy, containers, networks, images, rules, the engine if it was started here.
+
+    `engine`: another one than this machine's.
+    """
     boat = Boat.moor(home, python=sys.executable)
-    engine = boat.engine
+    boat.engine = engine = engine or boat.engine
     dockerd = processes.load(home / "dockerd.process")
     with step("Pushboat") as now:
         base = engine.call("GET", f"/images/{LOCAL_BASE}/json")
@@ -219,7 +222,8 @@ def _stop_engine(engine: Engine, dockerd: processes.Process) -> str:
     """End the dockerd that quickstart started, unless others have come to use it."""
     others = len(engine.call("GET", "/containers/json"))
     if others:
-        return f"left running, pid {dockerd.pid}: {others} containers of others run in it"
+        theirs = "a container" if others == 1 else f"{others} containers"
+        return f"left running, pid {dockerd.pid}: {theirs} of others in it"
     processes.end(dockerd, seconds=30)
     return "stopped, as it was started here"
 

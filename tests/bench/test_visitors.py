@@ -12,6 +12,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
+from bench.switch_report import tell
 from bench.visitors import app, kinds
 from bench.visitors.connection import Connection
 from bench.visitors.kinds import CHAT, CHUNKED, LARGE, MORTAL, SHOP, Street, is_page, request, took
@@ -33,6 +34,22 @@ async def server(*answers: bytes) -> AsyncIterator[int]:
         await reader.readuntil(b"\r\n\r\n")
         writer.write(next(left))
         await writer.drain()
+        writer.close()
+
+    serving = await asyncio.start_server(answer, "127.0.0.1", 0)
+    async with serving:
+        yield serving.sockets[0].getsockname()[1]
+
+
+@asynccontextmanager
+async def conversation(*answers: bytes) -> AsyncIterator[int]:
+    """Answer one request after the other on each connection, and close it."""
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        for text in answers:
+            await reader.readuntil(b"\r\n\r\n")
+            writer.write(text)
+            await writer.drain()
         writer.close()
 
     serving = await asyncio.start_server(answer, "127.0.0.1", 0)
@@ -103,18 +120,43 @@ REFUSAL = b"HTTP/1.1 502 Bad Gateway\r\nContent-Length: 0\r\n\r\n"
 
 
 @pytest.mark.parametrize("answer", [REFUSAL, b""])
-@pytest.mark.parametrize(("seconds_ago", "is_death"), [(0, True), (10, False)])
+@pytest.mark.parametrize(
+    ("died", "is_death"),
+    [("while it was waited for", True), ("long before", False), ("just before it was sent", False)],
+)
 async def test_what_a_dead_replica_took_with_it_is_counted_apart_around_a_death_only(
-    answer: bytes, seconds_ago: float, is_death: bool
+    answer: bytes, died: str, is_death: bool
 ) -> None:
     async with server(answer) as port:
         street, link = Street(port, holds_seconds=0), Connection(port)
         await street.ask(MORTAL, link, request(MORTAL), right=is_page)
-    street.deaths.append(time.monotonic() - seconds_ago)
+    sent, heard = link.sent_at, time.monotonic()
+    street.deaths.append(
+        {"while it was waited for": heard, "long before": heard - 10, "just before it was sent": sent - 0.001}[died]
+    )
     street.judge_deaths()
     tally = street.tallies[MORTAL]
     # Closed without an answer: only a connection that was used before may be.
     assert (tally.apart.total(), tally.failed) == ((1, 0) if is_death and answer else (0, 1))
+
+
+async def test_a_refusal_and_a_close_that_a_death_brought_are_told_apart(capsys: pytest.CaptureFixture[str]) -> None:
+    street = Street(0, holds_seconds=0)
+    for answers in ((REFUSAL,), (WHOLE, b"")):
+        async with conversation(*answers) as port:
+            link = Connection(port)
+            for _ in answers:
+                await street.ask(MORTAL, link, request(MORTAL), right=is_page)
+            link.close()
+    street.deaths.append(time.monotonic())
+    street.judge_deaths()
+    tally = street.tallies[MORTAL]
+    assert tally.apart == {"502, its replica died": 1, "used connection closed, its replica died": 1}
+    assert (tally.requests, tally.failed) == (3, 0)
+    assert tell({MORTAL: tally}, {}, changes=(1, 0)) == 0
+    said = capsys.readouterr().err
+    assert "ours, mortal: 1 of 3 apart: 502, its replica died\n" in said
+    assert "ours, mortal: 1 of 3 apart: used connection closed, its replica died\n" in said
 
 
 @pytest.mark.slow

@@ -96,6 +96,7 @@ async def test_a_proxy_that_hangs_fails_the_deploy_before_it_switches(boat: Rig)
 
 async def test_commands_are_answered_while_the_proxy_hangs_and_the_doctor_names_it(boat: Rig) -> None:
     assert (await boat.git_push(boat.checkout("answered", apps.page("one")))).status == 0
+    await _the_doctor_looks_at_the_machine_too(boat)
     with frozen(boat):
         told = await boat.ssh("doctor")
         assert told.status == 1
@@ -106,6 +107,18 @@ async def test_commands_are_answered_while_the_proxy_hangs_and_the_doctor_names_
         assert "running" in await boat.must("ps:report", "answered")
         await boat.must("ps:scale", "answered", "web=2")
     assert (await boat.page("new.example.com", "version one")).status == 200
+
+
+async def _the_doctor_looks_at_the_machine_too(boat: Rig) -> None:
+    key = boat.data / "key"
+    key.chmod(0o644)
+    told = await boat.ssh("doctor")
+    key.chmod(0o600)
+    assert told.status == 1
+    assert "=====> HAProxy: in order\n" in told.out
+    problems = told.out.partition("=====> Machine: not in order\n")[2].partition("=====>")[0]
+    assert f" !     Others may read {key}.\n       Take that back: chmod go= {key}\n" in problems
+    assert "Nothing answers at" not in problems, "ssh and HTTP do"
 
 
 async def test_what_a_hand_changes_in_the_proxy_is_undone(boat: Rig) -> None:

@@ -8,6 +8,7 @@ from ipaddress import IPv4Network
 from pathlib import Path
 
 from agent import settings
+from agent.docker.firewall import doors_of
 from scripts.house.addresses import FIRST_PORT, LAST_PORT, free_port
 from scripts.house.boat import PLAIN_PATH, Boat
 
@@ -28,6 +29,7 @@ def test_the_agent_accepts_the_settings_that_are_written_for_it(tmp_path: Path) 
     assert read.http.keep_alive == 2.0
     assert read.git.creates_apps is False
     assert read.network.pool == "10.200.0.0/18"
+    assert doors_of(read) == [], "what listens at loopback alone is no door for apps"
 
 
 def test_ssh_understands_the_configuration_that_is_written_for_it(tmp_path: Path) -> None:

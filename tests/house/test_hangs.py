@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 ROOT = Path(__file__).parents[2]
 HANGING = """
@@ -34,3 +35,7 @@ def test_a_test_that_hangs_shows_its_stack_and_fails_alone(tmp_path: Path) -> No
 
 def test_no_hang_lasts_for_ever(pytestconfig: pytest.Config) -> None:
     assert 0 < float(pytestconfig.getini("faulthandler_timeout")) < float(pytestconfig.getini("timeout")) <= 600
+
+
+def test_no_example_of_a_property_fails_for_being_slow() -> None:
+    assert settings.default is not None and settings.default.deadline is None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 import shlex
 import subprocess
 import urllib.request
@@ -16,6 +17,7 @@ import pytest
 from scripts.house import processes, quickstart
 from scripts.house.boat import Boat
 from scripts.house.engine import Engine
+from scripts.house.quickstart import LOCAL_BASE
 from tests.support.docker import token
 from tests.support.rig import BASE, rig, small_app
 
@@ -85,11 +87,12 @@ def clone(tmp_path: Path) -> Iterator[Clone]:
 
 def test_from_a_clean_clone_to_an_app_that_answers_through_a_crash_and_away_again(clone: Clone) -> None:
     """One story, since each clone costs a virtual environment."""
+    engine = Engine()
+    had_base = engine.has_image(LOCAL_BASE)
     first = clone.quickstart()
     assert first.returncode == 0, first.stdout + first.stderr
+    it_tells_its_story(clone, first)
     assert set(clone.env()) == {f"PUSHBOAT_{name}" for name in ("HOST", "PORT", "KEY", "HTTP", "DOMAIN")}
-    assert "Hello from Pushboat" in first.stdout
-    assert "SHA256:" in first.stdout
     assert "Hello from Pushboat" in clone.page()
 
     again = clone.quickstart()
@@ -107,15 +110,52 @@ def test_from_a_clean_clone_to_an_app_that_answers_through_a_crash_and_away_agai
     assert back.returncode == 0, back.stdout + back.stderr
     assert "Other words." in clone.page()
 
-    engine = Engine()
-    instances = engine.instances_in(Boat.moor(clone.home, python="").pool)
+    pool = Boat.moor(clone.home, python="").pool
+    instances = engine.instances_in(pool)
     assert len(instances) == 1
+    chain = [line for line in firewall().splitlines() if line.startswith(f"-A PUSHBOAT-{pool}".replace("/", "-"))]
+    assert chain != []
+    assert [line for line in chain if "RETURN" in line and "LOCAL" in line] == [], "nothing of it is public"
     down = clone.quickstart("--down")
     assert down.returncode == 0, down.stdout + down.stderr
     assert not clone.home.exists()
     assert processes.naming(str(clone.home)) == []
     assert [engine.containers(instance) for instance in instances] == [[]]
+    assert str(pool.network_address) not in firewall()
+    assert engine.has_image(LOCAL_BASE) is had_base
     assert clone.quickstart("--down").returncode == 0
+
+
+def it_tells_its_story(clone: Clone, first: subprocess.CompletedProcess[str]) -> None:
+    """What a newcomer reads: a line for each step with its seconds, the host's key, the push, and how to go on."""
+    steps = [line for line in first.stdout.splitlines() if line.startswith("-----> ")]
+    for name in ("Packages", "Docker engine", "Python packages", "Firewall", "Agent", "Key", "Example app"):
+        [line] = [line for line in steps if line.startswith(f"-----> {name}: ")]
+        assert re.search(r" \(\d+\.\d s\)$", line), line
+    assert len(steps) == 7
+    own = ["ssh-keygen", "-l", "-f", str(clone.home / "data" / "ssh_host_key")]
+    host_key = subprocess.run(own, capture_output=True, text=True, check=True).stdout.split()[1]
+    assert f"; the host's key is {host_key} (" in first.stdout
+    assert "-----> Building hello" in first.stderr
+    assert "Hello from Pushboat" in first.stdout
+    env, here = clone.env(), os.path.relpath(clone.home, clone.folder)
+    pushboat = f"ssh -F {here}/ssh_config pushboat"
+    live, *words = first.stdout.partition("=====> ")[2].splitlines()
+    assert live == f"hello is live at http://hello.{env['PUSHBOAT_DOMAIN']}:{env['PUSHBOAT_HTTP']}/"
+    assert dict(re.split(r"  +", line.strip(), maxsplit=1) for line in words) == {
+        "Change it": f'cd {here}/hello; edit www/index.html; git commit -am "Other words"; git push pushboat main',
+        "Follow it": f"{pushboat} logs hello -t",
+        "Go back": f"{pushboat} releases:rollback hello",
+        "What else?": f"{pushboat} help",
+        "In scripts": f"source {here}/env",
+        "End it all": "scripts/quickstart --down",
+    }
+
+
+def firewall() -> str:
+    """Return all rules of this machine's filter table."""
+    command = ["iptables-save", "--table", "filter"]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -14,6 +15,7 @@ from bench import switch
 
 ROOT = Path(__file__).parent.parent.parent
 SCRIPT = ROOT / "scripts" / "torture"
+PARTS = re.findall(r"^parts=\((.*)\)$", SCRIPT.read_text(), re.MULTILINE)[0].split()
 MEASUREMENTS = ("ssh", "logs", "scale", "bus")
 
 
@@ -58,3 +60,58 @@ def test_the_switch_takes_a_seed(capsys: pytest.CaptureFixture[str], monkeypatch
     with pytest.raises(SystemExit):
         switch.main()
     assert "--seed" in capsys.readouterr().out
+
+
+STAND_IN = """#!/bin/bash
+echo "$0 $* rounds of seed ${PUSHBOAT_TEST_SEED:-none}"
+# This one begins the report of its part itself.
+[[ $2 != tests.attacks.torture ]] || echo "first seed: 7" >torture-commands.txt
+"""
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    """A folder with this script and stand-ins for all that it runs."""
+    for name in ("torture", "machine.sh"):
+        (tmp_path / "scripts").mkdir(exist_ok=True)
+        shutil.copy(ROOT / "scripts" / name, tmp_path / "scripts" / name)
+    programs = ("python", "curl", "haproxy", "busybox", "iptables", "strace", "debootstrap")
+    for path in (*(f"bin/{name}" for name in programs), *(f"bench/{name}" for name in (*MEASUREMENTS, "switch"))):
+        (tmp_path / path).parent.mkdir(exist_ok=True)
+        (tmp_path / path).write_text(STAND_IN)
+        (tmp_path / path).chmod(0o755)
+    return tmp_path
+
+
+def report_of(tree: Path, part: str, *options: str) -> str:
+    """Run a part, and return its report, the only one that it leaves."""
+    path = f"{tree}/bin:/usr/bin:/bin"
+    environment = {"PATH": path, "HOME": str(tree), "VIRTUAL_ENV": str(tree), "XDG_CACHE_HOME": str(tree / "cache")}
+    command = [tree / "scripts" / "torture", part, *options]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    [report] = tree.glob("torture-*.txt")
+    assert report.name == f"torture-{part}.txt"
+    return report.read_text()
+
+
+@pytest.mark.parametrize("part", [part for part in PARTS if part != "simulation"])
+def test_each_part_leaves_one_report_of_all_that_it_ran(tree: Path, part: str) -> None:
+    report = report_of(tree, part)
+    ran = {"commands": ["seed: 7", "test_fields.py", "test_attacked.py"], "switch": ["test_many_switches", "--rate"]}
+    assert [word for word in ran.get(part, [part]) if word not in report] == []
+
+
+def test_what_draws_has_its_seed_in_the_report_and_takes_it_from_there(tree: Path) -> None:
+    drawn = set()
+    for part in ("commands", "kills", "switch"):
+        report = report_of(tree, part)
+        drawn |= set(re.findall(r"PUSHBOAT_TEST_SEED=(\d+)", report))
+        assert f"rounds of seed {re.findall(r'PUSHBOAT_TEST_SEED=([0-9]+)', report)[0]}\n" in report, part
+        (tree / f"torture-{part}.txt").unlink()
+    assert len(drawn) == 3
+    assert "rounds of seed 4711\n" in report_of(tree, "kills", "1", "4711")
+    (tree / "torture-kills.txt").unlink()
+    for options in (("--seed", "4711"), ("--seed=4711",)):
+        report = report_of(tree, "switch", *options)
+        assert "rounds of seed 4711\n" in report and "--seed 4711" in report

@@ -1,7 +1,8 @@
 """A reload, a switch, the end of the old replica, again and again, with every kind of client in the old worker.
 
-`PUSHBOAT_TEST_ROUNDS` says how often. A replica is ended here as soon as no worker has a session on it, which is sooner
-than the agent does it: nobody in an old worker may need the replicas that it knows.
+`PUSHBOAT_TEST_ROUNDS` says how often, `PUSHBOAT_TEST_SEED` what restless clients draw. A replica is ended here as soon
+as no worker has a session on it, which is sooner than the agent does it: nobody in an old worker may need the replicas
+that it knows.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from tests.proxies.front import HANDSHAKE, Client, Front, echoes, eventually, ro
 pytestmark = pytest.mark.real
 
 ROUNDS = int(os.environ.get("PUSHBOAT_TEST_ROUNDS", "15"))
+SEED = int(os.environ.get("PUSHBOAT_TEST_SEED", "20"))
 RESTLESS = 6
 PATIENCE = 600.0
 """Seconds that an idle client, and half a request, may take: longer than the test."""
@@ -78,14 +80,14 @@ class Blog:
         self.asked += 1
         return answer.headers.get("connection") != "close"
 
-    async def pester(self) -> None:
+    async def pester(self, chance: random.Random) -> None:
         """Ask again and again, on one connection for as long as it lives."""
         client = await Client.connect(self.front.port)
         while not self.is_over:
-            if not await self.is_served(client, method=random.choice(("GET", "POST"))):
+            if not await self.is_served(client, method=chance.choice(("GET", "POST"))):
                 client.close()
                 client = await Client.connect(self.front.port)
-            await asyncio.sleep(random.random() / 50)
+            await asyncio.sleep(chance.random() / 50)
         client.close()
 
 
@@ -95,8 +97,8 @@ async def pestered_blog() -> AsyncIterator[Blog]:
     async with running_front(**options) as front, running_app("report") as report, asyncio.TaskGroup() as group:
         blog = Blog(front, report)
         await blog.replace(0)
-        for _ in range(RESTLESS):
-            group.create_task(blog.pester())
+        for number in range(RESTLESS):
+            group.create_task(blog.pester(random.Random(f"{SEED}-{number}")))
         try:
             yield blog
         finally:
@@ -106,6 +108,7 @@ async def pestered_blog() -> AsyncIterator[Blog]:
 
 
 async def test_a_reload_then_a_switch_then_the_end_of_the_old_replica_costs_nobody_a_request() -> None:
+    print(f"{ROUNDS} rounds of seed {SEED}")
     async with pestered_blog() as blog:
         for number in range(1, ROUNDS + 1):
             await one_round(blog, number)

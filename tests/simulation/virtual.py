@@ -168,11 +168,18 @@ def run(
         loop.close()
 
 
+def _every_task() -> list[asyncio.Task[Any]]:
+    """Return the tasks of this process that are in memory, of all loops, ended ones too."""
+    name = (
+        "_all_tasks" if hasattr(asyncio.tasks, "_all_tasks") else "_scheduled_tasks"
+    )  # As Python calls it since 3.12.
+    return list(getattr(asyncio.tasks, name))
+
+
 def _bury(loop: VirtualLoop) -> None:
     """End what a loop leaves behind."""
     with _unheard():
-        everybody = list(asyncio.tasks._all_tasks)  # type: ignore[attr-defined]
-        ours = [task for task in everybody if task.get_loop() is loop]
+        ours = [task for task in _every_task() if task.get_loop() is loop]
         for task in ours:
             # What has ended stays there until garbage is collected, and would be looked through at each death.
             asyncio.tasks._unregister_task(task)  # type: ignore[attr-defined]
