@@ -50,6 +50,7 @@ def make_shell(
         build_seconds=settings.build.timeout,
         resources=Resources(memory_bytes=settings.replicas.memory_bytes, pids=settings.replicas.pids),
     )
+    door = make_doorkeeper(settings, adapters)
     world = World(
         database=database,
         scheduler=adapters.scheduler,
@@ -62,6 +63,7 @@ def make_shell(
         source=adapters.repos,
         disks=adapters.disks,
         cleaner=cleaner,
+        door=door,
         downloads=adapters.downloads,
         remotes=adapters.remotes,
         transcripts=adapters.transcripts,
@@ -85,7 +87,7 @@ def make_shell(
         adapters.repos,
         DeployWatcher(database, transcripts=adapters.transcripts, server=facts),
         ids=ids,
-        door=make_doorkeeper(settings, adapters),
+        door=door,
         limits=PushLimits(
             max_bytes=settings.git.max_push_bytes,
             max_refs=settings.git.max_refs,

@@ -221,23 +221,23 @@ class Doorkeeper:
         self._build_bytes = build_bytes
         self._push_bytes = push_bytes
 
-    async def admit_build(self) -> None:
-        """Let a build begin.
+    async def admit_build(self, what: str = "a build") -> None:
+        """Let a build begin, or `what` else writes to the engine's disk as much as one.
 
         Raises:
             UserError: ``disk.no-room``.
         """
         for room in await self._disks.rooms():
-            _admit("a build", room, least=self._build_bytes if room.has_images else self._for_push(room))
+            _admit(what, room, least=self._build_bytes if room.has_images else self._for_push(room))
 
-    async def admit_push(self) -> None:
-        """Let a push begin. It needs little, and a small disk has little.
+    async def admit_push(self, what: str = "a push") -> None:
+        """Let a push begin, or `what` else brings source. It needs little, and a small disk has little.
 
         Raises:
             UserError: ``disk.no-room``.
         """
         for room in await self._disks.rooms(of_engine=False):
-            _admit("a push", room, least=self._for_push(room))
+            _admit(what, room, least=self._for_push(room))
 
     def _for_push(self, room: Room) -> int:
         return min(self._push_bytes, room.total // 20)
