@@ -250,11 +250,22 @@ async def test_a_dockerfile_elsewhere_and_a_build_folder(yard: Yard) -> None:
     assert "         ./docker/Prod ./word" in yard.said
 
 
-async def test_no_cache_runs_every_step_again(yard: Yard) -> None:
-    files = {"Dockerfile": dockerfile(f"RUN echo {unique()}")}
-    await yard.build(files)
-    await yard.build(files, no_cache=True)
+async def test_no_cache_runs_every_step_again_with_cache_folders_that_are_empty(yard: Yard) -> None:
+    first, second, third = unique(), unique(), unique()
+
+    def files(word: str) -> dict[str, str]:
+        step = f"cat /folder/*; echo {word} > /folder/{word}"
+        return {"Dockerfile": dockerfile(f"RUN --mount=type=cache,target=/folder,id={first} {step}")}
+
+    await yard.build(files(first))
+    await yard.build(files(second))
+    assert f"         {first}" in yard.said
+    await yard.build(files(second), no_cache=True)
     assert "CACHED" not in yard.text.partition("RUN")[2]
+    assert f"         {first}" not in yard.said and f"         {second}" not in yard.said
+    # And what was fetched anew is what the next one has.
+    await yard.build(files(third))
+    assert f"         {second}" in yard.said and f"         {first}" not in yard.said
 
 
 async def test_docker_s_frontend_is_left_out_where_it_cannot_be_had(yard: Yard) -> None:
