@@ -9,6 +9,7 @@ import resource
 import secrets
 import sys
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -178,15 +179,33 @@ def gits(folder: Path) -> list[bytes]:
     return [line for line in command_lines() if f"--git-dir={folder}\0".encode() in line]
 
 
-async def test_cancelling_ends_the_step_in_the_engine(yard: Yard) -> None:
+async def test_a_step_gets_its_share_of_the_cpu_and_cancelling_ends_it_in_the_engine(yard: Yard) -> None:
     seconds = long_sleep()
-    task = asyncio.create_task(yard.build({"Dockerfile": dockerfile(f"RUN exec sleep {seconds}")}))
-    await until(lambda: sleeps(seconds))
+    task = asyncio.create_task(yard.build({"Dockerfile": dockerfile(f"RUN exec sleep {seconds}")}, cpus=0.5))
+    await until(lambda: sleeps(seconds), seconds=60)
+    # The kernel's own files: half of the time, for the group that the step is in.
+    shares = {"cpu.cfs_quota_us": "50000", "cpu.max": "50000 100000"}
+    assert await until(lambda: quotas(yard, f"sleep\0{seconds}\0".encode())) in [
+        [name, share] for name, share in shares.items()
+    ]
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
 
     await until(lambda: sleeps_no_more(seconds), seconds=2)
+
+
+async def quotas(yard: Yard, command_line: bytes) -> list[str]:
+    """Return name and content of the CPU's quota file of our group, once the program is in it."""
+    for root in ("cpu/", "cpu,cpuacct/", ""):
+        group = Path("/sys/fs/cgroup", f"{root}pushboat-builds-{yard.engine.instance}", APP)
+        for name in ("cpu.cfs_quota_us", "cpu.max"):
+            if (group / name).exists():
+                inside = (group / "cgroup.procs").read_text().split()
+                with suppress(OSError):  # one of them has ended meanwhile
+                    if any(Path("/proc", pid, "cmdline").read_bytes() == command_line for pid in inside):
+                        return [name, (group / name).read_text().strip()]
+    return []
 
 
 async def test_a_build_past_its_time_limit_fails_and_ends(yard: Yard) -> None:
@@ -364,6 +383,12 @@ def hog(*, unless_cached: str) -> str:
 async def test_a_build_that_takes_too_much_memory_ends_and_says_how_to_give_it_more(yard: Yard) -> None:
     told = await yard.fails({"Dockerfile": dockerfile(hog(unless_cached=unique()))}, memory_bytes=64 << 20)
     assert "more than its limit of 64 MiB of memory" in told and "resource:limit --process-type build" in told
+
+
+async def test_a_build_without_a_limit_of_its_own_ends_at_that_of_all_builds(yard: Yard) -> None:
+    yard.builder = DockerfileBuilder(yard.engine, yard.images, BuildLimits(yard.engine, memory_bytes=64 << 20))
+    told = await yard.fails({"Dockerfile": dockerfile(hog(unless_cached=unique()))}, timeout_seconds=90)
+    assert "more memory than builds may use on this machine (build.memory_percent of the settings)" in told
 
 
 async def test_a_fork_bomb_in_a_build_meets_its_limit_and_ends(yard: Yard, monkeypatch: pytest.MonkeyPatch) -> None:
