@@ -14,8 +14,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
 
 from agent.builders import choose
+from agent.builders import dockerfile as dockerfile_builder
 from agent.builders.dockerfile import DockerfileBuilder
 from agent.docker import build_cgroups
 from agent.docker.build_limits import BuildLimits
@@ -285,6 +288,24 @@ async def test_no_cache_runs_every_step_again_with_cache_folders_that_are_empty(
     # And what was fetched anew is what the next one has.
     await yard.build(files(third))
     assert f"         {second}" in yard.said and f"         {first}" not in yard.said
+
+
+async def test_a_registry_that_is_too_busy_for_the_base_image_is_asked_again_and_then_told(
+    yard: Yard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dockerfile_builder, "BUSY_PAUSES", (0.01, 0.01))
+
+    async def busy(_: web.Request) -> web.Response:
+        return web.json_response({"errors": [{"code": "TOOMANYREQUESTS", "message": "slow down"}]}, status=429)
+
+    app = web.Application()
+    app.router.add_route("*", "/{path:.*}", busy)
+    async with TestServer(app) as server:
+        image = f"127.0.0.1:{server.port}/a/b:1"
+        told = await yard.fails({"Dockerfile": f"FROM {image}\n"})
+    said = f"       {image.partition('/')[0]} is too busy to give {image} just now: asking again in 0.01 s"
+    assert [line for line in yard.said if "busy" in line] == [said, said]
+    assert f"The base image {image} could not be had: its registry is too busy" in told
 
 
 async def test_docker_s_frontend_is_left_out_where_it_cannot_be_had(yard: Yard) -> None:
