@@ -63,12 +63,14 @@ class Usage(msgspec.Struct, frozen=True, kw_only=True):
     """Layers that no other image has."""
     shared: int
     """The largest share of layers that its images have with others: mostly the base image's."""
+    buildpacks: int
+    """What builds by buildpacks keep in volumes."""
     folders: dict[str, int]
 
     @property
     def total(self) -> int:
         """All but what is shared."""
-        return self.images + sum(self.folders.values())
+        return self.images + self.buildpacks + sum(self.folders.values())
 
 
 class Cleaner:
@@ -170,12 +172,13 @@ class Cleaner:
         Raises:
             Unavailable: the engine does not answer.
         """
-        images = await self._disks.images()
+        images, volumes = await self._disks.images(), await self._disks.volumes()
         return [
             Usage(
                 app=app,
                 images=sum(image.own for image in images if image.app == app),
                 shared=max((image.shared for image in images if image.app == app), default=0),
+                buildpacks=volumes.get(app, 0),
                 folders=dict(await self._disks.folders(app)),
             )
             for app in apps

@@ -14,12 +14,13 @@ async def test_the_report_tells_what_takes_how_much_by_app_and_kind(desk: Desk) 
     desk.core.disks.use = CacheUse(steps=GB, folders=2 * GB)
     desk.core.disks.free = 15 * GB
     desk.core.disks.unnamed = [ImageUse(id="sha256:1", app=app.id, own=5_000_000, shared=7_000_000)]
+    desk.core.disks.kept = {app.id: 4_000_000, "agone": GB}
     told = await desk.give("disk:report")
     assert told.out.splitlines()[:4] == [
         "=====> /data: 15.0 GB of 100.0 GB free (15%)",
         "       5.0 GB more should be: see cleanup",
-        "app    images   shared   repository  logs    transcripts  in all",
-        "blog   5.0 MB   7.0 MB   3.0 kB      2.0 kB  1.0 kB       5.0 MB",
+        "app    images   shared   buildpacks  repository  logs    transcripts  in all",
+        "blog   5.0 MB   7.0 MB   4.0 MB      3.0 kB      2.0 kB  1.0 kB       9.0 MB",
     ]
     assert "Build cache of Docker, steps:    1.0 GB" in told.out and "folders:  2.0 GB" in told.out
     assert (await desk.give("disk:report blog --format json")).json() == {
@@ -29,10 +30,11 @@ async def test_the_report_tells_what_takes_how_much_by_app_and_kind(desk: Desk) 
                 "app": "blog",
                 "images": 5_000_000,
                 "images_shared": 7_000_000,
+                "buildpacks": 4_000_000,
                 "repository": 3_000,
                 "logs": 2_000,
                 "transcripts": 1_000,
-                "total": 5_006_000,
+                "total": 9_006_000,
             }
         ],
     }
