@@ -50,7 +50,6 @@ def make_shell(
         build_seconds=settings.build.timeout,
         resources=Resources(memory_bytes=settings.replicas.memory_bytes, pids=settings.replicas.pids),
     )
-    door = make_doorkeeper(settings, adapters)
     world = World(
         database=database,
         scheduler=adapters.scheduler,
@@ -63,7 +62,7 @@ def make_shell(
         source=adapters.repos,
         disks=adapters.disks,
         cleaner=cleaner,
-        door=door,
+        door=make_doorkeeper(settings, adapters),
         downloads=adapters.downloads,
         remotes=adapters.remotes,
         transcripts=adapters.transcripts,
@@ -87,7 +86,7 @@ def make_shell(
         adapters.repos,
         DeployWatcher(database, transcripts=adapters.transcripts, server=facts),
         ids=ids,
-        door=door,
+        door=world.door,
         limits=PushLimits(
             max_bytes=settings.git.max_push_bytes,
             max_refs=settings.git.max_refs,
