@@ -198,11 +198,11 @@ class DiskSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """Whether the build cache of Docker may be made smaller for it, what was not used for longest first. Why: it is
     what fills most disks. It is the whole engine's: false where others build on it too."""
     build_bytes: Count = 1 << 30
-    """Bytes that have to be free for a build to begin. Why: less would not hold the image of most, and a full disk
-    stops everybody."""
+    """Bytes that have to be free for a build or the loading of an image to begin. Why: less would not hold the image
+    of most, and a full disk stops everybody."""
     push_bytes: Count = 64 << 20
-    """Bytes that have to be free for a push to begin; on a small disk a twentieth of it. Why: room for its objects and
-    what the database writes meanwhile."""
+    """Bytes that have to be free for a push, an archive or a sync to begin; on a small disk a twentieth of it. Why:
+    room for its objects and what the database writes meanwhile."""
 
 
 class ReplicaSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -50,6 +50,7 @@ def make_shell(
         source=adapters.repos,
         disks=adapters.disks,
         cleaner=cleaner,
+        door=make_doorkeeper(settings, adapters),
         downloads=adapters.downloads,
         remotes=adapters.remotes,
         transcripts=adapters.transcripts,
@@ -74,7 +75,7 @@ def make_shell(
         adapters.repos,
         DeployWatcher(database, transcripts=adapters.transcripts, server=facts),
         ids=ids,
-        door=make_doorkeeper(settings, adapters),
+        door=world.door,
         limits=PushLimits(
             max_bytes=settings.git.max_push_bytes,
             max_refs=settings.git.max_refs,

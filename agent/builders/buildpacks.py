@@ -36,6 +36,7 @@ from agent.docker.saved_layers import saved_layers, wants_all_layers
 from agent.docker.workshops import DockerWorkshops, Workshop
 from agent.errors import Unavailable, UserError
 from agent.ports.images import BuildFailed, BuildOptions, BuildRequest, Built, ImageInfo, Images
+from agent.ports.registries import Logins, login_for
 from agent.ports.scheduler import Resources
 from agent.ports.source import SourceTree
 from agent.ports.world import Say
@@ -167,7 +168,7 @@ class BuildpacksBuilder:
                 f"Trusted are: {', '.join(self._trusted) or 'none'}. Whoever runs the server can add it to"
                 " build.trusted_builders in the settings.",
             )
-        builder = await self._image(image, say)
+        builder = await self._image(image, say, logins=options.logins)
         facts = cnb.facts_of(builder, image=image)
         skipped = left_out(project, await _all_files(request.source, options))
         return _Build(
@@ -175,24 +176,24 @@ class BuildpacksBuilder:
             builder=builder,
             facts=facts,
             project=project,
-            run_image=await self._run_image(facts, say),
+            run_image=await self._run_image(facts, say, logins=options.logins),
             skipped=skipped,
         )
 
-    async def _image(self, reference: str, say: Say) -> ImageInfo:
+    async def _image(self, reference: str, say: Say, *, logins: Logins) -> ImageInfo:
         """Return an image, fetching it if the machine has none of that name."""
         if found := await self._images.find(reference):
             return found
         say(f"       Getting {reference}")
-        return await self._images.pull(reference, say)
+        return await self._images.pull(reference, say, login=login_for(reference, logins))
 
-    async def _run_image(self, facts: BuilderFacts, say: Say) -> RunImage:
+    async def _run_image(self, facts: BuilderFacts, say: Say, *, logins: Logins) -> RunImage:
         """Return what the app is to run on: what is there, else what can be fetched."""
         for name in facts.run_images:
             if found := await self._images.find(name):
                 break
         else:
-            found = await self._image(facts.run_images[0], say)
+            found = await self._image(facts.run_images[0], say, logins=logins)
         image = await self._engine.get(f"images/{found.id}/json", into=RunImage)
         if image is None:
             raise Unavailable("image.missing", "The run image is gone again.", "Deploy again.")

@@ -28,8 +28,10 @@ from agent.docker import labels
 from agent.docker.build_cgroups import Bounds
 from agent.docker.build_limits import BuildLimits, Held, OverLimit
 from agent.docker.engine import Engine
+from agent.docker.transfers import BUSY_PAUSES
 from agent.errors import Unavailable, UserError
 from agent.ports.images import BuildFailed, BuildOptions, BuildRequest, Built, Images
+from agent.ports.registries import registry_of
 from agent.ports.source import SourceTree
 from agent.ports.world import Say
 
@@ -136,20 +138,9 @@ class DockerfileBuilder:
             return await self._attempt(without, again, lost_frontend=frontend.image)
 
     async def _attempt(self, work: _Work, body: AsyncIterator[bytes], *, lost_frontend: str = "") -> str:
-        source, session = work.source, work.session
-        progress = Progress(work.say, monotonic=asyncio.get_running_loop().time)
-        options = work.request.options
-        solve = Solve(
-            tag=work.request.tag,
-            dockerfile=source.dockerfile,
-            target=options.target,
-            build_args=work.held.marked(options.build_args, dockerfile=source.content),
-            labels={**work.request.labels, labels.INSTANCE: self._engine.instance},
-            no_cache=options.no_cache,
-            session=session.id,
-        )
+        source, session, options = work.source, work.session, work.request.options
         try:
-            return await session.unless_refused(build(self._engine, solve, body=body, progress=progress))
+            return await self._patiently(work, body, pauses=BUSY_PAUSES)
         except SolveFailed as error:
             if error.failure.is_of_frontend and not lost_frontend:
                 raise
@@ -163,6 +154,33 @@ class DockerfileBuilder:
                 app_name=options.app_name,
                 missing_secrets=session.missing,
             ) from error
+
+    async def _patiently(self, work: _Work, body: AsyncIterator[bytes], *, pauses: tuple[float, ...]) -> str:
+        """Build, and once more after each of the pauses while a registry is too busy to give a base image."""
+        try:
+            return await self._once(work, body)
+        except SolveFailed as error:
+            busy = error.failure.busy_base
+            if not busy or not pauses:
+                raise
+        work.say(f"       {registry_of(busy)} is too busy to give {busy} just now: asking again in {pauses[0]:g} s")
+        await asyncio.sleep(pauses[0])
+        async with read_ahead(context(work.request.source, work.source.plan)) as again:
+            return await self._patiently(work, again, pauses=pauses[1:])
+
+    async def _once(self, work: _Work, body: AsyncIterator[bytes]) -> str:
+        source, session, options = work.source, work.session, work.request.options
+        progress = Progress(work.say, monotonic=asyncio.get_running_loop().time)
+        solve = Solve(
+            tag=work.request.tag,
+            dockerfile=source.dockerfile,
+            target=options.target,
+            build_args=work.held.marked(options.build_args, dockerfile=source.content),
+            labels={**work.request.labels, labels.INSTANCE: self._engine.instance},
+            no_cache=options.no_cache,
+            session=session.id,
+        )
+        return await session.unless_refused(build(self._engine, solve, body=body, progress=progress))
 
 
 async def _context(request: BuildRequest, prepared: Awaitable[Prepared]) -> AsyncGenerator[bytes, None]:

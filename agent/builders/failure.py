@@ -54,6 +54,16 @@ class Failure(msgspec.Struct, frozen=True, kw_only=True):
         """Whether the image of the ``# syntax=`` line could not be had."""
         return self.step.startswith(FRONTEND_STEP)
 
+    @property
+    def busy_base(self) -> str:
+        """The base image that its registry could not give just now; empty: it is something else."""
+        return self.step.rpartition(" ")[2] if self.is_of_base and is_busy(_reason(self)) else ""
+
+    @property
+    def is_of_base(self) -> bool:
+        """Whether a base image could not be had."""
+        return self.step.startswith(_BASE_STEP) or " FROM " in self.step.partition("]")[2][:6]
+
 
 def explain(
     failure: Failure,
@@ -76,7 +86,7 @@ def explain(
         return BuildFailed(
             f"The build ran out of disk space{where}. See what takes it with disk:report, and make room with cleanup."
         )
-    if failure.step.startswith(_BASE_STEP) or " FROM " in failure.step.partition("]")[2][:6]:
+    if failure.is_of_base:
         return BuildFailed(_base_image(failure.step.rpartition(" ")[2], reason, app_name=app_name))
     if "no active session" in reason:
         return Unavailable("docker.unavailable", "Docker lost the connection over which a build asks for secrets.")

@@ -6,7 +6,7 @@ import json
 import posixpath
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from functools import cached_property
 from typing import Any, Final
 
@@ -166,6 +166,25 @@ class Files:
         """Return the error about a manifest."""
         where = f"Line {line} of {self.path(name)}" if line else self.path(name)
         return UserError("manifest.invalid", f"{where} {problem}.", "Mend it, commit and push again.")
+
+
+def not_for_visitors(options: BuildOptions, *, served: Collection[str]) -> str:
+    """Return a regular expression of paths below a site's root: Procfile and app.json, and what settings put there.
+
+    `served`: the folders of which one is that root. A setting may be any text, and never leaves its place in the
+    configuration of a server: where it is unusual, what is no letter, digit or dash stands for any byte.
+    """
+    found = dict.fromkeys(("Procfile", r"app\.json"))
+    for path in (options.procfile_path, options.app_json_path):
+        named = posixpath.normpath(path.lstrip("/"))
+        inside = [named.removeprefix(f"{folder}/") for folder in served if folder and named.startswith(f"{folder}/")]
+        if named not in ("Procfile", "app.json"):
+            found |= dict.fromkeys(re.escape(each) if is_plain(each) else _vague(each) for each in (named, *inside))
+    return "|".join(found)
+
+
+def _vague(path: str) -> str:
+    return re.sub(r"[^A-Za-z0-9/_-]+", lambda found: f".{{{len(found[0].encode())}}}", path)
 
 
 def is_plain(name: str) -> bool:

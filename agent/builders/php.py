@@ -12,7 +12,7 @@ import msgspec
 
 from agent.builders.assets import Assets, assets_of
 from agent.builders.bases import Base, Need
-from agent.builders.files import Files, is_plain
+from agent.builders.files import Files, is_plain, not_for_visitors
 from agent.builders.language import Sketch
 from agent.builders.php_extensions import compiled, debian_packages
 from agent.builders.php_manifests import COMPOSER, Manifest, read_manifest, wanted_php
@@ -36,6 +36,15 @@ _SERVER: Final = (
 )
 _CACHE: Final = Cache("composer", "/root/.cache/composer")
 _INSTALL: Final = "composer install --no-dev --no-interaction --no-progress --prefer-dist"
+
+
+class _Site(msgspec.Struct, frozen=True):
+    """What Apache serves."""
+
+    root: str
+    """A folder of the app; empty: all of it."""
+    private: str
+    """The paths that nobody is shown, as a regular expression."""
 
 
 class Php:
@@ -73,7 +82,8 @@ class Php:
         def plan(bases: tuple[Base, ...]) -> BuildPlan:
             said = (why, *(base.why for base in bases))
             words = () if has_processes else (SERVE,)
-            return _plan(bases, manifest, assets, why=said, words=words, root=root or "")
+            site = _Site(root or "", not_for_visitors(options, served=(root or "",)))
+            return _plan(bases, manifest, assets, why=said, words=words, site=site)
 
         return Sketch(why=why, needs=tuple(needs), notes=_notes(manifest), plan=plan)
 
@@ -85,9 +95,9 @@ def _plan(
     *,
     why: tuple[str, ...],
     words: tuple[str, ...],
-    root: str,
+    site: _Site,
 ) -> BuildPlan:
-    stages, start = _server(bases[0], manifest, root=root)
+    stages, start = _server(bases[0], manifest, site=site)
     steps: list[Step] = [Workdir(APP)]
     if manifest.has_composer:
         composer = bases[1]
@@ -117,7 +127,7 @@ def _plan(
     return BuildPlan(why=why, stages=(*stages, BuildStage(base=start, name="build", steps=tuple(steps)), last))
 
 
-def _server(base: Base, manifest: Manifest, *, root: str) -> tuple[tuple[BuildStage, ...], str]:
+def _server(base: Base, manifest: Manifest, *, site: _Site) -> tuple[tuple[BuildStage, ...], str]:
     """Return the stage that has PHP, its extensions and Apache, and its name."""
     steps: list[Step] = []
     if base.packages and "libapache2-mod-php" in base.packages.run:
@@ -129,7 +139,7 @@ def _server(base: Base, manifest: Manifest, *, root: str) -> tuple[tuple[BuildSt
     stages, start = foundation(base)
     steps += [
         Run(("a2enmod -q headers remoteip rewrite > /dev/null",)),
-        Write(_CONFIGURATION, _apache(root)),
+        Write(_CONFIGURATION, _apache(site)),
         Write(f"/usr/local/bin/{SERVE}", _SERVER),
         Run((f"chmod 755 /usr/local/bin/{SERVE}",)),
     ]
@@ -166,8 +176,8 @@ def _notes(manifest: Manifest) -> tuple[str, ...]:
     return tuple(notes)
 
 
-def _apache(root: str) -> tuple[str, ...]:
-    served = f"{APP}/{root}" if root else APP
+def _apache(site: _Site) -> tuple[str, ...]:
+    served = f"{APP}/{site.root}" if site.root else APP
     return (
         "ServerRoot /etc/apache2",
         "ServerName localhost",
@@ -207,12 +217,12 @@ def _apache(root: str) -> tuple[str, ...]:
         "  Require all granted",
         "  DirectoryIndex index.php index.html",
         # A framework's page answers for every path that is no file.
-        *(("  FallbackResource /index.php",) if root else ()),
+        *(("  FallbackResource /index.php",) if site.root else ()),
         "</Directory>",
         r'<LocationMatch "/\.(?!well-known/)">',
         "  Require all denied",
         "</LocationMatch>",
-        r'<LocationMatch "^/(vendor/|(composer\.(json|lock)|Procfile|app\.json)$)">',
+        rf'<LocationMatch "^/(vendor/|(composer\.(json|lock)|{site.private})$)">',
         "  Require all denied",
         "</LocationMatch>",
         r'<FilesMatch "\.php$">',

@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Final
 
 from agent.builders.bases import Base, Need, Packages, Runtime
-from agent.builders.files import Files, is_plain
+from agent.builders.files import Files, is_plain, not_for_visitors
 from agent.builders.language import Sketch
 from agent.builders.node_build import build_steps, notes
 from agent.builders.node_manifests import Manifest, read_manifest, wanted_node
@@ -42,6 +42,8 @@ _START: Final = (
     f'sed "s/PORT/${{PORT:-5000}}/" {_CONFIGURATION} > /tmp/nginx.conf'
     " && exec nginx -c /tmp/nginx.conf -g 'daemon off;'"
 )
+_PRIVATE: Final = "NOT_FOR_VISITORS"
+"""Stands for the paths that nobody is shown."""
 _NGINX: Final = (
     "worker_processes 2;",
     "pid /tmp/nginx.pid;",
@@ -66,7 +68,7 @@ _NGINX: Final = (
     "    error_page 404 /404.html;",
     "    error_page 403 =404 /404.html;",
     r"    location ~ /\.(?!well-known/) { return 404; }",
-    r"    location ~ ^/(?:Procfile|app\.json)$ { return 404; }",
+    f'    location ~ "^/(?:{_PRIVATE})$" {{ return 404; }}',
     r'    location ~ "^/(?:assets|static|_astro|_nuxt|_next/static|_app/immutable)/(?:.*[./-])?'
     r'(?=[A-Za-z_-]*[0-9])[A-Za-z0-9_-]{8,}\.[a-z0-9]+$" {',
     '      add_header Cache-Control "public, max-age=31536000, immutable";',
@@ -102,22 +104,24 @@ class Static:
             )
         manifest = await read_manifest(files)
         if manifest is not None and manifest.build:
-            return await _built(files, manifest, told=told)
+            private = not_for_visitors(options, served=(told,) if told else OUTPUTS)
+            return await _built(files, manifest, told=told, private=private)
         folders = (told,) if told else _THERE
         folder = next((each for each in folders if files.has(f"{each}/index.html".removeprefix("/"))), None)
         if folder is None:
             return None
         why = f"{folder}/index.html, so files as they are".removeprefix("/")
+        private = not_for_visitors(options, served=(folder,))
 
         def plan(bases: tuple[Base, ...]) -> BuildPlan:
             pages = Copy((f"{folder}/",) if folder else (".",), "./")
             stage = BuildStage(base=bases[0].image, name="build", steps=(Workdir(PAGES), pages))
-            return _served(bases[0], stage, why=(why, bases[0].why))
+            return _served(bases[0], stage, why=(why, bases[0].why), private=private)
 
         return Sketch(why=why, needs=(Need(runtime=NGINX),), plan=plan)
 
 
-async def _built(files: Files, manifest: Manifest, *, told: str) -> Sketch:
+async def _built(files: Files, manifest: Manifest, *, told: str, private: str) -> Sketch:
     need = await wanted_node(files)
     named = " and ".join(dict.fromkeys(filter(None, (manifest.lock or "package.json", need.said_in))))
     output = told or "what the build puts out"
@@ -127,7 +131,8 @@ async def _built(files: Files, manifest: Manifest, *, told: str) -> Sketch:
         node, nginx = bases
         stages, start = foundation(node)
         steps = (*build_steps(node, manifest, keeps_dev=True), _gather(told))
-        built = _served(nginx, BuildStage(base=start, name="build", steps=steps), why=(why, node.why, nginx.why))
+        build = BuildStage(base=start, name="build", steps=steps)
+        built = _served(nginx, build, why=(why, node.why, nginx.why), private=private)
         return BuildPlan(why=built.why, stages=(*stages, *built.stages))
 
     return Sketch(why=why, needs=(need, Need(runtime=NGINX)), notes=notes(manifest), plan=plan)
@@ -146,14 +151,16 @@ def _gather(told: str) -> Step:
     )
 
 
-def _served(base: Base, stage: BuildStage, *, why: tuple[str, ...]) -> BuildPlan:
+def _served(base: Base, stage: BuildStage, *, why: tuple[str, ...], private: str) -> BuildPlan:
+    # PORT is filled in when the server starts.
+    private = private.replace("PORT", "P.RT")
     stages, start = foundation(base, name="server")
     last = running(
         start,
         copies=[CopyFrom("build", PAGES)],
         env={},
         command=argv(_START, environment={}),
-        before=(Write(_CONFIGURATION, _NGINX),),
+        before=(Write(_CONFIGURATION, tuple(line.replace(_PRIVATE, private) for line in _NGINX)),),
         folder=APP,
     )
     return BuildPlan(why=why, stages=(*stages, stage, last))

@@ -29,7 +29,7 @@ from agent.commands.replies import Reply
 from agent.commands.requests import Permission
 from agent.commands.screen import Screen, read_line
 from agent.errors import UserError
-from agent.lifecycle.cleaning import Cleaner
+from agent.lifecycle.cleaning import Cleaner, Doorkeeper
 from agent.ports.disk import Disks
 from agent.ports.images import Choose, Images, Workshops
 from agent.ports.logs import LogReader, Transcripts
@@ -112,6 +112,7 @@ class World(msgspec.Struct, frozen=True, kw_only=True):
     source: SourceRepo
     disks: Disks
     cleaner: Cleaner
+    door: Doorkeeper
     downloads: Downloads
     remotes: Remotes
     transcripts: Transcripts
@@ -149,6 +150,7 @@ class Context:
         self.source = world.source
         self.disks = world.disks
         self.cleaner = world.cleaner
+        self.door = world.door
         self.downloads = world.downloads
         self.remotes = world.remotes
         self.transcripts = world.transcripts

@@ -13,7 +13,7 @@ from agent.lifecycle.cleaning import Removed, Usage, missing, told
 from agent.ports.disk import CacheUse, Room
 
 FOLDERS = ("repository", "logs", "transcripts")
-COLUMNS = ("app", "images", "shared", *FOLDERS, "in all")
+COLUMNS = ("app", "images", "shared", "buildpacks", *FOLDERS, "in all")
 
 
 class DiskUse(Reply, frozen=True, kw_only=True):
@@ -33,7 +33,10 @@ class DiskUse(Reply, frozen=True, kw_only=True):
     def lines(self, *, quiet: bool) -> Iterable[str]:
         """Yield the disks, and a row for each app."""
         rows = [
-            (name, told(use.images), told(use.shared), *(told(use.folders[kind]) for kind in FOLDERS), told(use.total))
+            (
+                name,
+                *map(told, (use.images, use.shared, use.buildpacks, *map(use.folders.__getitem__, FOLDERS), use.total)),
+            )
             for name, use in self.usage
         ]
         if not quiet:
@@ -58,7 +61,14 @@ class DiskUse(Reply, frozen=True, kw_only=True):
         found: dict[str, Json] = {
             "disks": [{"path": room.path, "total": room.total, "free": room.free} for room in self.rooms],
             "apps": [
-                {"app": name, "images": use.images, "images_shared": use.shared, **use.folders, "total": use.total}
+                {
+                    "app": name,
+                    "images": use.images,
+                    "images_shared": use.shared,
+                    "buildpacks": use.buildpacks,
+                    **use.folders,
+                    "total": use.total,
+                }
                 for name, use in self.usage
             ],
         }
@@ -74,7 +84,8 @@ class DiskReport(Command, frozen=True, kw_only=True):
     """Report what takes how much of the disk, by app and kind.
 
     images are the layers that no other image has, shared is what an app's images have in common with others (mostly
-    the base image). The build cache is the whole engine's. It may take Docker a while to add all that up.
+    the base image), buildpacks is what builds by them keep for the next one (see repo:purge-cache). The build cache is
+    the whole engine's. It may take Docker a while to add all that up.
     """
 
     name = "disk:report"

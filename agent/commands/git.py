@@ -200,6 +200,7 @@ class GitLoadImage(_OfImage, frozen=True, kw_only=True):
         """Give the image to the engine, then take on its deploy."""
         self.check()
         _need_input(ctx, f"git:load-image {ctx.app.name} {self.image} < image.tar")
+        await ctx.door.admit_build("an image")
         await ctx.progress(f"{STEP}Reading the image {self.image} from standard input")
         id_ = DeployId(ctx.ids.new("d"))
         tag = ctx.images.tag_for(ctx.app.id, id_)
@@ -250,6 +251,7 @@ class GitFromArchive(Command, frozen=True, kw_only=True):
         where = sanitise.without_query(self.url) if self.url else "standard input"
         if not self.url:
             _need_input(ctx, f"git:from-archive {ctx.app.name} < app.tar.gz")
+        await ctx.door.admit_push("an archive")
         await ctx.progress(f"{STEP}Reading the archive from {where}")
         branch = await sources.branch_of(ctx.database.read, ctx.app)
         commit = ArchiveCommit(

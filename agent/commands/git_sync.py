@@ -52,6 +52,7 @@ class GitSync(Command, frozen=True, kw_only=True):
         if self.build and self.build_if_changes:
             message = "--build and --build-if-changes do not go together."
             raise UserError("argument.conflict", message, "Say one of them.")
+        await ctx.door.admit_push("a sync")
         deploy_branch = await sources.branch_of(read, app)
         ref = self.ref or await read.properties.get(app.id, sources.DEPLOY_BRANCH) or ""
         wanted = Wanted(

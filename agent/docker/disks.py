@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
@@ -46,9 +47,20 @@ class _Record(msgspec.Struct, frozen=True, rename="pascal"):
     shared: bool = False
 
 
+class _VolumeUse(msgspec.Struct, frozen=True, rename="pascal"):
+    size: int = 0
+    """-1: not known."""
+
+
+class _Volume(msgspec.Struct, frozen=True, rename="pascal"):
+    labels: dict[str, str] | None = None
+    usage_data: _VolumeUse | None = None
+
+
 class _Use(msgspec.Struct, frozen=True, rename="pascal"):
     images: list[_Image] | None = None
     build_cache: list[_Record] | None = None
+    volumes: list[_Volume] | None = None
 
 
 class _Pruned(msgspec.Struct, frozen=True, rename="pascal"):
@@ -135,6 +147,15 @@ class MachineDisks:
                 break
             freed += await self._prune(type, None if bytes is None else bytes - freed)
         return freed
+
+    async def volumes(self) -> Mapping[str, int]:
+        """See ``Disks``."""
+        found = Counter[str]()
+        for volume in (await self._use()).volumes or ():
+            marks = volume.labels or {}
+            if (marks.get(labels.INSTANCE), marks.get(labels.KIND)) == (self._engine.instance, labels.KEPT):
+                found[marks.get(labels.APP_ID, "")] += max(0, volume.usage_data.size) if volume.usage_data else 0
+        return found
 
     async def folders(self, app: AppId) -> Mapping[str, int]:
         """See ``Disks``."""

@@ -5,6 +5,7 @@ Only tags of our own are ever removed, and the one that a pull of ours has made.
 
 from __future__ import annotations
 
+import asyncio
 import posixpath
 import re
 import tempfile
@@ -23,7 +24,7 @@ from agent.docker.engine import Engine, Faulted, Refused
 from agent.docker.registries import auth_header
 from agent.docker.saved import renamed
 from agent.docker.stamps import unix_seconds
-from agent.docker.transfers import follow, is_busy, patient
+from agent.docker.transfers import BUSY_PAUSES, follow, is_busy, patient
 from agent.errors import Unavailable, UserError
 from agent.ports.images import ImageInfo
 from agent.ports.registries import Login, registry_of
@@ -34,6 +35,7 @@ MAX_LOAD_BYTES: Final = 10 << 30
 """Of one archive of an image, unless set otherwise."""
 MAX_LOAD_FILES: Final = 20_000
 """An image has three files for each layer, and at most 127 layers."""
+_BUSY: Final = "registry.busy"
 _TAR: Final = {"Content-Type": "application/x-tar"}
 
 _REFERENCE = re.compile(
@@ -110,7 +112,20 @@ class DockerImages:
                 "Write it as registry.example.com/name:tag or name@sha256:…",
             )
         # Without a tag the engine would fetch every tag there is.
-        params = {"fromImage": reference if parts["tag"] or parts["digest"] else f"{reference}:latest"}
+        whole = reference if parts["tag"] or parts["digest"] else f"{reference}:latest"
+        for pause in BUSY_PAUSES:
+            try:
+                return await self._pull(reference, whole, say, login=login)
+            except UserError as error:
+                if error.code != _BUSY:
+                    raise
+            say(f"{registry_of(reference)} is too busy to give {reference} just now: asking again in {pause:g} s")
+            await asyncio.sleep(pause)
+        return await self._pull(reference, whole, say, login=login)
+
+    async def _pull(self, reference: str, whole: str, say: Say, *, login: Login | None) -> ImageInfo:
+        """Try once. `whole`: the reference with its tag or digest."""
+        params = {"fromImage": whole}
         try:
             async with self._engine.stream(
                 "POST", "images/create", params=params, headers=auth_header(login), answer_within=None
@@ -121,7 +136,7 @@ class DockerImages:
             raise _not_found(reference, refusal.message) from refusal
         except Faulted as fault:
             raise _not_found(reference, fault.detail) from fault
-        found = await self.find(params["fromImage"])
+        found = await self.find(whole)
         if found is None:
             raise _not_found(reference, "the registry sent nothing")
         return found
@@ -246,7 +261,7 @@ def _not_found(reference: str, reason: str) -> UserError:
     server = registry_of(reference)
     if is_busy(reason):
         return UserError(
-            "registry.busy",
+            _BUSY,
             f"The registry {server} gave no image {reference} just now: it is too busy, or out of order, or you have"
             f" used up what it allows ({reason.strip()[:300]}).",
             "That says nothing about the image. Try again later; many registries allow more to those who log in"

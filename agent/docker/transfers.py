@@ -17,6 +17,9 @@ SILENCE_SECONDS: Final = 120.0
 """A transfer that says nothing for so long has lost its registry. The engine tries again by itself meanwhile."""
 REPORT_SECONDS: Final = 5.0
 """Between two lines about a transfer under way."""
+BUSY_PAUSES: Final = (2.0, 5.0, 15.0)
+"""Seconds before a registry that was too busy is asked again, and once more; then it is told. Registries that count
+pulls count by the hour: longer would help only those that are started anew."""
 _BUSY: Final = re.compile(
     r"toomanyrequests|429 Too Many|\bHTTP (?:status: )?(?:429|5\d\d)\b"
     r"|\b(?:500 Internal|502 Bad|503 Service|504 Gateway)\b",

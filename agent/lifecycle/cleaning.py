@@ -63,12 +63,14 @@ class Usage(msgspec.Struct, frozen=True, kw_only=True):
     """Layers that no other image has."""
     shared: int
     """The largest share of layers that its images have with others: mostly the base image's."""
+    buildpacks: int
+    """What builds by buildpacks keep in volumes."""
     folders: dict[str, int]
 
     @property
     def total(self) -> int:
         """All but what is shared."""
-        return self.images + sum(self.folders.values())
+        return self.images + self.buildpacks + sum(self.folders.values())
 
 
 class Cleaner:
@@ -170,12 +172,13 @@ class Cleaner:
         Raises:
             Unavailable: the engine does not answer.
         """
-        images = await self._disks.images()
+        images, volumes = await self._disks.images(), await self._disks.volumes()
         return [
             Usage(
                 app=app,
                 images=sum(image.own for image in images if image.app == app),
                 shared=max((image.shared for image in images if image.app == app), default=0),
+                buildpacks=volumes.get(app, 0),
                 folders=dict(await self._disks.folders(app)),
             )
             for app in apps
@@ -221,23 +224,23 @@ class Doorkeeper:
         self._build_bytes = build_bytes
         self._push_bytes = push_bytes
 
-    async def admit_build(self) -> None:
-        """Let a build begin.
+    async def admit_build(self, what: str = "a build") -> None:
+        """Let a build begin, or `what` else writes to the engine's disk as much as one.
 
         Raises:
             UserError: ``disk.no-room``.
         """
         for room in await self._disks.rooms():
-            _admit("a build", room, least=self._build_bytes if room.has_images else self._for_push(room))
+            _admit(what, room, least=self._build_bytes if room.has_images else self._for_push(room))
 
-    async def admit_push(self) -> None:
-        """Let a push begin. It needs little, and a small disk has little.
+    async def admit_push(self, what: str = "a push") -> None:
+        """Let a push begin, or `what` else brings source. It needs little, and a small disk has little.
 
         Raises:
             UserError: ``disk.no-room``.
         """
         for room in await self._disks.rooms(of_engine=False):
-            _admit("a push", room, least=self._for_push(room))
+            _admit(what, room, least=self._for_push(room))
 
     def _for_push(self, room: Room) -> int:
         return min(self._push_bytes, room.total // 20)

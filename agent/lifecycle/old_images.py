@@ -75,9 +75,12 @@ class OldImages:
     ) -> list[Unneeded]:
         fresh = {self._images.tag_for(app.id, deploy.id) for deploy in deploys if not deploy.is_over}
         known = {self._images.tag_for(app.id, deploy.id) for deploy in deploys}
+        named = {image.id for tag, image in tags.items() if tag in known}
         found = []
         for tag, image in tags.items():
-            if tag in fresh or image.id in needed:
+            # A second name of what is needed, for no deploy: of an image that was loaded again, unchanged.
+            is_second = tag not in known and image.id in named
+            if tag in fresh or (image.id in needed and not is_second):
                 continue
             # Unknown: of a deploy that is about to be recorded (an image is loaded first), or whose agent died before.
             now = self._clock.monotonic()

@@ -104,6 +104,14 @@ class Disks(Protocol):
         """
         ...
 
+    async def volumes(self) -> Mapping[str, int]:
+        """Return the bytes of the volumes that builds by buildpacks keep, by the app's id: those of this agent's label.
+
+        Raises:
+            Unavailable: as `images`.
+        """
+        ...
+
     async def folders(self, app: AppId) -> Mapping[str, int]:
         """Return the bytes of what the data folder has of an app: ``repository``, ``logs``, ``transcripts``."""
         ...

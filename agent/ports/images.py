@@ -238,7 +238,8 @@ class Images(Protocol):
 
         Raises:
             UserError: ``image.not-found``; the registry has no such image, refuses, or does not answer.
-            UserError: ``registry.busy``; it cannot answer just now (429, 5xx), so nothing is known of the image.
+            UserError: ``registry.busy``; it could not answer (429, 5xx) when asked a few times, so nothing is known of
+                the image.
             Unavailable: the engine does not answer.
         """
         ...

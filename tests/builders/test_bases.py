@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from agent.builders.bases import Base, Bases, Need
@@ -16,9 +18,10 @@ from agent.builders.versions import parse_range
 from agent.docker.build_limits import BuildLimits
 from agent.docker.engine import Engine
 from agent.errors import UserError
-from agent.ports.images import BuildOptions, ImageInfo
+from agent.ports.images import BuildOptions, BuildRequest, ImageInfo
 from agent.ports.registries import Login
 from agent.ports.world import Say
+from proto.names import AppId, DeployId
 from tests.builders.sketching import dockerfile, store
 from tests.fakes.images import FakeImages
 from tests.fakes.source import FakeTree
@@ -183,3 +186,24 @@ async def test_more_debian_packages_are_there_to_build_and_to_run(language: Lang
     last = [line.split()[1] for line in text.splitlines() if line.startswith("FROM ")][-1]
     assert last in ("base", "runtime")
     assert "ffmpeg" not in await dockerfile(language, files)
+
+
+async def test_folders_of_package_managers_are_an_apps_own_and_other_ones_once_its_cache_was_purged() -> None:
+    async def folders(app: str, epoch: str) -> list[str]:
+        async with Engine.open("unix:///none.sock", instance="t") as engine:
+            builder = LanguageBuilder(engine, Registry(""), BuildLimits(engine, memory_bytes=0), language=Go())
+            request = BuildRequest(
+                app=AppId(app),
+                app_name="blog",
+                deploy=DeployId("d1"),
+                tag="t",
+                labels={},
+                source=FakeTree("1" * 40, {"go.mod": b"module x", "main.go": b"package main"}),
+                options=BuildOptions(cache_epoch=epoch),
+            )
+            prepared = await builder._prepare(request, lambda line: None)
+        return re.findall(r"type=cache,id=([^,]*)", prepared.content.decode())
+
+    for app, epoch in (("ablog", ""), ("ablog", "d7"), ("ashop", "")):
+        found = await folders(app, epoch)
+        assert found and all(name.startswith(f"{app}{epoch}-") for name in found)

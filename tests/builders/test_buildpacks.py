@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+import json
 import tarfile
 from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
@@ -16,6 +17,8 @@ from agent.docker.workshops import DockerWorkshops
 from agent.errors import UserError
 from agent.ports.addresses import Bridges
 from agent.ports.images import BuildFailed, BuildOptions, BuildRequest, ImageInfo
+from agent.ports.registries import Login
+from agent.ports.world import Say
 from proto.names import AppId, DeployId
 from tests.fakes.images import FakeImages
 from tests.fakes.source import FakeTree
@@ -30,6 +33,8 @@ class Asked(FakeImages):
     def __init__(self, *, is_silent: bool = False) -> None:
         super().__init__()
         self.asked: list[str] = []
+        self.logins: dict[str, Login | None] = {}
+        """Of what was fetched."""
         self.is_silent = is_silent
 
     async def find(self, reference: str) -> ImageInfo | None:
@@ -37,6 +42,10 @@ class Asked(FakeImages):
         if self.is_silent:
             await asyncio.Event().wait()
         return await super().find(reference)
+
+    async def pull(self, reference: str, say: Say, *, login: Login | None = None) -> ImageInfo:
+        self.logins[reference] = login
+        return await super().pull(reference, say, login=login)
 
 
 @pytest.fixture
@@ -88,6 +97,24 @@ async def test_a_builder_that_is_not_trusted_is_not_even_looked_for(engine: Engi
     assert refused.value.code == "builder.untrusted"
     assert refused.value.hint.startswith("Trusted are: house/builder. Whoever runs the server can add it to")
     assert images.asked == []
+
+
+async def test_builder_and_run_image_are_fetched_as_whom_their_registries_know(engine: Engine) -> None:
+    images, run = Asked(), "run.example.com/house/run:1"
+    login = Login(server="run.example.com", user="ada", password="x")
+    house = Login(server="docker.io", user="bob", password="x")
+    images.registry[HOUSE] = ImageInfo(
+        id="sha256:1",
+        labels={
+            "io.buildpacks.builder.metadata": json.dumps({"stack": {"runImage": {"image": run}}}),
+            "io.buildpacks.lifecycle.apis": json.dumps({"platform": {"supported": ["0.14"]}}),
+        },
+        env={"CNB_USER_ID": "1000", "CNB_GROUP_ID": "1000"},
+    )
+    with pytest.raises(UserError, match=f"There is no image {run}"):
+        logins = {one.server: one for one in (login, house)}
+        await build(engine, images, {"index.html": "x"}, builder_image=HOUSE, logins=logins)
+    assert images.logins == {HOUSE: house, run: login}
 
 
 async def test_an_image_that_is_no_builder_is_refused(engine: Engine) -> None:

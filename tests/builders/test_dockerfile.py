@@ -9,12 +9,16 @@ import resource
 import secrets
 import sys
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
 
 from agent.builders import choose
+from agent.builders import dockerfile as dockerfile_builder
 from agent.builders.dockerfile import DockerfileBuilder
 from agent.docker import build_cgroups
 from agent.docker.build_limits import BuildLimits
@@ -178,15 +182,33 @@ def gits(folder: Path) -> list[bytes]:
     return [line for line in command_lines() if f"--git-dir={folder}\0".encode() in line]
 
 
-async def test_cancelling_ends_the_step_in_the_engine(yard: Yard) -> None:
+async def test_a_step_gets_its_share_of_the_cpu_and_cancelling_ends_it_in_the_engine(yard: Yard) -> None:
     seconds = long_sleep()
-    task = asyncio.create_task(yard.build({"Dockerfile": dockerfile(f"RUN exec sleep {seconds}")}))
-    await until(lambda: sleeps(seconds))
+    task = asyncio.create_task(yard.build({"Dockerfile": dockerfile(f"RUN exec sleep {seconds}")}, cpus=0.5))
+    await until(lambda: sleeps(seconds), seconds=60)
+    # The kernel's own files: half of the time, for the group that the step is in.
+    shares = {"cpu.cfs_quota_us": "50000", "cpu.max": "50000 100000"}
+    assert await until(lambda: quotas(yard, f"sleep\0{seconds}\0".encode())) in [
+        [name, share] for name, share in shares.items()
+    ]
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
 
     await until(lambda: sleeps_no_more(seconds), seconds=2)
+
+
+async def quotas(yard: Yard, command_line: bytes) -> list[str]:
+    """Return name and content of the CPU's quota file of our group, once the program is in it."""
+    for root in ("cpu/", "cpu,cpuacct/", ""):
+        group = Path("/sys/fs/cgroup", f"{root}pushboat-builds-{yard.engine.instance}", APP)
+        for name in ("cpu.cfs_quota_us", "cpu.max"):
+            if (group / name).exists():
+                inside = (group / "cgroup.procs").read_text().split()
+                with suppress(OSError):  # one of them has ended meanwhile
+                    if any(Path("/proc", pid, "cmdline").read_bytes() == command_line for pid in inside):
+                        return [name, (group / name).read_text().strip()]
+    return []
 
 
 async def test_a_build_past_its_time_limit_fails_and_ends(yard: Yard) -> None:
@@ -250,11 +272,40 @@ async def test_a_dockerfile_elsewhere_and_a_build_folder(yard: Yard) -> None:
     assert "         ./docker/Prod ./word" in yard.said
 
 
-async def test_no_cache_runs_every_step_again(yard: Yard) -> None:
-    files = {"Dockerfile": dockerfile(f"RUN echo {unique()}")}
-    await yard.build(files)
-    await yard.build(files, no_cache=True)
+async def test_no_cache_runs_every_step_again_with_cache_folders_that_are_empty(yard: Yard) -> None:
+    first, second, third = unique(), unique(), unique()
+
+    def files(word: str) -> dict[str, str]:
+        step = f"cat /folder/*; echo {word} > /folder/{word}"
+        return {"Dockerfile": dockerfile(f"RUN --mount=type=cache,target=/folder,id={first} {step}")}
+
+    await yard.build(files(first))
+    await yard.build(files(second))
+    assert f"         {first}" in yard.said
+    await yard.build(files(second), no_cache=True)
     assert "CACHED" not in yard.text.partition("RUN")[2]
+    assert f"         {first}" not in yard.said and f"         {second}" not in yard.said
+    # And what was fetched anew is what the next one has.
+    await yard.build(files(third))
+    assert f"         {second}" in yard.said and f"         {first}" not in yard.said
+
+
+async def test_a_registry_that_is_too_busy_for_the_base_image_is_asked_again_and_then_told(
+    yard: Yard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dockerfile_builder, "BUSY_PAUSES", (0.01, 0.01))
+
+    async def busy(_: web.Request) -> web.Response:
+        return web.json_response({"errors": [{"code": "TOOMANYREQUESTS", "message": "slow down"}]}, status=429)
+
+    app = web.Application()
+    app.router.add_route("*", "/{path:.*}", busy)
+    async with TestServer(app) as server:
+        image = f"127.0.0.1:{server.port}/a/b:1"
+        told = await yard.fails({"Dockerfile": f"FROM {image}\n"})
+    said = f"       {image.partition('/')[0]} is too busy to give {image} just now: asking again in 0.01 s"
+    assert [line for line in yard.said if "busy" in line] == [said, said]
+    assert f"The base image {image} could not be had: its registry is too busy" in told
 
 
 async def test_docker_s_frontend_is_left_out_where_it_cannot_be_had(yard: Yard) -> None:
@@ -353,6 +404,12 @@ def hog(*, unless_cached: str) -> str:
 async def test_a_build_that_takes_too_much_memory_ends_and_says_how_to_give_it_more(yard: Yard) -> None:
     told = await yard.fails({"Dockerfile": dockerfile(hog(unless_cached=unique()))}, memory_bytes=64 << 20)
     assert "more than its limit of 64 MiB of memory" in told and "resource:limit --process-type build" in told
+
+
+async def test_a_build_without_a_limit_of_its_own_ends_at_that_of_all_builds(yard: Yard) -> None:
+    yard.builder = DockerfileBuilder(yard.engine, yard.images, BuildLimits(yard.engine, memory_bytes=64 << 20))
+    told = await yard.fails({"Dockerfile": dockerfile(hog(unless_cached=unique()))}, timeout_seconds=90)
+    assert "more memory than builds may use on this machine (build.memory_percent of the settings)" in told
 
 
 async def test_a_fork_bomb_in_a_build_meets_its_limit_and_ends(yard: Yard, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -106,3 +106,10 @@ async def test_what_should_be_known_is_noted() -> None:
         "Every change of the app installs all again, as composer.json has packages in folders of the app",
         "The extension swoole is not known here",
     ]
+
+
+async def test_procfile_and_app_json_are_not_for_visitors_wherever_settings_say_that_they_are() -> None:
+    options = BuildOptions(procfile_path="public/run.procs", app_json_path="deploy/app.json")
+    text = await dockerfile(PHP, {"public/index.php": "", "composer.json": "{}"}, options)
+    named = r"Procfile|app\.json|public/run\.procs|run\.procs|deploy/app\.json"
+    assert rf'"^/(vendor/|(composer\.(json|lock)|{named})$)"' in text

@@ -60,3 +60,26 @@ async def test_a_folder_with_an_unusual_name_is_refused(folder: str) -> None:
 
 async def test_what_has_no_page_is_none() -> None:
     assert await sketch(STATIC, {"README.md": "", "package.json": "{}"}) is None
+
+
+HIDDEN = r'location ~ "^/(?:Procfile|app\.json%s)$" { return 404; }'
+
+
+@pytest.mark.parametrize(
+    ("files", "options", "more"),
+    [
+        ({"index.html": ""}, {}, ""),
+        ({"index.html": ""}, {"procfile_path": "deploy/Procfile.web"}, r"|deploy/Procfile\.web"),
+        ({"public/index.html": ""}, {"procfile_path": "./public/run", "app_json_path": "a.json"},
+         r"|public/run|run|a\.json"),
+        (FRONT_END, {"app_json_path": "public/deploy.json"}, r"|public/deploy\.json|deploy\.json"),
+        (FRONT_END, {"static_folder": "out", "app_json_path": "public/a.json"}, r"|public/a\.json"),
+        # Nothing leads out of its line, and the port is filled in elsewhere.
+        ({"index.html": ""}, {"procfile_path": 'x" {}\n$y/PORT\N{SNOWMAN}'}, "|x.{6}y/P.RT.{3}"),
+    ],
+)  # fmt: skip
+async def test_procfile_and_app_json_are_not_for_visitors_wherever_settings_say_that_they_are(
+    files: dict[str, str], options: dict[str, str], more: str
+) -> None:
+    text = await dockerfile(STATIC, files, BuildOptions(app_name="blog", **options))  # type: ignore[arg-type]
+    assert HIDDEN % more in text

@@ -63,6 +63,7 @@ class Desk:
                 source=core.repos,
                 disks=core.disks,
                 cleaner=cleaner or core.cleaner(),
+                door=core.door,
                 downloads=core.downloads,
                 remotes=core.remotes,
                 transcripts=core.transcripts,

@@ -5,6 +5,7 @@ from agent.ports.scheduler import LeftOver
 from proto.wire import Exit
 from tests.commands.desk import Desk
 from tests.fakes.disks import GB
+from tests.fakes.session import FakeSession
 
 
 async def test_the_report_tells_what_takes_how_much_by_app_and_kind(desk: Desk) -> None:
@@ -13,12 +14,13 @@ async def test_the_report_tells_what_takes_how_much_by_app_and_kind(desk: Desk) 
     desk.core.disks.use = CacheUse(steps=GB, folders=2 * GB)
     desk.core.disks.free = 15 * GB
     desk.core.disks.unnamed = [ImageUse(id="sha256:1", app=app.id, own=5_000_000, shared=7_000_000)]
+    desk.core.disks.kept = {app.id: 4_000_000, "agone": GB}
     told = await desk.give("disk:report")
     assert told.out.splitlines()[:4] == [
         "=====> /data: 15.0 GB of 100.0 GB free (15%)",
         "       5.0 GB more should be: see cleanup",
-        "app    images   shared   repository  logs    transcripts  in all",
-        "blog   5.0 MB   7.0 MB   3.0 kB      2.0 kB  1.0 kB       5.0 MB",
+        "app    images   shared   buildpacks  repository  logs    transcripts  in all",
+        "blog   5.0 MB   7.0 MB   4.0 MB      3.0 kB      2.0 kB  1.0 kB       9.0 MB",
     ]
     assert "Build cache of Docker, steps:    1.0 GB" in told.out and "folders:  2.0 GB" in told.out
     assert (await desk.give("disk:report blog --format json")).json() == {
@@ -28,10 +30,11 @@ async def test_the_report_tells_what_takes_how_much_by_app_and_kind(desk: Desk) 
                 "app": "blog",
                 "images": 5_000_000,
                 "images_shared": 7_000_000,
+                "buildpacks": 4_000_000,
                 "repository": 3_000,
                 "logs": 2_000,
                 "transcripts": 1_000,
-                "total": 5_006_000,
+                "total": 9_006_000,
             }
         ],
     }
@@ -119,3 +122,27 @@ async def test_a_clean_up_that_does_not_suffice_says_so(desk: Desk) -> None:
     desk.core.disks.free = GB
     desk.core.disks.use = CacheUse(steps=GB)
     assert "The disk is still 18.0 GB over its budget: see disk:report" in (await desk.give("cleanup")).out
+
+
+async def test_where_there_is_no_room_sources_are_refused_before_anything_is_read_or_fetched(desk: Desk) -> None:
+    app, _ = await desk.deployed("blog")
+    url = "https://git.example.com/blog.git"
+    desk.core.remotes.have(url, "1" * 40, {"Dockerfile": "FROM scratch\n"})
+    tags, commits = dict(desk.core.images.tags), dict(desk.core.repos.commits)
+    # Enough for a push; a loaded image needs what a build needs.
+    desk.core.disks.free = GB // 2
+    for line, what in (
+        ("git:load-image blog shop:1.2", "an image"),
+        ("git:from-archive blog", "an archive"),
+        ("git:from-archive blog https://example.com/app.tar", "an archive"),
+        (f"git:sync --build blog {url}", "a sync"),
+    ):
+        session = FakeSession(b"shop:1.2")
+        answer = await desk.give_as(f"{line} --format json", session)
+        assert answer.status != 0 and '"code":"disk.no-room"' in answer.err, answer
+        assert f"too little room on the disk for {what}: " in answer.err and "cleanup" in answer.err
+        assert await session.read() == b"shop:1.2"
+        desk.core.disks.free = GB // 20
+    assert desk.core.remotes.accesses == [] and desk.core.downloads.asked == []
+    assert desk.core.images.tags == tags and desk.core.repos.commits == commits
+    assert len(await desk.database.read.deploys.of_app(app.id)) == 1

@@ -168,6 +168,22 @@ async def test_an_image_that_was_loaded_for_no_deploy_is_collected_in_time(desk:
     assert stray not in images.tags
 
 
+async def test_a_name_that_an_agent_left_that_died_over_an_unchanged_image_is_collected_in_time(desk: Desk) -> None:
+    app = await desk.core.create("blog")
+    assert (await desk.meanwhile("git:load-image blog shop:1.2", b"shop:1.2")).status == 0
+    images, tags = desk.core.images, dict(desk.core.images.tags)
+    ((mine, image),) = tags.items()
+    # As a death between loading the image and finding that it is live leaves it.
+    stray = images.tag_for(app.id, DeployId("dstray"))
+    await images.keep(image, tag=stray)
+    assert isinstance(desk.core.clock, FakeClock)
+    for kept in (True, False):
+        assert (await desk.meanwhile("ps:restart blog")).status == 0
+        assert (stray in images.tags) == kept
+        desk.core.clock.advance(STRAY_SECONDS)
+    assert images.tags[mine] == image, "the deploy's own name stays"
+
+
 @pytest.mark.parametrize(
     ("line", "stdin", "verb"),
     [("git:from-image blog shop:1.2", b"", "Deployed"), ("git:load-image blog shop:1.2", b"shop:1.2", "Loaded")],

@@ -8,6 +8,7 @@ import os
 import tarfile
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from agent.docker import labels
@@ -19,6 +20,7 @@ from scripts.house.engine import Engine as ByHand
 from tests.support.docker import Corner, token
 from tests.support.private_engine import short_lived_engine
 from tests.support.rig import BASE
+from tests.support.scripted_engine import always, http, scripted
 
 APP = AppId("ablog")
 
@@ -65,6 +67,26 @@ async def test_folders_are_measured_as_they_lie_on_the_disk(tmp_path: Path) -> N
         folders = await disks.folders(APP)
         assert 100_000 <= folders["repository"] < 130_000 and 10_000 <= folders["logs"] < 30_000
         assert folders["transcripts"] == 0 and 5_000 <= await disks.database() < 10_000
+
+
+async def test_what_buildpacks_keep_is_told_by_app_and_nobody_elses_volumes_are_counted(tmp_path: Path) -> None:
+    def volume(size: int, *, instance: str = "i23456789abc", kind: str = labels.KEPT, app: str = APP) -> object:
+        marks = {labels.INSTANCE: instance, labels.KIND: kind, labels.APP_ID: app}
+        return {"Labels": marks, "UsageData": {"Size": size, "RefCount": 0}}
+
+    use = {
+        "Volumes": [
+            volume(100),
+            volume(20),
+            volume(-1),
+            volume(3, app="ashop"),
+            volume(5_000, instance="iother"),
+            volume(6_000, kind="other"),
+            {"Labels": None, "UsageData": {"Size": 7_000, "RefCount": 1}},
+        ]
+    }
+    async with scripted(tmp_path, always(http(200, msgspec.json.encode(use)))) as (engine, _):
+        assert await MachineDisks(engine, tmp_path).volumes() == {APP: 120, "ashop": 3}
 
 
 @pytest.mark.real

@@ -8,6 +8,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from agent.docker import images
 from agent.docker.images import DockerImages, exposed_ports
 from agent.errors import UserError
 from agent.schedulers.docker import DockerScheduler
@@ -90,15 +91,44 @@ async def test_an_image_that_no_registry_gives_is_the_users_affair(tmp_path: Pat
     ],
 )
 async def test_a_registry_that_cannot_answer_just_now_is_not_one_without_the_image(
-    tmp_path: Path, answer: bytes
+    tmp_path: Path, answer: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async with scripted(tmp_path, always(answer)) as (engine, _):
+    monkeypatch.setattr(images, "BUSY_PAUSES", (0.01, 0.02))
+    said = list[str]()
+    async with scripted(tmp_path, always(answer)) as (engine, seen):
         with pytest.raises(UserError) as caught:
-            await DockerImages(engine).pull("ghcr.io/a/b:1", lambda _: None)
+            await DockerImages(engine).pull("ghcr.io/a/b:1", said.append)
+    assert sum("images/create" in each for each in seen) == 3
+    busy = "ghcr.io is too busy to give ghcr.io/a/b:1 just now: asking again in"
+    assert [line for line in said if "busy" in line] == [f"{busy} 0.01 s", f"{busy} 0.02 s"]
     assert (
         caught.value.code == "registry.busy" and "ghcr.io gave no image ghcr.io/a/b:1 just now" in caught.value.message
     )
     assert "Try again later" in caught.value.hint and "registry:login --global ghcr.io" in caught.value.hint
+
+
+async def test_a_registry_that_was_busy_for_a_moment_is_asked_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(images, "BUSY_PAUSES", (0.01,))
+    answers = [http(500, b'{"message": "toomanyrequests: slow down"}'), http(200, b'{"status": "Pulling"}\r\n')]
+
+    async def answer(request: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(answers.pop(0) if "images/create" in request else http(200, b'{"Id": "sha256:1"}'))
+
+    async with scripted(tmp_path, answer) as (engine, _):
+        assert (await DockerImages(engine).pull("ghcr.io/a/b:1", lambda _: None)).id == "sha256:1"
+    assert answers == []
+
+
+async def test_who_stops_waiting_for_a_busy_registry_asks_it_no_more(tmp_path: Path) -> None:
+    said = asyncio.Queue[str]()
+    async with scripted(tmp_path, always(http(500, b'{"message": "toomanyrequests"}'))) as (engine, seen):
+        pulling = asyncio.create_task(DockerImages(engine).pull("ghcr.io/a/b:1", said.put_nowait))
+        assert "asking again in 2 s" in await said.get()
+        pulling.cancel()
+        await asyncio.wait((pulling,))
+        assert pulling.cancelled() and sum("images/create" in each for each in seen) == 1
 
 
 @pytest.mark.real

@@ -125,6 +125,7 @@ class Core:
         self.scheduler, self.prober, self.proxy = world.scheduler, world.prober, world.proxy
         self.downloads, self.remotes, self.workshops = world.downloads, world.remotes, world.workshops
         self.disks = world.disks
+        self.door = Doorkeeper(world.disks, build_bytes=GB, push_bytes=GB // 10)
         self.registries = world.registries
         self.repos, self.images, self.builder = world.repos, world.images, world.builder
         self.choose = partial(choose, [self.builder])
@@ -234,7 +235,7 @@ class Core:
                 workshops=reach(self.workshops),
                 choose=partial(choose, [reach(self.builder)]),
                 transcripts=transcripts,
-                door=Doorkeeper(self.disks, build_bytes=GB, push_bytes=GB // 10),
+                door=self.door,
                 concurrency=2,
                 timeout_seconds=60.0,
                 clock=clock,

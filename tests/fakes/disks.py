@@ -19,6 +19,8 @@ class FakeDisks:
         self.used: set[str] = set()
         """Images that something needs."""
         self.use = CacheUse()
+        self.kept: dict[str, int] = {}
+        """What buildpacks keep, by the app's id."""
 
     async def rooms(self, *, of_engine: bool = True) -> Sequence[Room]:
         return [Room(path="/data", total=self.total, free=self.free, has_images=True)]
@@ -47,6 +49,9 @@ class FakeDisks:
         self.use = CacheUse(steps=max(0, left - self.use.folders), folders=min(left, self.use.folders))
         self.free += freed
         return freed
+
+    async def volumes(self) -> Mapping[str, int]:
+        return self.kept
 
     async def folders(self, app: AppId) -> Mapping[str, int]:
         return {"repository": 3_000, "logs": 2_000, "transcripts": 1_000}

@@ -149,8 +149,10 @@ class FakeDownloads:
 
     def __init__(self) -> None:
         self.pages: dict[str, bytes] = {}
+        self.asked: list[str] = []
 
     async def fetch(self, url: str) -> AsyncGenerator[bytes, None]:
+        self.asked.append(url)
         if url not in self.pages:
             place = quoted(without_query(url))
             raise UserError("download.failed", f"{place} cannot be fetched: nobody answers there.", "Look at it.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from pathlib import Path
 
 import pytest
@@ -110,6 +111,8 @@ async def test_buildpacks_build_cache_explain_and_leave_nothing(short_folder: Pa
         await r.page("blog.localhost", "version 2")
         assert await _kept(r, "container") == []
         assert len(await _kept(r, "volume")) == 2
+        (use,) = json.loads(await r.must("disk:report", "blog", "--format", "json"))["apps"]
+        assert use["buildpacks"] > 0
         await r.must("apps:destroy", "blog", "--force")
 
         async def is_gone() -> bool:

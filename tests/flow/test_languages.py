@@ -17,9 +17,14 @@ pytestmark = [pytest.mark.real, pytest.mark.asyncio(loop_scope="module")]
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 KILLED = 137
-STOPS_SECONDS = 6.0
-"""A guessed web process gets SIGTERM itself and ends within a second, Erlang 1.1 s after: so it is told in
-docs/builders.md. The rest is for machines that are busy with other tests."""
+STOPS_SECONDS = 1.0
+"""A guessed web process gets SIGTERM itself and ends within a second: so it is told in docs/builders.md."""
+ERLANG_STOPS_SECONDS = 1.5
+"""Erlang waits for a second before it ends, as is told there, too."""
+HANGS_SECONDS = 6.0
+"""A stop that takes so long has no excuse, on a machine that is busy with other tests neither."""
+STOPS = 5
+"""How often an app may try: what else a machine does makes a stop slower, and never faster."""
 INSTALLS = "apt-get -qq install"
 """The words of every step that installs Debian's packages: a language's own, and those an app asks for."""
 
@@ -72,8 +77,21 @@ async def runs_as(boat: Rig, app: str) -> str:
     return (await boat.docker("exec", replica, "id", "-u")).out.strip()
 
 
-async def exit_status(boat: Rig, app: str) -> int:
-    """Stop the app, and return the status that its process ended with soon after SIGTERM."""
+async def exit_status(boat: Rig, app: str, *, within: float = STOPS_SECONDS) -> int:
+    """Stop the app, and return the status that its process ended with, `within` so many seconds of SIGTERM."""
+    taken = list[float]()
+    while True:
+        seconds, status = await _stopped(boat, app)
+        taken.append(seconds)
+        assert seconds < HANGS_SECONDS
+        if seconds < within:
+            return status
+        assert len(taken) < STOPS, f"{app} takes too long to stop, however often it is tried: {taken}"
+        await boat.must("ps:start", app)
+
+
+async def _stopped(boat: Rig, app: str) -> tuple[float, int]:
+    """Stop the app; return the seconds from the engine's signal to the end of its process, and how that ended."""
     replica, *_ = await boat.replicas(app)  # the newest comes first; older ones may still drain
     watching = await boat.spawn(
         "docker", "--host", f"unix://{boat.boat.engine.path}", "events", "--filter", f"container={replica}",
@@ -88,8 +106,7 @@ async def exit_status(boat: Rig, app: str) -> int:
         watching.kill()
         await watching.wait()
     assert [each[0] for each in told] == [b"kill", b"die"], told
-    assert (int(told[1][1]) - int(told[0][1])) / 1e9 < STOPS_SECONDS
-    return int(told[1][2])
+    return (int(told[1][1]) - int(told[0][1])) / 1e9, int(told[1][2])
 
 
 async def report(boat: Rig, app: str) -> dict[str, str]:

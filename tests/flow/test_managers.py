@@ -13,7 +13,7 @@ import zipfile
 
 import pytest
 
-from tests.flow.test_languages import KILLED, cached, change, example, exit_status, harbour, pushed, report
+from tests.flow.test_languages import KILLED, cached, change, example, exit_status, harbour, pushed, report, runs_as
 from tests.support.debian import DEBIAN
 from tests.support.rig import Rig
 
@@ -372,6 +372,7 @@ async def test_deno_on_an_image_of_ones_own(harbour: Rig) -> None:
     assert "deno.lock, so Deno; web: deno run --allow-env --allow-net main.ts\n" in said
     assert f"\n       {DENO} has Deno 2.9.8\n" in said
     assert (await harbour.http("deno.localhost")).text.startswith("Hello from Deno, up for ")
+    assert await runs_as(harbour, "deno") == "10001"
     await change(app, "main.ts")
     said = await pushed(harbour, app)
     assert cached(said, "deno install --frozen")

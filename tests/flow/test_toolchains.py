@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.flow.test_languages import (
+    ERLANG_STOPS_SECONDS,
     INSTALLS,
     KILLED,
     all_cached,
@@ -58,7 +59,7 @@ async def test_elixir_as_a_release(harbour: Rig) -> None:
     said = await pushed(harbour, app)
     assert cached(said, "mix deps.compile") and all_cached(said, INSTALLS)
     assert (await harbour.http("elixir.localhost")).text == "Hello from Elixir. This is version 2.\n"
-    assert await exit_status(harbour, "elixir") == 0
+    assert await exit_status(harbour, "elixir", within=ERLANG_STOPS_SECONDS) == 0
 
 
 async def test_java_with_maven(harbour: Rig) -> None:

@@ -68,6 +68,20 @@ async def test_an_image_that_exists_is_run_as_its_own_procfile_and_app_json_say(
     assert " !     Pushboat does nothing with stack of app.json." in told
 
 
+async def test_what_is_not_known_or_differs_from_dokku_is_named_in_a_push(blog: Core) -> None:
+    app_json = {"frobnicate": 1, "scripts": {"dokku": {"predeploy": "./assets"}}}
+    pushed = await blog.push(await blog.create(), {**DOCKERFILE, "app.json": json.dumps(app_json)})
+    await blog.settle()
+    deploy = await blog.deploy(pushed)
+    assert deploy.status == "live", deploy.reason
+    told = blog.transcripts.lines[deploy.id]
+    assert " !     Pushboat does not know frobnicate of app.json." in told
+    assert (
+        " !     scripts.dokku.predeploy of app.json is run, and files that it changes are not kept: "
+        "what has to be in the image belongs into the build."
+    ) in told
+
+
 async def test_an_image_without_them_runs_its_own_command_as_before(blog: Core) -> None:
     app = await blog.create()
     assert (await deployed(blog, app, {})).status == "live"

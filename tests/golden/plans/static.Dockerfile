@@ -31,7 +31,7 @@ RUN mkdir -p /etc/pushboat && printf '%s\n' \
     '    error_page 404 /404.html;' \
     '    error_page 403 =404 /404.html;' \
     '    location ~ /\.(?!well-known/) { return 404; }' \
-    '    location ~ ^/(?:Procfile|app\.json)$ { return 404; }' \
+    '    location ~ "^/(?:Procfile|app\.json)$" { return 404; }' \
     '    location ~ "^/(?:assets|static|_astro|_nuxt|_next/static|_app/immutable)/(?:.*[./-])?(?=[A-Za-z_-]*[0-9])[A-Za-z0-9_-]{8,}\.[a-z0-9]+$" {' \
     '      add_header Cache-Control "public, max-age=31536000, immutable";' \
     '    }' \
