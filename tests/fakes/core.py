@@ -211,6 +211,7 @@ class Core:
         scheduler, proxy, images = reach(self.scheduler), reach(self.proxy), reach(self.images)
         logs = reach(self.logs)
         keeper: LogKeeper = logs
+        turn = asyncio.Lock()
         if isinstance(self.logs, DiskLogStore):
             source = reach(self.scheduler.output)
             keeper = self.streamer = LogStreamer(database, source=source, store=logs, scheduler=scheduler, clock=clock)
@@ -263,8 +264,10 @@ class Core:
                 stop_seconds=30.0,
                 clock=clock,
             ),
-            ProxyReconciler(database, proxy=proxy, transcripts=transcripts, drain_seconds=60.0, clock=clock),
-            Retirer(database, scheduler=scheduler, proxy=proxy, keeper=keeper, stop_seconds=30.0, clock=clock),
+            ProxyReconciler(database, proxy=proxy, transcripts=transcripts, drain_seconds=60.0, clock=clock, turn=turn),
+            Retirer(
+                database, scheduler=scheduler, proxy=proxy, keeper=keeper, stop_seconds=30.0, clock=clock, turn=turn
+            ),
             Janitor(
                 database,
                 scheduler=scheduler,
