@@ -10,11 +10,13 @@ import pytest
 from agent.vault import Vault
 from tests.fakes.world import FakeClock, SeededIds
 from tests.support.deaths import DeathCount
+from tests.support.figures import Figures
 from tests.support.places import in_memory
 
 
 def pytest_configure(config: pytest.Config) -> None:
     config.pluginmanager.register(DeathCount())
+    config.pluginmanager.register(Figures())
 
 
 @pytest.fixture
