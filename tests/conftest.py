@@ -11,6 +11,7 @@ from hypothesis import settings
 from agent.vault import Vault
 from tests.fakes.world import FakeClock, SeededIds
 from tests.support.deaths import DeathCount
+from tests.support.figures import Figures
 from tests.support.places import in_memory
 
 # By default Hypothesis fails an example that takes 200 ms, as each does at times on a machine that does other work.
@@ -20,6 +21,7 @@ settings.load_profile("any machine")
 
 def pytest_configure(config: pytest.Config) -> None:
     config.pluginmanager.register(DeathCount())
+    config.pluginmanager.register(Figures())
 
 
 @pytest.hookimpl(tryfirst=True)

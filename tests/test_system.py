@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -32,6 +33,27 @@ async def test_a_loop_that_turns_is_told_again_and_again(
     loop = asyncio.get_running_loop()
     async with asyncio.timeout(10):
         assert [await loop.sock_recv(systemd, 100) for _ in range(3)] == [b"WATCHDOG=1"] * 3
+    feeding.cancel()
+    with suppress(asyncio.CancelledError):
+        await feeding
+
+
+def hang() -> None:
+    """Keep the loop's own thread: whoever tells from another one would go on."""
+    time.sleep(0.2)
+
+
+async def test_a_loop_that_hangs_tells_nothing(systemd: socket.socket, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WATCHDOG_USEC", "20000")
+    feeding = asyncio.create_task(feed_watchdog())
+    async with asyncio.timeout(10):
+        assert await asyncio.get_running_loop().sock_recv(systemd, 100) == b"WATCHDOG=1"
+    with suppress(BlockingIOError):
+        while systemd.recv(100):
+            pass
+    hang()
+    with pytest.raises(BlockingIOError):
+        systemd.recv(100)
     feeding.cancel()
     with suppress(asyncio.CancelledError):
         await feeding

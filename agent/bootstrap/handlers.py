@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 
 import msgspec
@@ -56,6 +57,7 @@ class Ground(msgspec.Struct, frozen=True, kw_only=True):
 
 def make_handlers(on: Ground) -> Sequence[object]:
     """Return one of each class in `HANDLERS`."""
+    turn = asyncio.Lock()
     return [
         on.streamer,
         _builder(on),
@@ -67,8 +69,8 @@ def make_handlers(on: Ground) -> Sequence[object]:
         _tasks(on),
         _scheduler(on),
         _checks(on),
-        _proxy(on),
-        _retirer(on),
+        _proxy(on, turn),
+        _retirer(on, turn),
         _janitor(on),
     ]
 
@@ -138,17 +140,18 @@ def _checks(on: Ground) -> Checks:
     )
 
 
-def _proxy(on: Ground) -> ProxyReconciler:
+def _proxy(on: Ground, turn: asyncio.Lock) -> ProxyReconciler:
     return ProxyReconciler(
         on.database,
         proxy=on.adapters.proxy,
         transcripts=on.adapters.transcripts,
         clock=on.clock,
         drain_seconds=on.settings.replicas.drain_seconds,
+        turn=turn,
     )
 
 
-def _retirer(on: Ground) -> Retirer:
+def _retirer(on: Ground, turn: asyncio.Lock) -> Retirer:
     return Retirer(
         on.database,
         scheduler=on.adapters.scheduler,
@@ -156,6 +159,7 @@ def _retirer(on: Ground) -> Retirer:
         keeper=on.streamer,
         clock=on.clock,
         stop_seconds=on.settings.replicas.stop_seconds,
+        turn=turn,
     )
 
 

@@ -66,14 +66,16 @@ class ProxyReconciler:
         transcripts: Transcripts,
         clock: Clock,
         drain_seconds: float,
+        turn: asyncio.Lock,
     ) -> None:
+        """`turn`: held while a table is made, from what it is read from to the call that hands it to the proxy."""
         self._database = database
         self._proxy = proxy
         self._transcripts = transcripts
         self._patience = Patience(clock, seconds=SWITCH_PATIENCE_SECONDS)
         self._drain_seconds = drain_seconds
         self._table: dict[AppId, Route] = {}
-        self._turn = asyncio.Lock()
+        self._turn = turn
         self._is_loaded = False
         self._told: dict[AppId, DeployId] = {}
         """Deploys whose watchers know that the proxy is waited for."""
@@ -143,16 +145,24 @@ class ProxyReconciler:
         return await self._proxy.survey()
 
     async def _update(self, app: AppId) -> Deploy | None:
-        """Bring the table up to date with what is committed now; return the app's deploy that switches."""
-        async with self._turn, self._database.snapshot() as tables:
-            if app == SERVER or not self._is_loaded:
-                self._table = await _all_routes(tables)
+        """Bring the table up to date with what is committed now; return the app's deploy that switches.
+
+        What fails changes nothing: the next table, of whichever app, would take half of it to the proxy.
+        """
+        async with self._turn:
+            async with self._database.snapshot() as tables:
+                switching = await _to_switch(tables, app)
+                is_whole = app == SERVER or not self._is_loaded
+                made = await _all_routes(tables) if is_whole else {app: await _route(tables, app)}
+            if is_whole:
+                self._table.clear()
                 self._is_loaded = True
-            elif route := await _route(tables, app):
-                self._table[app] = route
-            else:
-                self._table.pop(app, None)
-            return await _to_switch(tables, app)
+            for name, route in made.items():
+                if route is not None:
+                    self._table[name] = route
+                else:
+                    self._table.pop(name, None)
+            return switching
 
     def _tell(self, switching: Deploy | None, reason: str) -> None:
         """Say once what a deploy waits for and what comes of it."""

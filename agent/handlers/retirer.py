@@ -44,13 +44,16 @@ class Retirer:
         keeper: LogKeeper,
         clock: Clock,
         stop_seconds: float,
+        turn: asyncio.Lock,
     ) -> None:
+        """`turn`: held by whoever makes a table of routes, until the proxy has it."""
         self._database = database
         self._scheduler = scheduler
         self._proxy = proxy
         self._keeper = keeper
         self._clock = clock
         self._stop_seconds = stop_seconds
+        self._turn = turn
         self._began_at = clock.monotonic()
         self._due: dict[ReplicaId, float] = {}
         """When the drain of each is over, by the clock that nobody sets: one that is put right cuts nobody off."""
@@ -113,6 +116,9 @@ class Retirer:
         due = self._due.setdefault(row.id, now + max(0.0, (row.drain_until or 0.0) - self._clock.now()))
         if now >= due and now - self._began_at > FIRST_ROUTE_SECONDS:
             return True
+        # A table that is being made may be of what was stored before this one was given up. The proxy is to know of it.
+        async with self._turn:
+            pass
         return await self._proxy.is_drained(row.app, Upstream(row.id, row.address, row.port))
 
     async def _patience(self, app: AppId) -> float:

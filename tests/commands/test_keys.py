@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from agent.state.keys import Key
+from proto.names import Fingerprint
 from tests.commands.desk import Desk
 
 
@@ -34,6 +36,19 @@ async def test_a_key_is_added_once(desk: Desk, tmp_path: Path) -> None:
     public, _ = made_key(tmp_path, "-t", "ed25519")
     assert (await desk.give(f"ssh-keys:add ada {public}")).status == 0
     assert "here already, as ada" in (await desk.give("ssh-keys:add bob", public.encode())).err
+
+
+async def test_fingerprints_that_differ_by_case_alone_are_two_keys(desk: Desk) -> None:
+    lower, upper = (Fingerprint("SHA256:" + text * 43) for text in ("a", "A"))
+    async with desk.database.transaction() as tx:
+        for name, fingerprint in (("ada", lower), ("bob", upper)):
+            await tx.keys.add(Key(fingerprint, name, "ssh-ed25519 AAAA", 1.0))
+    for name, fingerprint in (("ada", lower), ("bob", upper)):
+        found = await desk.database.read.keys.get(fingerprint)
+        assert found is not None and found.name == name
+    assert await desk.database.read.keys.get("SHA256:" + "aA" * 21 + "a") is None
+    assert (await desk.give(f"ssh-keys:remove --fingerprint {upper}")).status == 0
+    assert [key.name for key in await desk.database.read.keys.all()] == ["ada"]
 
 
 @pytest.mark.parametrize(

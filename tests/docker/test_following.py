@@ -1,4 +1,7 @@
-"""Real containers' output followed to their end: through the engine's own files, and through its stream."""
+"""Real containers' output followed to their end: through the engine's own files, and through its stream.
+
+What is promised of any source is in ``tests/contracts/test_log_source.py``.
+"""
 
 from __future__ import annotations
 
@@ -68,19 +71,6 @@ async def start(docker: Corner, scheduler: DockerScheduler, *command: str) -> Re
     return wish
 
 
-async def test_a_replica_is_followed_from_its_first_byte_to_its_last(
-    docker: Corner, scheduler: DockerScheduler, logs: Logs
-) -> None:
-    wish = await start(docker, scheduler, "sh", "-c", "echo first; sleep 0.3; echo oops >&2; sleep 0.3; printf last")
-    lines = await lines_of(logs(), wish.replica)
-    assert [(line.stream, line.data) for line in lines] == [
-        ("stdout", b"first"),
-        ("stderr", b"oops"),
-        ("stdout", b"last"),
-    ]
-    assert lines[0].at < lines[1].at < lines[2].at
-
-
 async def test_one_that_has_ended_long_ago_is_read_whole(
     docker: Corner, scheduler: DockerScheduler, logs: Logs
 ) -> None:
@@ -143,23 +133,6 @@ async def test_of_a_flood_no_line_comes_twice_and_what_is_missing_is_marked(
         assert number > newest if is_marked else number == newest + 1
         newest, is_marked = number, False
     assert newest == 1_400_000
-
-
-async def test_silence_is_not_taken_for_the_end(docker: Corner, scheduler: DockerScheduler, logs: Logs) -> None:
-    wish = await start(docker, scheduler, "sh", "-c", "echo one; sleep 1.5; echo two")
-    assert await texts(logs(silence_seconds=0.1), wish.replica) == ["one", "two"]
-
-
-async def test_a_replica_that_is_removed_ends_its_follow(
-    docker: Corner, scheduler: DockerScheduler, logs: Logs
-) -> None:
-    wish = await start(docker, scheduler, "sh", "-c", "echo one; sleep 1000")
-    follow = logs().follow(wish.replica, since=0)
-    first = await anext(follow)
-    await scheduler.remove(wish.replica)
-    async with asyncio.timeout(20):
-        rest = [line for batch in [batch async for batch in follow] for line in batch]
-    assert [line.data for line in [*first, *rest]] == [b"one"]
 
 
 async def test_nobody_is_followed_for_ever_who_is_not_there(logs: Logs) -> None:

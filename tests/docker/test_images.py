@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from pathlib import Path
 
 import msgspec
@@ -153,18 +152,6 @@ async def test_a_healthcheck_is_seen_and_so_is_its_absence(docker: Corner) -> No
 
 
 @pytest.mark.real
-async def test_kept_images_are_ours_until_they_are_untagged(docker: Corner) -> None:
-    images = DockerImages(docker.engine)
-    tag = images.tag_for(AppId(token("a")), DeployId(token("d")))
-    await images.keep(docker.image, tag=tag)
-    await images.keep(docker.image, tag=tag)
-    assert [image.id for image in await images.ours() if tag in image.tags] == [docker.image]
-    await images.untag(tag)
-    await images.untag(tag)
-    assert [image.id for image in await images.ours() if tag in image.tags] == []
-
-
-@pytest.mark.real
 async def test_an_image_without_a_name_is_told_from_one_with_a_name(docker: Corner) -> None:
     images = DockerImages(docker.engine)
     tag = images.tag_for(AppId(token("a")), DeployId(token("d")))
@@ -191,14 +178,6 @@ async def test_an_image_in_use_keeps_its_tag_until_its_container_is_gone(docker:
     await scheduler.remove(wish.replica)
     await images.untag(tag)
     assert await images.find(wish.image) is None
-
-
-@pytest.mark.real
-async def test_a_pull_that_cannot_be_is_told_in_time(docker: Corner) -> None:
-    async with asyncio.timeout(60):
-        with pytest.raises(UserError) as caught:
-            await DockerImages(docker.engine).pull("127.0.0.1:9/none:latest", lambda _: None)
-    assert caught.value.code == "image.not-found"
 
 
 @pytest.mark.parametrize("tag", ["busybox:latest", "pushboat-other/a:b", "pushboat-i23456789abc/a", "x"])

@@ -285,10 +285,12 @@ class Core:
 
     def _switchers(self, scheduler: FakeScheduler, *, proxy: FakeProxy, keeper: LogKeeper) -> list[object]:
         """Return those who lead visitors to a release, and away from the one before."""
-        clock, database, transcripts = self.clock, self.database, self.transcripts
+        clock, database, transcripts, turn = self.clock, self.database, self.transcripts, asyncio.Lock()
         return [
-            ProxyReconciler(database, proxy=proxy, transcripts=transcripts, drain_seconds=60.0, clock=clock),
-            Retirer(database, scheduler=scheduler, proxy=proxy, keeper=keeper, stop_seconds=30.0, clock=clock),
+            ProxyReconciler(database, proxy=proxy, transcripts=transcripts, drain_seconds=60.0, clock=clock, turn=turn),
+            Retirer(
+                database, scheduler=scheduler, proxy=proxy, keeper=keeper, stop_seconds=30.0, clock=clock, turn=turn
+            ),
         ]
 
     def _janitor(self, scheduler: FakeScheduler, *, images: FakeImages, logs: FakeLogs | DiskLogStore) -> Janitor:

@@ -25,6 +25,7 @@ BRANCH = "main"
 REF = HEADS + BRANCH
 GREETING = "report-status side-band-64k delete-refs"
 KILLED = -9
+REFUSED = 128
 Moment = Literal["begin", "taken", "moved"]
 """Where git may end before its time: with nothing, with the objects, with refs that it moved and told nobody of."""
 
@@ -62,15 +63,21 @@ class FakeGit:
             return 0
         assert "update-ref" in command, command
         words = (await pipes.stdin.read()).decode().split("\0")[:-1]
-        for update, old, new in zip(words[::3], words[1::3], words[2::3], strict=True):
-            self._move(app, RefUpdate(new, old, update.removeprefix("update ")))
+        updates = [
+            RefUpdate(now, then, update.removeprefix("update "))
+            for update, then, now in zip(words[::3], words[1::3], words[2::3], strict=True)
+        ]
+        if any(self._tip(app, update) != update.old for update in updates):
+            return REFUSED
+        for update in updates:
+            self._move(app, update)
         return 0
 
     async def _receive(self, app: AppId, pipes: Pipes) -> int:
         refs = [(tip, HEADS + branch) for (owner, branch), tip in self._repos.tips.items() if owner == app]
         first, *others = refs or [(NOTHING, "capabilities^{}")]
-        greeting = _packet(f"{first[0]} {first[1]}\0{GREETING}\n".encode())
-        pipes.write(greeting + b"".join(_packet(f"{tip} {ref}\n".encode()) for tip, ref in others) + b"0000")
+        greeting = packet(f"{first[0]} {first[1]}\0{GREETING}\n".encode())
+        pipes.write(greeting + b"".join(packet(f"{tip} {ref}\n".encode()) for tip, ref in others) + b"0000")
         reader, commands = CommandListReader(), None
         while commands is None:
             data = await pipes.stdin.read(65_536)
@@ -82,7 +89,8 @@ class FakeGit:
             return 0
         if self.dies("begin"):
             return KILLED
-        files = _unpacked(pack)
+        # Nothing comes where there is nothing to take.
+        files = _unpacked(pack) if any(update.new != NOTHING for update in commands.updates) else {}
         await asyncio.sleep(0)
         if files is None:
             refused = [f"ng {update.ref} unpacker error\n" for update in commands.updates]
@@ -92,7 +100,8 @@ class FakeGit:
             return KILLED
         lines = ["unpack ok\n"]
         for update in commands.updates:
-            is_moved = self._move(app, update, files)
+            is_kept = update.new == NOTHING and update.ref == HEADS + self._repos.heads.get(app, BRANCH)
+            is_moved = not is_kept and self._move(app, update, files)
             lines.append(f"ok {update.ref}\n" if is_moved else f"ng {update.ref} fetch first\n")
         await asyncio.sleep(0)
         if self.dies("moved"):
@@ -104,7 +113,7 @@ class FakeGit:
         """Let a ref point elsewhere, if it still points where it should."""
         key = app, update.ref.removeprefix(HEADS)
         self.moves += 1
-        if self._repos.tips.get(key, NOTHING) != update.old:
+        if self._tip(app, update) != update.old:
             return False
         if update.new == NOTHING:
             del self._repos.tips[key]
@@ -113,6 +122,9 @@ class FakeGit:
         else:
             self._repos.put(app, update.new, files, branch=key[1])
         return True
+
+    def _tip(self, app: AppId, update: RefUpdate) -> str:
+        return self._repos.tips.get((app, update.ref.removeprefix(HEADS)), NOTHING)
 
 
 class GitClient(FakeSession):
@@ -151,8 +163,8 @@ class GitClient(FakeSession):
         old = advertised[1].decode() if advertised else NOTHING
         if old == self._commit:
             return [b"0000"]
-        command = _packet(f"{old} {self._commit} {REF}\0 report-status side-band-64k\n".encode()) + b"0000"
-        pack = _pack(self._files)
+        command = packet(f"{old} {self._commit} {REF}\0 report-status side-band-64k\n".encode()) + b"0000"
+        pack = packed(self._files)
         sent = command + pack
         if self._breaks_off_at is None:
             return [command, pack[: len(pack) // 2], pack[len(pack) // 2 :]]
@@ -165,16 +177,16 @@ def never(moment: Moment) -> bool:
     return False
 
 
-def _packet(data: bytes) -> bytes:
+def packet(data: bytes) -> bytes:
     return b"%04x" % (len(data) + 4) + data
 
 
 def _report(lines: Sequence[str]) -> bytes:
-    report = b"".join(_packet(line.encode()) for line in lines) + b"0000"
-    return _packet(b"\1" + report) + b"0000"
+    report = b"".join(packet(line.encode()) for line in lines) + b"0000"
+    return packet(b"\1" + report) + b"0000"
 
 
-def _pack(files: Mapping[str, str]) -> bytes:
+def packed(files: Mapping[str, str]) -> bytes:
     data = json.dumps(dict(files)).encode()
     size, head = len(data), bytearray()
     byte, size = _BLOB << 4 | size & 15, size >> 4

@@ -15,6 +15,8 @@ from agent.ports.source import SourceTree
 from agent.ports.world import Say
 from proto.names import AppId, DeployId
 
+OURS = "pushboat-test"
+
 
 class FakeImages:
     """Fulfils ``Images``."""
@@ -49,6 +51,8 @@ class FakeImages:
         return image
 
     async def keep(self, image: str, *, tag: str, instead_of: str = "") -> None:
+        if image not in self.by_id:
+            raise Unavailable("image.missing", f"The image {image[:19]} is not there any more.")
         self.tags[tag] = image
         await self.forget(instead_of)
 
@@ -58,10 +62,11 @@ class FakeImages:
             del self.by_id[image]
 
     async def ours(self) -> Sequence[ImageInfo]:
-        return [self._named(image) for image in self.by_id.values()]
+        named = map(self._named, self.by_id.values())
+        return [image for image in named if any(tag.startswith(f"{OURS}/") for tag in image.tags)]
 
     def tag_for(self, app: AppId, deploy: DeployId) -> str:
-        return f"pushboat-test/{app}:{deploy}"
+        return f"{OURS}/{app}:{deploy}"
 
     async def untag(self, tag: str) -> None:
         await self.forget(tag)

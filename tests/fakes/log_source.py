@@ -6,6 +6,7 @@ import asyncio
 from collections import defaultdict
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass
+from typing import Literal
 
 from agent.errors import Unavailable
 from agent.ports.logs import RawLine, RawLines
@@ -29,12 +30,14 @@ class FakeLogSource:
         self._followers: list[_Place] = []
         self._changed = asyncio.Event()
 
-    def write(self, replica: ReplicaId, *texts: str, at: int | None = None) -> None:
+    def write(
+        self, replica: ReplicaId, *texts: str, at: int | None = None, stream: Literal["stdout", "stderr"] = "stdout"
+    ) -> None:
         """Let a replica write lines, stamped one after the other, or all with the same stamp."""
         for text in texts:
             newest = self.written[replica][-1].at if self.written[replica] else 0
             stamp = newest + 50_000_000 if at is None else at
-            self.written[replica].append(RawLine(stamp, "stdout", text.encode()))
+            self.written[replica].append(RawLine(stamp, stream, text.encode()))
         self._wake()
 
     def end(self, replica: ReplicaId) -> None:

@@ -91,12 +91,20 @@ async def test_a_newer_push_overtakes_one_whose_replicas_are_starting(boat: Rig)
             await asyncio.sleep(0.1)
 
 
-async def test_a_build_past_its_time_limit_fails_and_the_old_release_serves_on(boat: Rig) -> None:
+async def test_a_build_that_prints_without_end_stops_nobody_and_ends_at_its_time_limit(boat: Rig) -> None:
     app = boat.checkout("endless", apps.page("one"))
     assert (await boat.git_push(app)).status == 0
     seconds = long_sleep()
-    app.write(sleeper(seconds))
-    pushed = await boat.git_push(app)
+    app.write(apps.page("two", more=f"RUN yes {token()} & exec sleep {seconds}\n"))
+    push = asyncio.create_task(boat.git_push(app))
+    await until(lambda: sleeps(seconds))
+    answers = 0
+    while not push.done():
+        assert "running" in await boat.must("ps:report", "endless")
+        assert (await boat.http("endless.localhost")).text == "version one\n"
+        answers += 1
+    assert answers >= 3
+    pushed = await push
     assert pushed.status == 1
     assert "The build took longer than the limit of 8.0 s." in pushed.err
     await until(lambda: sleeps_no_more(seconds), seconds=CANCEL_SECONDS)

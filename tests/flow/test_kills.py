@@ -19,13 +19,17 @@ import pytest
 
 from scripts.house import processes
 from tests.flow import apps
+from tests.support.figures import FIGURE
+from tests.support.outside import require_order, require_pages, require_routes
 from tests.support.private_engine import PrivateEngine, short_lived_engine
 from tests.support.rig import ENDED, Checkout, Done, Rig, rig
 
 pytestmark = pytest.mark.real
 
 KILLS = int(os.environ.get("PUSHBOAT_TEST_KILLS", "20"))
-"""Of each of the two tests."""
+"""That hit, of each of the two tests: what was aimed at git or a client and met none is aimed anew."""
+TRIES = 20
+"""For one kill. Most hit at the first; on a machine that is busy a git may be gone before it is seen."""
 LATEST_KILL_SECONDS = 2.0
 """After the work began. A push takes about 1.5 s here, a scale or a config change about one."""
 SEED = int(os.environ.get("PUSHBOAT_TEST_SEED", "20"))
@@ -38,16 +42,16 @@ _TOLD_CHARACTERS = 8_000
 """Of the agent's log, that are shown from a traceback on."""
 LAST_LINES = 200
 """Of the agent's log, that are shown when something took too long."""
-AIM_SECONDS = 3.0
-"""How long a kill that is aimed at git or a client waits for one to run. One that finds none then hits nothing."""
 GIT_SECONDS = 0.02
 """Latest, after git was first seen: it is killed in its beginning, its middle and its end."""
 AIM_PAUSE_SECONDS = 0.002
 """Between two looks: git takes some 20 ms for a small push."""
-LEAST_HITS = 0.5
-"""Share of the kills that were aimed at git, and of those aimed at clients, that hit one."""
 VISIT_SECONDS = 0.01
 """Between two visits, so that they do not take the processor from what they watch."""
+
+
+Kill = Callable[["asyncio.Future[object]"], Awaitable[bool]]
+"""Kills something while the work is done that it gets; tells whether there was anything."""
 
 
 class Owner:
@@ -116,54 +120,68 @@ async def visited(rig: Rig, *apps: str) -> AsyncIterator[Counter[str]]:
         await asyncio.gather(*tasks)
 
 
-async def test_kills_of_what_serves_no_visitor_lose_nothing_and_are_not_noticed(lone_boat: Rig) -> None:
-    hits = Counter[str]()
-
-    async def agent() -> None:
+async def test_kills_of_what_serves_no_visitor_lose_nothing_and_are_not_noticed(
+    lone_boat: Rig, record_property: Callable[[str, object], None]
+) -> None:
+    async def agent(working: asyncio.Future[object]) -> bool:
+        await _at_random(working, chance)
         await lone_boat.kill_agent()
         await lone_boat.start_agent()
-        hits["agent"] += 1
+        return True
 
-    async def git() -> None:
-        hits["git"] += await _kill(lone_boat.data / "repos", after=chance.uniform(0, GIT_SECONDS))
+    async def git(working: asyncio.Future[object]) -> bool:
+        # Git runs for as long as somebody pushes, and not for long: it is waited for.
+        return await _kill(lone_boat.data / "repos", working, after=chance.uniform(0, GIT_SECONDS))
 
-    async def clients() -> None:
-        hits["clients"] += await _kill(lone_boat.boat.ssh_config)
+    async def clients(working: asyncio.Future[object]) -> bool:
+        await _at_random(working, chance)
+        return await _kill(lone_boat.boat.ssh_config, working)
 
     chance = random.Random(SEED)
     owners = await _owners(lone_boat, chance)
     async with visited(lone_boat, "anna", "bert") as answers:
-        aimed = await _beat(lone_boat, owners, (agent, agent, git, clients), chance)
-    print(f"kills: {dict(aimed)}, of which hit: {dict(hits)}")
+        hits = await _beat(lone_boat, owners, (agent, agent, git, clients), chance)
+    record_property(FIGURE, f"kills that hit: {dict(hits)}, {answers.total()} visits meanwhile")
+    assert hits.total() == KILLS
     assert set(answers) == {"200"}, answers
-    assert all(hits[kind] >= LEAST_HITS * count for kind, count in aimed.items()), (aimed, hits)
     await _check_all(lone_boat, owners)
 
 
-async def test_kills_of_everything_lose_nothing_and_leave_nothing(engine: PrivateEngine, short_folder: Path) -> None:
+async def test_kills_of_everything_lose_nothing_and_leave_nothing(
+    engine: PrivateEngine, short_folder: Path, record_property: Callable[[str, object], None]
+) -> None:
     async with rig(short_folder, engine={"socket": engine.socket}) as boat:
 
-        async def agent() -> None:
+        async def agent(working: asyncio.Future[object]) -> bool:
+            await _at_random(working, chance)
             await boat.kill_agent()
             await boat.start_agent()
+            return True
 
-        async def haproxy() -> None:
-            for pid in boat.proxy_pids():
-                os.kill(pid, signal.SIGKILL)
+        async def haproxy(working: asyncio.Future[object]) -> bool:
+            await _at_random(working, chance)
+            return _kill_haproxy(boat)
 
-        async def docker() -> None:
+        async def docker(working: asyncio.Future[object]) -> bool:
+            await _at_random(working, chance)
             await engine.kill()
             await engine.start()
+            return True
 
-        async def all_at_once() -> None:
+        async def all_at_once(working: asyncio.Future[object]) -> bool:
+            await _at_random(working, chance)
             await boat.kill_agent()
-            await haproxy()
-            await docker()
+            was_hit = _kill_haproxy(boat)
+            await engine.kill()
+            await engine.start()
             await boat.start_agent()
+            return was_hit
 
         chance = random.Random(SEED)
         owners = await _owners(boat, chance)
-        await _beat(boat, owners, (agent, haproxy, docker, all_at_once), chance)
+        hits = await _beat(boat, owners, (agent, haproxy, docker, all_at_once), chance)
+        record_property(FIGURE, f"kills that hit: {dict(hits)}")
+        assert hits.total() == KILLS
         await _check_all(boat, owners)
 
 
@@ -182,45 +200,48 @@ async def _owners(rig: Rig, chance: random.Random) -> list[Owner]:
     return owners
 
 
-async def _beat(
-    rig: Rig, owners: Sequence[Owner], kills: Sequence[Callable[[], Awaitable[None]]], chance: random.Random
-) -> Counter[str]:
-    """Have people work while one of `kills` after the other is done at random, and wait until all has come to rest.
+async def _beat(rig: Rig, owners: Sequence[Owner], kills: Sequence[Kill], chance: random.Random) -> Counter[str]:
+    """Have people work while one of `kills` after the other is done, and wait until all has come to rest.
 
-    Return how often each was done.
+    Return how often each of them hit.
     """
-    loop, rounds, aimed = asyncio.get_running_loop(), Counter[str](), Counter[str]()
+    loop, rounds, hits = asyncio.get_running_loop(), Counter[str](), Counter[str]()
+    # Each as often as the others, in a random order.
+    order = [kills[number % len(kills)] for number in range(KILLS)]
+    chance.shuffle(order)
     try:
-        for number in range(KILLS):
-            began = loop.time()
-            kill = chance.choice(kills)
-            aimed[kill.__name__] += 1
-            # Git runs for as long as somebody pushes, and not for long: both do, and it is waited for.
-            is_of_git = kill.__name__ == "git"
-            working = asyncio.gather(*(owner.work(("push",) if is_of_git else WORK) for owner in owners))
-            if not is_of_git:
-                await asyncio.wait((working,), timeout=chance.uniform(0, LATEST_KILL_SECONDS))
-            await kill()
-            await working
-            rounds[f"{number} ({kill.__name__})"] = round(loop.time() - began)
+        for number, kill in enumerate(order):
+            for attempt in range(TRIES):
+                began = loop.time()
+                kinds = ("push",) if kill.__name__ == "git" else WORK
+                working = asyncio.gather(*(owner.work(kinds) for owner in owners))
+                was_hit = await kill(working)
+                await working
+                rounds[f"{number}.{attempt} ({kill.__name__})"] = round(loop.time() - began)
+                hits[kill.__name__] += was_hit
+                if was_hit:
+                    break
         began = loop.time()
         assert await rig.is_tidy(*(owner.name for owner in owners), seconds=PATIENCE_SECONDS)
-        print(f"seconds of the longest rounds: {rounds.most_common(3)}; to rest after them: {loop.time() - began:.1f}")
-        return aimed
+        print(f"{len(rounds)} rounds, seconds of the longest: {rounds.most_common(3)}")
+        print(f"to rest after them: {loop.time() - began:.1f} s")
+        return hits
     except TimeoutError as error:
         told = "\n".join(rig.log.splitlines()[-LAST_LINES:])
-        raise AssertionError(f"after {len(rounds)} kills something took too long. The agent said:\n{told}") from error
+        raise AssertionError(f"after {len(rounds)} rounds something took too long. The agent said:\n{told}") from error
 
 
-async def _kill(named: Path, *, after: float = 0.0) -> bool:
+async def _at_random(working: asyncio.Future[object], chance: random.Random) -> None:
+    await asyncio.wait((working,), timeout=chance.uniform(0, LATEST_KILL_SECONDS))
+
+
+async def _kill(named: Path, working: asyncio.Future[object], *, after: float = 0.0) -> bool:
     """Kill what runs with this path in its command line, some seconds after the first of it is seen.
 
-    Return whether anything was hit. Waits for `AIM_SECONDS` at most.
+    Return whether anything was hit before the work was done.
     """
-    loop = asyncio.get_running_loop()
-    until = loop.time() + AIM_SECONDS
     was_hit = False
-    while not was_hit and loop.time() < until:
+    while not was_hit and not working.done():
         found = processes.naming(str(named))
         if found and after:
             await asyncio.sleep(after)
@@ -233,9 +254,17 @@ async def _kill(named: Path, *, after: float = 0.0) -> bool:
     return was_hit
 
 
+def _kill_haproxy(rig: Rig) -> bool:
+    pids = rig.proxy_pids()
+    for pid in pids:
+        os.kill(pid, signal.SIGKILL)
+    return bool(pids)
+
+
 async def _check_all(rig: Rig, owners: Sequence[Owner]) -> None:
     for owner in owners:
         await _check(rig, owner)
+    await require_order(rig, *(owner.name for owner in owners))
     checked = await asyncio.to_thread(rig.boat.check)
     assert checked.returncode == 0, checked
     told = rig.log.partition("Traceback")[2]
@@ -248,7 +277,8 @@ async def _check(rig: Rig, owner: Owner) -> None:
     live = next(r for r in json.loads(await rig.must("releases", owner.name, "--format", "json")) if r["is_live"])
     version = await owner.version_of(live["commit"])
     assert version in owner.possible["page"], "a push that was acknowledged is gone"
-    assert await rig.page(f"{owner.name}.localhost", version)
+    await require_routes(rig)
+    await require_pages(rig, owner.name, version)
     colour = (await rig.ssh("config:get", owner.name, "COLOUR")).out.strip()
     assert colour in owner.possible["COLOUR"]
     found = await rig.docker("ps", "--all", "--filter", f"label=com.pushboat.app-name={owner.name}", "--format", _ROW)

@@ -84,6 +84,7 @@ async def type_what_is_printed(lone_boat: Rig) -> None:
     assert refused.returncode == 78
     assert "damaged" in refused.stderr
     assert "Traceback" not in refused.stdout + refused.stderr
+    assert (await lone_boat.http("blog.localhost")).text == "version one\n", "what serves goes on"
     [command] = re.findall(r"(?<=: )mkdir -p .*", refused.stderr)
     done = await lone_boat.run("sh", "-c", command)
     assert (done.status, done.out, done.err) == (0, "", ""), command

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from agent.errors import UserError
-from agent.git.environment import environment, upload_pack
+from agent.git.environment import command, environment, upload_pack
 from agent.git.process import GitFailed
 from agent.git.refs import MAX_PART, MAX_REF, is_accepted_ref, is_branch_name
 from agent.git.repos import GitRepos
@@ -238,11 +238,26 @@ async def test_tidy_removes_the_quarantine_of_a_killed_push_only(repos: GitRepos
     assert fresh.exists()
 
 
-async def test_git_sees_no_configuration_but_ours(repos: GitRepos, app: AppId) -> None:
-    assert environment()["GIT_CONFIG_GLOBAL"] == "/dev/null"
+async def test_git_sees_no_configuration_but_ours(repos: GitRepos, app: AppId, tmp_path: Path) -> None:
+    for name in ("system", ".gitconfig"):
+        (tmp_path / name).write_text("[core]\n\tsshCommand = strange\n")
+    # Where this machine's would be, if it counted (git(1)).
+    elsewhere = {**environment(), "HOME": str(tmp_path), "GIT_CONFIG_SYSTEM": str(tmp_path / "system")}
+    listing = command(repos.path(app), "config", "--list", "--show-scope")
+    process = await asyncio.create_subprocess_exec(*listing, stdout=PIPE, env=elsewhere)
+    told = (await process.communicate())[0].decode()
+    assert {line.split()[0] for line in told.splitlines()} == {"local", "command"} and "strange" not in told
     assert environment(protocol="version=2")["GIT_PROTOCOL"] == "version=2"
     for hostile in ("version=2:x", "version=3", "version=1\nX=1", ""):
         assert "GIT_PROTOCOL" not in environment(protocol=hostile)
+
+
+async def test_a_push_tidies_nothing_by_itself(repos: GitRepos, app: AppId, client: Client, tmp_path: Path) -> None:
+    client.commit({"a": "1"})
+    assert client.push(repos.path(app), "main", traced=tmp_path / "told").returncode == 0
+    told = [json.loads(line) for line in (tmp_path / "told").read_text().splitlines()]
+    started = [event["argv"] for event in told if event["event"] == "child_start"]
+    assert started and not [argv for argv in started if {"gc", "maintenance"} & set(argv)], started
 
 
 @pytest.mark.parametrize("name", ["main", "feature/größe", "v1.2", "a-b_c+d@e", "dependabot/npm/x-1.2.3", "_x"])

@@ -64,6 +64,7 @@ FAULTS = (
         then="systemd restarts it, the apps go on",
         tests=(
             "test_system.py::test_a_loop_that_turns_is_told_again_and_again",
+            "test_system.py::test_a_loop_that_hangs_tells_nothing",
             "house/test_install_booted.py::test_an_installation_from_the_first_start_to_its_end",
         ),
     ),

@@ -117,7 +117,8 @@ LOADS = (
         tests=(
             "builders/test_dockerfile.py::test_a_fork_bomb_in_a_build_meets_its_limit_and_ends",
             "flow/test_disk.py::test_an_engine_s_full_disk_loses_nothing_and_cleaning_up_frees_what_nothing_needs",
-            "builders/test_dockerfile.py::test_an_endless_output_leaves_the_agent_responsive_and_ends_with_the_limit",
+            "builders/test_dockerfile.py::test_an_endless_output_is_cut_and_ends_with_the_limit",
+            "flow/test_builds.py::test_a_build_that_prints_without_end_stops_nobody_and_ends_at_its_time_limit",
             "builders/test_dockerfile.py::test_a_build_past_its_time_limit_fails_and_ends",
             "flow/test_builds.py::test_a_build_that_wants_all_the_memory_ends_and_takes_nothing_else_down",
         ),

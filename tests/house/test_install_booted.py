@@ -247,10 +247,12 @@ def a_hang(machine: Booted) -> None:
     """An agent that no longer says that its loop turns is ended by systemd, and the app serves meanwhile."""
     folder = "/run/systemd/system/pushboat.service.d"
     machine.must("mkdir", "-p", folder)
-    machine.must("tee", f"{folder}/hang.conf", stdin="[Service]\nWatchdogSec=2s\nTimeoutAbortSec=1s\n")
+    machine.must("tee", f"{folder}/hang.conf", stdin="[Service]\nWatchdogSec=3s\nTimeoutAbortSec=1s\n")
     machine.must("systemctl", "daemon-reload")
     machine.must("systemctl", "restart", AGENT)
     hung = machine.unit(AGENT, "MainPID")
+    machine.must("sleep", "4")
+    assert machine.unit(AGENT, "MainPID") == hung, "one that has nothing to do says so too, for longer than that"
     with asking(machine) as bad:
         machine.must("kill", "-STOP", hung)
         machine.must("sh", "-c", f"while test -d /proc/{hung}; do sleep 0.2; done; {UNTIL_AGENT}")
