@@ -107,12 +107,7 @@ async def open_adapters(
     await proxy.start()
     stack.push_async_callback(proxy.close)
     return Adapters(
-        scheduler=DockerScheduler(
-            engine,
-            bridges=bridges,
-            build_bridge=settings.network.build_bridge,
-            group=settings.replicas.control_group,
-        ),
+        scheduler=_scheduler(engine, settings, bridges=bridges),
         prober=DockerProber(engine),
         images=images,
         workshops=workshops,
@@ -137,3 +132,8 @@ def pack_limits(git: GitSettings) -> PackLimits:
     return PackLimits(
         object_bytes=max(LARGEST_OBJECT, git.max_file_bytes), folder_entries=max(LARGEST_FOLDER, git.max_files)
     )
+
+
+def _scheduler(engine: Engine, settings: Settings, *, bridges: Bridges) -> DockerScheduler:
+    build_bridge, group = settings.network.build_bridge, settings.replicas.control_group
+    return DockerScheduler(engine, bridges=bridges, build_bridge=build_bridge, group=group)
