@@ -26,6 +26,7 @@ from agent.errors import Unavailable, UserError
 from agent.git.answer import HeldAnswer
 from agent.git.command_list import MAX_LIST_BYTES, MAX_REFS, CommandList, CommandListReader
 from agent.git.environment import MAX_PUSH_BYTES, environment, receive_pack, upload_pack
+from agent.git.locks import remove_locks
 from agent.git.pack import PackLimits, PackReader
 from agent.git.process import fed_some
 from agent.git.putting_back import put_back
@@ -104,6 +105,8 @@ async def receive(
             if commands is not None and status == 0:
                 await _settle(git_dir, commands, settle, terminal)
             elif commands is not None:
+                if status < 0:
+                    await asyncio.to_thread(remove_locks, git_dir, of=[update.ref for update in commands.updates])
                 await _undo(git, git_dir, commands, terminal)
             is_refused = await git.answer()
             if status < 0:
@@ -129,8 +132,8 @@ async def upload(git_dir: Path, terminal: Terminal, *, protocol: str) -> int:
 def sweep_incoming(folder: Path, *, apps: Collection[str]) -> list[str]:
     """Remove what killed pushes left in the repositories of `folder`; return the names of what was removed.
 
-    That is quarantined objects, and the repositories of apps that never came to be: each folder that is not among
-    `apps`. Only while nothing is being pushed, so at the start. Blocks.
+    That is quarantined objects, locks of refs, and the repositories of apps that never came to be: each folder that is
+    not among `apps`. Only while nothing is being pushed, so at the start. Blocks.
     """
     removed = []
     for git_dir in sorted(folder.iterdir()) if folder.is_dir() else []:
@@ -138,7 +141,7 @@ def sweep_incoming(folder: Path, *, apps: Collection[str]) -> list[str]:
             shutil.rmtree(git_dir, ignore_errors=True)
             removed.append(git_dir.name)
         else:
-            removed += _remove_quarantine(git_dir)
+            removed += _remove_quarantine(git_dir) + remove_locks(git_dir)
     return removed
 
 

@@ -24,6 +24,7 @@ from agent.archives.caps import Caps
 from agent.errors import Unavailable, UserError
 from agent.git.environment import MAX_PUSH_BYTES, command
 from agent.git.imports import import_archive
+from agent.git.locks import remove_locks
 from agent.git.process import GitFailed, output
 from agent.git.refs import HEADS, is_branch_name
 from agent.git.tree import GitTree
@@ -183,6 +184,7 @@ class GitRepos:
             return
         before = time.time() - _ABANDONED_SECONDS
         await asyncio.to_thread(_remove_abandoned, git_dir / "objects", before=before)
+        await asyncio.to_thread(remove_locks, git_dir, before=before)
         await drop_unneeded(git_dir, kept=kept, before=before)
         # A deployed commit may be on no branch any more and still be rebuilt: months, not git's two weeks.
         options = ("gc.auto=1000", "gc.autoDetach=false", "gc.pruneExpire=3.months.ago", "pack.threads=1")

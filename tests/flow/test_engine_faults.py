@@ -15,6 +15,7 @@ import pytest
 import pytest_asyncio
 
 from tests.flow import apps
+from tests.support.figures import Record, timed
 from tests.support.private_engine import PrivateEngine, private_engine
 from tests.support.rig import PAUSE_SECONDS, Rig, rig
 
@@ -72,7 +73,9 @@ async def beaten() -> AsyncIterator[Beaten]:
             yield Beaten(r, engine)
 
 
-async def test_a_restart_of_the_engine_moves_nothing_and_a_push_meanwhile_goes_live(beaten: Beaten) -> None:
+async def test_a_restart_of_the_engine_moves_nothing_and_a_push_meanwhile_goes_live(
+    beaten: Beaten, record_property: Record
+) -> None:
     rig, engine = beaten.rig, beaten.engine
     blog, other = rig.checkout("blog", apps.page("one")), rig.checkout("other", apps.page("other"))
     assert (await rig.git_push(blog)).status == 0
@@ -82,7 +85,8 @@ async def test_a_restart_of_the_engine_moves_nothing_and_a_push_meanwhile_goes_l
     push = asyncio.create_task(rig.git_push(other))
     await rig.until_deploy("other", "building")
     await engine.start()
-    assert await beaten.is_steady("blog", "version one\n")
+    with timed(record_property, f"Docker restarted and answering, until {STEADY_VISITS} good pages in a row"):
+        assert await beaten.is_steady("blog", "version one\n")
     assert await beaten.address("blog") == address
     pushed = await push
     assert pushed.status == 0, pushed.err
@@ -220,7 +224,9 @@ async def test_a_deploy_that_starts_while_the_engine_restarts_goes_live(beaten: 
     assert await beaten.is_steady("patient", "version one\n")
 
 
-async def test_a_frozen_engine_costs_a_push_time_and_nobody_else_anything(beaten: Beaten) -> None:
+async def test_a_frozen_engine_costs_a_push_time_and_nobody_else_anything(
+    beaten: Beaten, record_property: Record
+) -> None:
     rig, engine = beaten.rig, beaten.engine
     app = rig.checkout("frozen", apps.page("one"))
     assert (await rig.git_push(app)).status == 0
@@ -229,7 +235,8 @@ async def test_a_frozen_engine_costs_a_push_time_and_nobody_else_anything(beaten
     try:
         push = asyncio.create_task(rig.git_push(app))
         await rig.until_deploy("frozen", "building")
-        assert await beaten.is_said_to_be_silent("frozen")
+        with timed(record_property, "apps:list and ps:report, one after the other, while Docker hangs"):
+            assert await beaten.is_said_to_be_silent("frozen")
         assert (await rig.http("frozen.localhost")).text == "version one\n"
     finally:
         engine.thaw()

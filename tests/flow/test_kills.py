@@ -19,7 +19,7 @@ import pytest
 
 from scripts.house import processes
 from tests.flow import apps
-from tests.support.figures import FIGURE
+from tests.support.figures import FIGURE, Record
 from tests.support.outside import require_order, require_pages, require_routes
 from tests.support.private_engine import PrivateEngine, short_lived_engine
 from tests.support.rig import ENDED, Checkout, Done, Rig, rig
@@ -121,7 +121,7 @@ async def visited(rig: Rig, *apps: str) -> AsyncIterator[Counter[str]]:
 
 
 async def test_kills_of_what_serves_no_visitor_lose_nothing_and_are_not_noticed(
-    lone_boat: Rig, record_property: Callable[[str, object], None]
+    lone_boat: Rig, record_property: Record
 ) -> None:
     async def agent(working: asyncio.Future[object]) -> bool:
         await _at_random(working, chance)
@@ -148,7 +148,7 @@ async def test_kills_of_what_serves_no_visitor_lose_nothing_and_are_not_noticed(
 
 
 async def test_kills_of_everything_lose_nothing_and_leave_nothing(
-    engine: PrivateEngine, short_folder: Path, record_property: Callable[[str, object], None]
+    engine: PrivateEngine, short_folder: Path, record_property: Record
 ) -> None:
     async with rig(short_folder, engine={"socket": engine.socket}) as boat:
 

@@ -13,6 +13,7 @@ import pytest
 
 from agent.proxies.haproxy.control import Master
 from tests.flow import apps
+from tests.support.figures import Record, timed
 from tests.support.rig import Rig
 
 pytestmark = [pytest.mark.real, pytest.mark.asyncio(loop_scope="module")]
@@ -41,7 +42,9 @@ async def by_hand(boat: Rig, order: str) -> None:
         await worker.order(order)
 
 
-async def test_a_proxy_killed_during_a_deploy_comes_back_and_the_deploy_goes_live(boat: Rig) -> None:
+async def test_a_proxy_killed_during_a_deploy_comes_back_and_the_deploy_goes_live(
+    boat: Rig, record_property: Record
+) -> None:
     app = boat.checkout("killed", apps.page("one"))
     assert (await boat.git_push(app)).status == 0
     app.write(apps.page("two", more="RUN sleep 1\n"))
@@ -49,6 +52,8 @@ async def test_a_proxy_killed_during_a_deploy_comes_back_and_the_deploy_goes_liv
     await boat.until_deploy("killed", "building")
     for pid in boat.proxy_pids():
         os.kill(pid, signal.SIGKILL)
+    with timed(record_property, "HAProxy killed, until the page is there"):
+        await boat.page("killed.localhost", "version ")
     pushed = await push
     assert pushed.status == 0, pushed.err
     assert (await boat.page("killed.localhost", "version two")).status == 200
@@ -121,14 +126,15 @@ async def _the_doctor_looks_at_the_machine_too(boat: Rig) -> None:
     assert "Nothing answers at" not in problems, "ssh and HTTP do"
 
 
-async def test_what_a_hand_changes_in_the_proxy_is_undone(boat: Rig) -> None:
+async def test_what_a_hand_changes_in_the_proxy_is_undone(boat: Rig, record_property: Record) -> None:
     assert (await boat.git_push(boat.checkout("edited", apps.page("one")))).status == 0
     (map_file,) = [path for path in (boat.data / "proxy").glob("*.map") if "edited.localhost" in path.read_text()]
     kept = map_file.read_bytes()
     map_file.write_bytes(b"")
     await by_hand(boat, f"del map {map_file} edited.localhost")
     assert (await boat.http("edited.localhost")).status == 404
-    assert (await boat.page("edited.localhost", "version one", seconds=DRIFT_SECONDS)).status == 200
+    with timed(record_property, "HAProxy changed by hand, until the page is there again"):
+        assert (await boat.page("edited.localhost", "version one", seconds=DRIFT_SECONDS)).status == 200
     async with asyncio.timeout(DRIFT_SECONDS):
         while map_file.read_bytes() != kept:
             await asyncio.sleep(0.1)

@@ -15,6 +15,7 @@ from agent.state.schema import MIGRATIONS
 from scripts.house import boat as house
 from tests.flow import apps
 from tests.support.docker import until
+from tests.support.figures import Record, timed
 from tests.support.process_list import long_sleep, sleeps, sleeps_no_more
 from tests.support.rig import Rig
 
@@ -140,7 +141,7 @@ async def test_the_proxy_serves_while_the_agent_is_down(lone_boat: Rig) -> None:
     assert [release["version"] for release in releases] == [1]
 
 
-async def test_a_restarted_or_removed_replica_comes_back(lone_boat: Rig) -> None:
+async def test_a_restarted_or_removed_replica_comes_back(lone_boat: Rig, record_property: Record) -> None:
     app = lone_boat.checkout("blog", apps.page("one"))
     assert (await lone_boat.git_push(app)).status == 0
     (container,) = lone_boat.containers()
@@ -149,7 +150,8 @@ async def test_a_restarted_or_removed_replica_comes_back(lone_boat: Rig) -> None
     assert lone_boat.containers() == [container]
     (container,) = lone_boat.containers()
     assert (await lone_boat.run("docker", "rm", "-f", container)).status == 0
-    assert await is_steady(lone_boat, "version one\n")
+    with timed(record_property, f"an app's only container removed by hand, until {STEADY_VISITS} good pages in a row"):
+        assert await is_steady(lone_boat, "version one\n")
     events = await lone_boat.must("events", "--app", "blog")
     assert "replica.lost" in events
 

@@ -193,11 +193,14 @@ def test_what_a_git_moved_that_was_killed_before_it_had_ended_is_put_back_and_to
     real = receiving.receive_pack
 
     def mortal(git_dir: Path, *, max_bytes: int) -> list[str]:
-        return ["bash", "-c", '"$@"; kill -KILL $$', "bash", *real(git_dir, max_bytes=max_bytes)]
+        # With the locks that it had, which keep whoever comes next from the refs, us too.
+        script = f'"$@"; touch {git_dir}/refs/heads/main.lock {git_dir}/HEAD.lock; kill -KILL $$'
+        return ["bash", "-c", script, "bash", *real(git_dir, max_bytes=max_bytes)]
 
     monkeypatch.setattr(receiving, "receive_pack", mortal)
     with pytest.raises(Unavailable, match="Git was killed"):
         push(asyncio.new_event_loop, tmp_path / "repos", terminal)
+    assert list((tmp_path / "repos").rglob("*.lock")) == []
     assert b"ng refs/heads/main refused: git.ended" in terminal.out
     assert b"ok refs" not in terminal.out
     assert asyncio.run(GitRepos(tmp_path / "repos").branches(APP)) == []

@@ -232,10 +232,15 @@ async def test_tidy_removes_the_quarantine_of_a_killed_push_only(repos: GitRepos
     for folder in (old, old / "pack", old / "pack" / "tmp_pack_1"):
         os.utime(folder, (past, past))
     assert 100_000 <= await repos.left_over(app) < 150_000
+    locks = [repos.path(app) / "refs" / "heads" / f"{name}.lock" for name in ("old", "new")]
+    for lock in locks:
+        lock.touch()
+    os.utime(locks[0], (past, past))
     await repos.tidy(app, kept=())
     assert await repos.left_over(app) == 0
     assert not old.exists()
     assert fresh.exists()
+    assert [lock.exists() for lock in locks] == [False, True]
 
 
 async def test_git_sees_no_configuration_but_ours(repos: GitRepos, app: AppId, tmp_path: Path) -> None:

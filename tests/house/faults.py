@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.house.known import IN_BENCH, Line
+from tests.house.known import NOTED, Line
 
 FAULTS = (
     Line(
@@ -13,6 +13,8 @@ FAULTS = (
             "flow/test_kills.py::test_kills_of_what_serves_no_visitor_lose_nothing_and_are_not_noticed",
             "git/test_repos.py::test_tidy_removes_the_quarantine_of_a_killed_push_only",
             "ssh/test_pushes.py::test_what_git_stored_and_nobody_recorded_is_deployed_by_the_next_empty_push",
+            "git/test_receive.py::test_what_a_git_moved_that_was_killed_before_it_had_ended_is_put_back_and_told",
+            "ssh/test_pushes.py::test_the_sweep_removes_what_killed_pushes_left_and_nothing_else",
         ),
     ),
     Line(
@@ -53,11 +55,12 @@ FAULTS = (
         ),
     ),
     Line(
-        what="the agent is killed at each sync of a deploy",
+        what="the agent is killed at each sync and each write of a deploy",
         then="what was acknowledged is stored, and the database is whole",
-        tests=("flow/test_syncs.py::test_an_agent_that_ends_or_meets_a_failing_disk_at_a_sync_loses_nothing",),
-        beside="Writes between two syncs (pwrite) are not killed one by one: SQLite promises nothing of them before "
-        "the sync, and a killed process leaves them to the kernel, which completes them.",
+        tests=(
+            "flow/test_syncs.py::test_an_agent_that_ends_or_meets_a_failing_disk_at_a_sync_or_a_write_loses_nothing",
+        ),
+        beside="All of them with scripts/torture syncs; every tenth sync and two writes in each run of the tests.",
     ),
     Line(
         what="the agent's loop hangs",
@@ -77,6 +80,7 @@ FAULTS = (
             "flow/test_engine_faults.py::test_a_killed_engine_leaves_the_site_up_and_everything_in_its_place",
             "schedulers/test_docker.py::test_an_answer_that_was_lost_is_found_again",
         ),
+        beside=NOTED,
     ),
     Line(
         what="the engine hangs",
@@ -87,7 +91,7 @@ FAULTS = (
             "flow/test_engine_faults.py::test_a_frozen_engine_costs_a_push_time_and_nobody_else_anything",
             "commands/test_ps.py::test_reports_answer_while_docker_does_not_and_say_so",
         ),
-        beside=IN_BENCH,
+        beside=NOTED,
     ),
     Line(
         what="the engine answers 500, 409 or 404, or its answer is lost after the effect",
@@ -114,6 +118,7 @@ FAULTS = (
         what="somebody removes or restarts a container of ours",
         then="it is back, and an event says so",
         tests=("flow/test_survival.py::test_a_restarted_or_removed_replica_comes_back",),
+        beside=NOTED,
     ),
     Line(
         what="an image goes from under a release",
@@ -144,6 +149,7 @@ FAULTS = (
             "flow/test_proxy_faults.py::test_a_proxy_that_hangs_fails_the_deploy_before_it_switches",
             "flow/test_proxy_faults.py::test_what_a_hand_changes_in_the_proxy_is_undone",
         ),
+        beside=NOTED,
     ),
     Line(
         what="one app's settings would make the proxy's file invalid",
@@ -170,7 +176,7 @@ FAULTS = (
         what="a sync fails (EIO)",
         then="nothing is acknowledged; the agent ends and starts again",
         tests=(
-            "flow/test_syncs.py::test_an_agent_that_ends_or_meets_a_failing_disk_at_a_sync_loses_nothing",
+            "flow/test_syncs.py::test_an_agent_that_ends_or_meets_a_failing_disk_at_a_sync_or_a_write_loses_nothing",
             "state/test_transaction.py::test_a_failing_disk_is_told_once_and_for_all",
         ),
     ),

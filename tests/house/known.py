@@ -22,3 +22,4 @@ class Line(msgspec.Struct, frozen=True, kw_only=True):
 
 
 IN_BENCH = "How fast is measured in bench/, not asserted: figures depend on the machine."
+NOTED = "How fast is told at the end of each run of the tests, not asserted: figures depend on the machine."

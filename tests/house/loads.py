@@ -19,6 +19,7 @@ LOADS = (
         then="one after the other; the outcome is one of them, whole",
         tests=(
             "flow/test_push.py::test_two_pushes_at_once_leave_one_of_them_live",
+            "simulation/test_crash_points.py::test_dying_at_any_step_loses_nothing",
             "ssh/test_pushes.py::test_two_pushes_at_once_to_one_new_app_are_served_one_after_the_other",
             "flow/test_mixed.py::test_a_push_a_rollback_a_scale_and_a_rename_at_once_leave_one_whole_app",
             "ssh/test_pushes.py::test_an_app_destroyed_during_a_push_is_said_so",

@@ -22,6 +22,7 @@ HELLO_COMMIT = "c" * 40
 """What every story begins with."""
 HELLO = {"Dockerfile": "FROM scratch\nEXPOSE 8080\n", "Procfile": "web: ./serve\nworker: ./work\n"}
 OTHER = {"Dockerfile": "FROM scratch\nEXPOSE 8081\n", "Procfile": "web: ./serve\nworker: ./work\n"}
+THIRD = {"Dockerfile": "FROM scratch\nEXPOSE 8085\n", "Procfile": "web: ./serve\nworker: ./work\n"}
 MIGRATING = {
     "Dockerfile": "FROM scratch\nEXPOSE 8082\n",
     "Procfile": "web: ./serve\nworker: ./work\nrelease: ./migrate\n",
@@ -99,6 +100,29 @@ async def _is_done_or_not_done(c: Core, app: App) -> None:
 async def _pushed(c: Core, app: App) -> None:
     newest = await c.database.read.deploys.newest(app.id)
     assert newest and newest.kind == "push" and newest.commit_id == "d" * 40 and newest.status == "live"
+
+
+async def _push_together(c: Core, app: App) -> None:
+    """Two people push at once: the second waits for its turn, and finds the branch where the first has left it."""
+    await asyncio.gather(_push(c, app), pushed_by(c, app, GitClient("b" * 40, THIRD)))
+
+
+async def _pushed_together(c: Core, app: App) -> None:
+    last, first, *_ = await c.database.read.deploys.of_app(app.id)
+    assert {first.commit_id, last.commit_id} == {"d" * 40, "b" * 40}
+    assert last.status == "live" and first.status in ("live", "superseded")
+
+
+async def _change_together(c: Core, app: App) -> None:
+    """Three people push, scale and roll back at once."""
+    await asyncio.gather(_push(c, app), _scale(c, app), _roll_back(c, app))
+
+
+async def _changed_together(c: Core, app: App) -> None:
+    last, first, *_ = await c.database.read.deploys.of_app(app.id)
+    assert {first.kind, last.kind} == {"push", "rollback"}
+    assert last.status == "live" and first.status in ("live", "superseded")
+    await _scaled(c, app)
 
 
 async def _break_build(c: Core, app: App) -> None:
@@ -284,6 +308,8 @@ STORIES = {
     "push of what is there": Story(_push_again, _nothing_new, True, _is_done_or_not_done),
     "push that breaks off": Story(_push_and_leave, _nothing_new, True, _is_done_or_not_done),
     "push to a git that dies": Story(_push_to_dying_git, _nothing_new, True, _is_done_or_not_done),
+    "two pushes at once": Story(_push_together, _pushed_together, True, _is_done_or_not_done),
+    "push, scale and rollback at once": Story(_change_together, _changed_together, True, _is_done_or_not_done),
     "failing build": Story(_break_build, _broken, True),
     "rolling push": Story(_push, _pushed, True, web=ROLLING),
     "failing batch": Story(_break_batch, _gone_back, True, web=ROLLING),

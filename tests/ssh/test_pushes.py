@@ -325,13 +325,18 @@ async def test_the_sweep_removes_what_killed_pushes_left_and_nothing_else(house:
     clone = house.clone()
     await clone.push()
     app = await house.app("blog")
+    for lock in ("refs/heads/main.lock", "HEAD.lock"):
+        (house.repo(app) / lock).touch()
+    clone.commit("a", "b")
+    assert (await clone.push()).status != 0, "git takes no lock for left over"
     (house.repo(app) / "objects" / "tmp_objdir-incoming-abc").mkdir()
     orphan = house.folder / "repos" / "azzzzzzzzzzz"
     orphan.mkdir()
     removed = await asyncio.to_thread(sweep_incoming, house.folder / "repos", apps={app.id})
-    assert sorted(removed) == ["azzzzzzzzzzz", "tmp_objdir-incoming-abc"]
-    assert await house.repos.tip(app.id, "main") == clone.run("rev-parse", "HEAD")
+    assert sorted(removed) == ["HEAD.lock", "azzzzzzzzzzz", "refs/heads/main.lock", "tmp_objdir-incoming-abc"]
     assert await asyncio.to_thread(sweep_incoming, house.folder / "repos", apps={app.id}) == []
+    assert (await clone.push()).status == 0
+    assert await house.repos.tip(app.id, "main") == clone.run("rev-parse", "HEAD")
 
 
 async def test_a_deploy_that_was_superseded_ends_its_push_with_1(house: House) -> None:

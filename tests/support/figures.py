@@ -1,13 +1,28 @@
 """Figures that tests note on the way, told at the end of a run: they depend on the machine, so nothing is held to them.
 
-A test says ``record_property(FIGURE, "an app after …: 0.8 s")``; it is told wherever it ran.
+A test says ``with timed(record_property, "until …")``, or notes a `FIGURE` itself; it is told wherever it ran.
 """
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
 import pytest
 
 FIGURE = "figure"
+
+Record = Callable[[str, object], None]
+"""The fixture ``record_property``."""
+
+
+@contextmanager
+def timed(record: Record, what: str) -> Iterator[None]:
+    """Note how long the block took."""
+    began = time.monotonic()
+    yield
+    record(FIGURE, f"{what}: {time.monotonic() - began:.2f} s")
 
 
 class Figures:

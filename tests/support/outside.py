@@ -19,6 +19,8 @@ from tests.support.rig import PAUSE_SECONDS, Rig
 VISITS = 20
 """Good pages in a row: more than there are replicas to be sent to."""
 LOOK_SECONDS = 60.0
+LEFT = ("*/objects/tmp_objdir-*", "*/refs/**/*.lock", "*/*.lock")
+"""What a git leaves in a repository if it is killed in a push."""
 LONG_AGO = 1_000_000_000.0
 """Of a file's times: nobody works on it any more."""
 
@@ -102,7 +104,8 @@ async def _require_no_quarantine(rig: Rig, apps: Collection[str]) -> None:
             os.utime(path, (LONG_AGO, LONG_AGO))
     for app in apps:
         await rig.must("repo:gc", app)
-    left = [str(path) for path in (rig.data / "repos").glob("*/objects/tmp_objdir-*")]
+    repositories = rig.data / "repos"
+    left = [str(path) for form in LEFT for path in repositories.glob(form)]
     assert not left, left
 
 

@@ -1,10 +1,10 @@
-"""An agent run under strace, which meddles with its n-th sync (kills it there, or has the disk fail), or notes what it
-and everything below it starts.
+"""An agent run under strace, which meddles with its n-th sync or write of the database (kills it there, or has the disk
+fail), or notes what it and everything below it starts.
 
 The agent stays the child of whoever started it, with the pid that he knows (``strace -D``). strace counts for each
-thread apart. Those of the agent that call fdatasync(2) are SQLite's, and one alone of them writes: so the n-th sync of
-a thread is the agent's n-th commit, its start included. What the agent starts is traced as well, and git and HAProxy
-call fsync(2), if anything.
+thread apart. Those of the agent that call fdatasync(2) or pwrite64(2) are SQLite's, and one alone of them writes: so
+the n-th sync of a thread is the agent's n-th commit, its start included. What the agent starts is traced as well, and
+git and HAProxy call fsync(2) and write(2), if anything.
 """
 
 from __future__ import annotations
@@ -13,19 +13,25 @@ import re
 import shlex
 import shutil
 import sys
+from collections import Counter
 from pathlib import Path
+from typing import Literal
 
 from scripts.house.boat import Boat
 from tests.support.shell_ban import SHELLS
 
+Call = Literal["fdatasync", "pwrite64"]
+SYNC: Call = "fdatasync"
+WRITE: Call = "pwrite64"
+
 KILL = "signal=SIGKILL"
-"""Ends the agent as the n-th sync begins: what it writes is there, and never acknowledged."""
+"""Ends the agent as the n-th call begins: what it wrote until then is there, and never acknowledged."""
 FAIL = "error=EIO"
-"""Has the n-th sync fail."""
+"""Has the n-th call fail."""
 
 _STARTED = re.compile(r'execve(?:at)?\((?:AT_FDCWD, )?"(?P<path>[^"]*)", \[(?P<words>.*?)\](?:, |\.\.\.)')
 _WORD = re.compile(r'"((?:[^"\\]|\\.)*)"')
-_SYNC = re.compile(r"^(?P<thread>\d+) +fdatasync\(", re.MULTILINE)
+_CALL = re.compile(r"^(?P<thread>\d+) +(?P<call>fdatasync|pwrite64)\(", re.MULTILINE)
 
 
 class Straced:
@@ -37,12 +43,12 @@ class Straced:
         self._boat = boat
         self._strace = strace
         self._script = folder / "straced"
-        self._record = folder / "syncs"
+        self._record = folder / "calls"
 
-    def on(self, meddling: str = "", *, at: int = 0) -> None:
-        """Meddle with the agent's sync number `at`, from 1, or just count."""
-        inject = ["-e", f"inject=fdatasync:{meddling}:when={at}"] if meddling else []
-        self._trace("-e", "trace=fdatasync", *inject)
+    def on(self, meddling: str = "", *, call: Call = SYNC, at: int = 0) -> None:
+        """Meddle with the agent's call number `at`, from 1, or just count all that there are of each kind."""
+        meant = ["-e", f"inject={call}:{meddling}:when={at}"] if meddling else []
+        self._trace("-e", f"trace={call if meddling else f'{SYNC},{WRITE}'}", *meant)
 
     def watch_programs(self) -> None:
         """Note each program that the agent, or what it has started, becomes."""
@@ -60,11 +66,11 @@ class Straced:
         """Start the agent plainly from now on."""
         self._boat.python = sys.executable
 
-    @property
-    def syncs(self) -> int:
-        """How many syncs the thread has seen that made most of them: the one that commits."""
-        threads = [found["thread"] for found in _SYNC.finditer(self._record.read_text())]
-        return max((threads.count(thread) for thread in set(threads)), default=0)
+    def count(self, call: Call) -> int:
+        """Return how many of these calls the thread has made that made most of them: the one that commits."""
+        found = _CALL.finditer(self._record.read_text(errors="replace"))
+        threads = Counter(one["thread"] for one in found if one["call"] == call)
+        return max(threads.values(), default=0)
 
     @property
     def programs(self) -> list[tuple[str, list[str]]]:
