@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from hypothesis import settings
+from xdist.scheduler import LoadFileScheduling  # type: ignore[import-untyped]
 
 from agent.vault import Vault
 from tests.fakes.world import FakeClock, SeededIds
@@ -24,12 +25,16 @@ def pytest_configure(config: pytest.Config) -> None:
     config.pluginmanager.register(Figures())
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep the real tests of a file on one worker, since they share what takes long to make; the rest go anywhere."""
-    for item in items:
-        if item.get_closest_marker("real"):
-            item.add_marker(pytest.mark.xdist_group(str(item.path)))
+class Apart(LoadFileScheduling):  # type: ignore[misc]
+    """Each file's tests on one worker, since real ones share what takes long to make; simulations go anywhere."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        return nodeid if nodeid.startswith("tests/simulation/") else nodeid.partition("::")[0]
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> Apart | None:
+    """Share tests out by file but for simulations, where ``--dist loadfile`` asks for the first."""
+    return Apart(config, log) if config.getvalue("dist") == "loadfile" else None
 
 
 @pytest.fixture
