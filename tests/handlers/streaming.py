@@ -16,6 +16,7 @@ from agent.logs.store import DiskLogStore
 from agent.ports.logs import LogLine, LogQuery, Missed
 from agent.state.apps import App
 from agent.state.replicas import Replica
+from proto.events import ReplicaLost
 from tests.fakes.core import Core, core
 from tests.fakes.log_source import FakeLogSource
 
@@ -47,6 +48,13 @@ class Streaming:
         finally:
             running.cancel()
             await asyncio.wait((running,))
+
+    def loss(self, reason: str) -> ReplicaLost:
+        """Return what is told when the replica is lost."""
+        row = self.replica
+        return ReplicaLost(
+            app=self.app.id, replica=row.id, process=row.process, number=row.number, release=1, reason=reason
+        )
 
     def write(self, *texts: str, at: int | None = None) -> None:
         self.source.write(self.replica.id, *texts, at=at)

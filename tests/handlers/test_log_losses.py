@@ -11,7 +11,6 @@ import pytest
 
 from agent.errors import Unavailable
 from agent.ports.logs import GAP
-from proto.events import ReplicaLost
 from tests.handlers.streaming import Streaming, stream
 
 
@@ -94,14 +93,7 @@ async def test_a_streamer_that_is_stopped_lets_nobody_remove_what_was_not_read(s
 
 
 async def test_a_loss_is_not_noted_beside_the_end_that_it_was(streaming: Streaming) -> None:
-    event = ReplicaLost(
-        app=streaming.app.id,
-        replica=streaming.replica.id,
-        process=streaming.replica.process,
-        number=1,
-        release=1,
-        reason="it exited with status 1",
-    )
+    event = streaming.loss("it exited with status 1")
     async with streaming.streamer() as streamer:
         await streamer.follow(streaming.app.id)
         streaming.write("last words")
@@ -161,14 +153,7 @@ async def test_a_full_disk_costs_nothing_once_there_is_room(
 
 
 async def test_a_replica_that_was_given_up_while_it_ran_is_read_to_its_end_all_the_same(streaming: Streaming) -> None:
-    event = ReplicaLost(
-        app=streaming.app.id,
-        replica=streaming.replica.id,
-        process=streaming.replica.process,
-        number=1,
-        release=1,
-        reason="nothing listens there",
-    )
+    event = streaming.loss("nothing listens there")
     async with streaming.streamer() as streamer:
         await streamer.follow(streaming.app.id)
         streaming.write("one")

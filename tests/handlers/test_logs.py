@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 
 from agent.ports.logs import MAX_LINE, LogQuery
-from proto.events import ReplicaLost
 from tests.handlers.streaming import Streaming, stream
 
 
@@ -142,14 +141,7 @@ async def test_running_out_of_memory_is_called_by_its_name(streaming: Streaming)
 
 
 async def test_a_restart_by_the_engine_is_noted_between_the_lines(streaming: Streaming) -> None:
-    event = ReplicaLost(
-        app=streaming.app.id,
-        replica=streaming.replica.id,
-        process=streaming.replica.process,
-        number=1,
-        release=1,
-        reason="it exited with status 1",
-    )
+    event = streaming.loss("it exited with status 1")
     async with streaming.streamer() as streamer:
         await streamer.note_loss(event)
         assert await streaming.texts() == []
