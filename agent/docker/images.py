@@ -20,6 +20,7 @@ import msgspec
 from agent.archives.caps import Caps
 from agent.archives.incoming import HEAD_BYTES, in_pieces, raise_if_full, store
 from agent.archives.members import kind_of, members
+from agent.docker import labels
 from agent.docker.engine import Engine, Faulted, Refused
 from agent.docker.registries import auth_header
 from agent.docker.saved import renamed
@@ -195,6 +196,17 @@ class DockerImages:
             )
             for row in rows or []
         ]
+
+    async def nameless(self, app: AppId) -> Sequence[str]:
+        """See ``Images``."""
+        marks = [f"{labels.INSTANCE}={self._engine.instance}", f"{labels.APP_ID}={app}"]
+        wanted = msgspec.json.encode({"label": marks, "dangling": ["true"]}).decode()
+        rows = await self._engine.get("images/json", into=list[_Row], params={"filters": wanted})
+        return [row.id for row in rows or []]
+
+    async def drop(self, image: str) -> None:
+        """See ``Images``."""
+        await self._remove(image)
 
     def tag_for(self, app: AppId, deploy: DeployId) -> str:
         """See ``Images``."""

@@ -90,6 +90,7 @@ class Janitor:
         await self._workshops.remove(app.id)
         for tag in await self._old_images.tags(app.id):
             await self._images.untag(tag)
+        await self._old_images.drop_nameless(app)
         await self._repos.remove(app.id)
         await self._logs.remove(app.id)
         await self._transcripts.remove(app.id)
@@ -109,6 +110,7 @@ class Janitor:
     async def _forget_old(self, app: App) -> None:
         await self._forget_pulls(app.id)
         await self._old_images.remove(app)
+        await self._old_images.drop_nameless(app)
         deploys = await self._database.read.deploys.of_app(app.id, limit=1000)
         if old := [deploy.id for deploy in deploys[KEPT_TRANSCRIPTS:] if deploy.is_over]:
             await self._transcripts.remove(app.id, old)

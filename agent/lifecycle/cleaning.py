@@ -16,7 +16,7 @@ import structlog
 
 from agent.errors import UserError
 from agent.lifecycle.kept_commits import kept_commits
-from agent.lifecycle.old_images import OldImages
+from agent.lifecycle.old_images import OldImages, is_needed
 from agent.ports.disk import CacheUse, Disks, ImageUse, Room
 from agent.ports.logs import LogStore
 from agent.ports.scheduler import Scheduler
@@ -199,14 +199,10 @@ class Cleaner:
 
     async def _unnamed(self, only: App | None) -> AsyncIterator[ImageUse]:
         """Yield the images of ours that nothing names and no kept release has."""
-        read = self._database.read
         unnamed = [image for image in await self._disks.images() if not image.tags]
         for image in [image for image in unnamed if only is None or image.app == only.id]:
             # Asked anew for each: a deploy that has just built it needs it by now.
-            needed = {deploy.image for deploy in await read.deploys.under_way()}
-            for app in await read.apps.all():
-                needed |= {one.image for one in await read.releases.of_app(app.id) if one.is_image_kept}
-            if image.id not in needed:
+            if not await is_needed(self._database.read, image.id, app=image.app):
                 yield image
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import msgspec
+import structlog
 
 from agent.ports.images import ImageInfo, Images
 from agent.ports.world import Clock
@@ -11,6 +12,8 @@ from agent.state.database import Database, Tables
 from agent.state.deploys import Deploy
 from agent.state.releases import Release
 from proto.names import AppId, DeployId
+
+log = structlog.get_logger(__name__)
 
 STRAY_SECONDS = 600.0
 """How long a tag of ours may be there without a deploy; recording one takes a moment."""
@@ -65,6 +68,13 @@ class OldImages:
             self._strays.pop(one.tag, None)
         return found
 
+    async def drop_nameless(self, app: App) -> None:
+        """Remove what builds of the app made whose tag has since moved on to what they made again."""
+        for image in await self._images.nameless(app.id):
+            if not await is_needed(self._database.read, image, app=app.id):
+                await self._images.drop(image)
+                log.info("image.dropped", image=image)
+
     async def tags(self, app: AppId) -> dict[str, ImageInfo]:
         """Return the app's tags of ours and the images that they name."""
         prefix = self._images.tag_for(app, DeployId("")).rstrip(":") + ":"
@@ -104,6 +114,13 @@ class OldImages:
             is_recent = release.live_at is not None and served <= self._kept_releases
             (kept if release.version in current or is_recent else gone).append(release)
         return kept, gone
+
+
+async def is_needed(tables: Tables, image: str, *, app: str) -> bool:
+    """Return whether an image that has no name, and was built for `app`, may be needed: ask after it was listed."""
+    under_way = await tables.deploys.under_way()
+    # What is just being built has no name for a moment, and no row knows it yet.
+    return any(app == deploy.app or image == deploy.image for deploy in under_way) or await tables.releases.need(image)
 
 
 def _needed(kept: list[Release], deploys: list[Deploy]) -> set[str | None]:

@@ -275,6 +275,18 @@ class Images(Protocol):
         """Return the tag for what `deploy` of `app` builds: ``pushboat-<instance>/<app id>:<deploy id>``."""
         ...
 
+    async def nameless(self, app: AppId) -> Sequence[str]:
+        """Return the ids of images that were built for `app` and have no name.
+
+        A build that was repeated, since the agent or the engine died before its result was stored, may have made
+        another image, and its tag has moved on.
+        """
+        ...
+
+    async def drop(self, image: str) -> None:
+        """Remove an image that has no name, by its id. It stays if a container needs it. Repeating is harmless."""
+        ...
+
     async def untag(self, tag: str) -> None:
         """Remove one tag of ours; layers that no tag and no container needs go with it. Repeating is harmless."""
         ...

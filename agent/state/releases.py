@@ -68,6 +68,11 @@ class Releases:
         )
         return [_release(row) for row in rows.rows]
 
+    async def need(self, image: str) -> bool:
+        """Return whether a rollback to a release of any app may need this image."""
+        rows = await self._sql.run("SELECT 1 FROM releases WHERE image = ? AND is_image_kept LIMIT 1", (image,))
+        return bool(rows.rows)
+
     async def set_live(self, app: AppId, version: int, *, at: float) -> None:
         """Note that the release serves since `at`. A later call changes nothing."""
         await self._sql.run(

@@ -125,6 +125,19 @@ async def test_building_again_gives_the_same_image(stage: Stage) -> None:
     assert first.image.id == second.image.id
 
 
+async def test_what_another_build_took_the_name_from_is_found_and_dropped(stage: Stage) -> None:
+    request = stage.request(f"RUN echo {token()} > one\n")
+    first = await stage.builder.build(request, lambda line: None)
+    again = msgspec.structs.replace(stage.request(f"RUN echo {token()} > two\n"), tag=request.tag)
+    second = await stage.builder.build(again, lambda line: None)
+    assert list(await stage.images.nameless(APP)) == [first.image.id]
+    assert await stage.images.nameless(AppId("another")) == []
+    for _ in range(2):
+        await stage.images.drop(first.image.id)
+    assert await stage.images.find(first.image.id) is None
+    assert await stage.images.find(second.image.id) is not None
+
+
 async def test_a_failing_step_is_the_apps_fault(stage: Stage) -> None:
     with pytest.raises(BuildFailed, match="RUN false"):
         await stage.builder.build(stage.request("RUN false\n"), lambda line: None)

@@ -16,6 +16,7 @@ from agent.ports.world import Say
 from proto.names import AppId, DeployId
 
 OURS = "pushboat-test"
+APP_ID = "com.pushboat.app-id"
 
 
 class FakeImages:
@@ -65,6 +66,14 @@ class FakeImages:
         named = map(self._named, self.by_id.values())
         return [image for image in named if any(tag.startswith(f"{OURS}/") for tag in image.tags)]
 
+    async def nameless(self, app: AppId) -> Sequence[str]:
+        named = set(self.tags.values())
+        return [id for id, one in self.by_id.items() if one.labels.get(APP_ID) == app and id not in named]
+
+    async def drop(self, image: str) -> None:
+        if image not in self.tags.values():
+            self.by_id.pop(image, None)
+
     def tag_for(self, app: AppId, deploy: DeployId) -> str:
         return f"{OURS}/{app}:{deploy}"
 
@@ -88,6 +97,8 @@ class FakeBuilder:
         self._images = images
         self.builds = 0
         self.cancelled = 0
+        self.is_cold = False
+        """While true nothing is in the cache: what is built again is another image."""
         self.is_down = False
         """While true every build raises `Unavailable`."""
         self.gate = asyncio.Event()
@@ -111,8 +122,10 @@ class FakeBuilder:
             raise
         if b"RUN false" in content:
             raise BuildFailed("RUN false ended with status 1")
+        cold = str(self.builds).encode() if self.is_cold else b""
         image = ImageInfo(
-            id=f"sha256:{hashlib.sha256(content).hexdigest()}",
+            id=f"sha256:{hashlib.sha256(content + cold).hexdigest()}",
+            labels=request.labels,
             ports=tuple(int(line.split()[1]) for line in content.decode().splitlines() if line.startswith("EXPOSE")),
             has_healthcheck=b"HEALTHCHECK" in content,
             health_seconds=float(content.split(b"HEALTHCHECK")[1].split()[0]) if b"HEALTHCHECK" in content else 0.0,

@@ -14,6 +14,7 @@ from agent.ports.images import ImageInfo
 from agent.state.apps import App
 from proto.names import AppId
 from tests.fakes.core import Core, core
+from tests.fakes.images import APP_ID
 
 ONE = {"Dockerfile": "FROM scratch\nEXPOSE 8080\n"}
 TWO = {"Dockerfile": "FROM scratch\nEXPOSE 8081\n"}
@@ -180,3 +181,31 @@ async def test_what_the_last_deploys_said_is_kept_failed_ones_and_what_is_under_
     kept = [deploy for deploy in said if blog.transcripts.lines.get(deploy)]
     assert kept == said[-(KEPT_TRANSCRIPTS - 1) :]
     assert blog.transcripts.lines[under_way.id] == ["begun"]
+
+
+async def test_what_a_build_made_that_was_repeated_goes_once_its_deploy_is_over(blog: Core) -> None:
+    app, other = await blog.create(), await blog.create("other")
+    lost = {of: ImageInfo(id=f"sha256:lost-{of.name}", labels={APP_ID: of.id}) for of in (app, other)}
+    for image in lost.values():
+        blog.images.have(image)
+    blog.builder.gate.clear()
+    await blog.push(app, ONE)
+    await janitor_of(blog).clean(app.id)
+    assert lost[app].id in blog.images.by_id, "what is being built has no name for a moment"
+    blog.builder.gate.set()
+    await blog.settle()
+    assert set(blog.images.by_id) == {await image_of(blog, app, 1), lost[other].id}
+
+
+async def test_an_image_whose_name_was_taken_away_is_kept_as_long_as_a_release_needs_it(blog: Core) -> None:
+    app = await blog.create()
+    for files, commit in ((ONE, "1" * 40), (TWO, "2" * 40)):
+        await blog.push(app, files, commit=commit)
+        await blog.settle()
+    blog.images.tags.clear()
+    await janitor_of(blog).clean(app.id)
+    assert set(blog.images.by_id) == {await image_of(blog, app, version) for version in (1, 2)}
+    async with blog.database.transaction() as tx:
+        await tx.releases.forget_image(app.id, 1)
+    await janitor_of(blog).clean(app.id)
+    assert set(blog.images.by_id) == {await image_of(blog, app, 2)}

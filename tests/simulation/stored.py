@@ -94,8 +94,10 @@ def _differences(found: Sequence[Record], said: Said) -> Iterator[str]:
         if is_marked and not missing and number - 1 not in said.dropped:
             yield f"a mark before {number}, where nothing is missing"
         expected, is_marked = number + 1, False
-    if expected < said.count and not said.is_gone:
-        yield f"lines {expected} to {said.count - 1} are not stored"
+    # Nothing was written since the engine discarded those: nobody can know of them yet.
+    unstored = set(range(expected, said.count)) - said.dropped
+    if unstored and not said.is_gone:
+        yield f"lines {sorted(unstored)} of {said.count} are not stored"
 
 
 def _segments(folder: Path) -> Iterator[bytes]:

@@ -181,6 +181,7 @@ class _Builder(FakeBuilder):
 
     def __init__(self, world: WatchedWorld) -> None:
         super().__init__(world.images)
+        self.is_cold = True
         self._world = world
 
     async def build(self, request: BuildRequest, say: Say) -> ImageInfo:
