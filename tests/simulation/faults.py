@@ -11,6 +11,7 @@ import asyncio
 import random
 import sqlite3
 from collections.abc import Callable
+from contextvars import ContextVar
 from typing import Any, Literal
 
 from agent.errors import Unavailable, UserError
@@ -43,6 +44,9 @@ SHORTEST_DEADLINE = 5.0
 ENGINE = ("scheduler", "images", "registries", "builder", "prober", "source")
 BELATED = ("converge", "stop", "remove")
 """What the engine may still do after its caller gave up."""
+
+is_belated: ContextVar[bool] = ContextVar("is_belated", default=False)
+"""Whether it is the engine that does something now, for somebody who gave up."""
 
 ONCE = ("begin",)
 """What is never done twice by anybody but the agent: a second start of a task that has ended would run it again."""
@@ -172,6 +176,7 @@ class Fate:
 
     async def _do(self, act: Act) -> None:
         self.waiting.remove(act)
+        is_belated.set(True)
         try:
             await act()
         except (UserError, StartFailed, BuildFailed, RouteRefused):

@@ -12,13 +12,14 @@ from typing import Any
 
 from agent.ports.images import BuildRequest, ImageInfo
 from agent.ports.proxy import Route, RouteRefused, Table
-from agent.ports.scheduler import CheckSpec, ContainerWish, ReplicaStatus
+from agent.ports.scheduler import CheckSpec, ContainerWish, ReplicaStatus, ReplicaWish
 from agent.ports.world import Say
 from proto.names import AppId, ReplicaId
 from tests.fakes.core import World
 from tests.fakes.images import FakeBuilder
 from tests.fakes.proxy import FakeProxy
 from tests.fakes.scheduler import FakeProber, FakeScheduler
+from tests.simulation.faults import is_belated
 
 LAST_LINES_SECONDS = 10.0
 """How long what a replica wrote last is waited for before its container goes."""
@@ -47,6 +48,8 @@ class Witness:
 
         self.stopped_at: dict[ReplicaId, float] = {}
         """When each replica was first stopped by this agent, in the loop's time."""
+        self.revived: set[ReplicaId] = set()
+        """Replicas that the engine started after they were stopped, as it had been told to long before."""
         self.unlisted: set[ReplicaId] = set()
         """Replicas whose rows are gone: what comes to be of them is an orphan."""
         self.is_stored: Callable[[ReplicaId], bool] = lambda replica: True
@@ -55,7 +58,7 @@ class Witness:
     def removing(self, replica: ReplicaId) -> None:
         """See the agent remove a container, and what it wrote with it."""
         since = asyncio.get_running_loop().time() - self.stopped_at.get(replica, float("-inf"))
-        if replica in self.harmed or replica in self.unlisted or since >= LAST_LINES_SECONDS:
+        if replica in self.harmed | self.revived | self.unlisted or since >= LAST_LINES_SECONDS:
             return
         if not self.is_stored(replica):
             self.complaints.append(f"{replica} was removed {since:.1f} s after it was stopped, with lines unread")
@@ -170,6 +173,15 @@ class _Scheduler(FakeScheduler):
         if replica in self.containers:
             self._world.witness.removing(replica)
         await super().remove(replica)
+
+    def _start(self, wish: ReplicaWish, say: Say) -> None:
+        if not is_belated.get():
+            super()._start(wish, say)
+            return
+        if wish.replica in self._world.witness.stopped_at:
+            self._world.witness.revived.add(wish.replica)
+        # Who would say it has given up, and may be gone.
+        super()._start(wish, lambda line: None)
 
     def _create(self, wish: ContainerWish, *, replica: ReplicaId, address: str = "", **more: Any) -> None:
         self._world.witness.creating(self._world, replica, address)
