@@ -49,7 +49,7 @@ class Witness:
         self.stopped_at: dict[ReplicaId, float] = {}
         """When each replica was first stopped by this agent, in the loop's time."""
         self.revived: set[ReplicaId] = set()
-        """Replicas that the engine started after they were stopped, as it had been told to long before."""
+        """Replicas that the engine started after they were stopped, as it had been told to before."""
         self.unlisted: set[ReplicaId] = set()
         """Replicas whose rows are gone: what comes to be of them is an orphan."""
         self.is_stored: Callable[[ReplicaId], bool] = lambda replica: True
@@ -175,13 +175,10 @@ class _Scheduler(FakeScheduler):
         await super().remove(replica)
 
     def _start(self, wish: ReplicaWish, say: Say) -> None:
-        if not is_belated.get():
-            super()._start(wish, say)
-            return
         if wish.replica in self._world.witness.stopped_at:
             self._world.witness.revived.add(wish.replica)
-        # Who would say it has given up, and may be gone.
-        super()._start(wish, lambda line: None)
+        # Where it is belated, who would say it has given up, and may be gone.
+        super()._start(wish, (lambda line: None) if is_belated.get() else say)
 
     def _create(self, wish: ContainerWish, *, replica: ReplicaId, address: str = "", **more: Any) -> None:
         self._world.witness.creating(self._world, replica, address)
