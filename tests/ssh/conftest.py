@@ -71,9 +71,11 @@ class FakeWatcher:
     async def watch(self, deploy: DeployId, terminal: Terminal, *, to_stderr: bool = False) -> int:
         assert to_stderr, "git shows standard error"
         self.watched.append(deploy)
+        # Before anything is waited for: a test that sees it watched may go on to what the next one comes to.
+        is_held = self.outcome is None
         row = await self._database.read.deploys.get(deploy)
         assert row is not None
-        if self.outcome is None:
+        if is_held:
             await terminal.gone()
             self.left.set()
             return 1

@@ -23,6 +23,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from agent.docker.labels import APP_NAME, KIND, REPLICA
 from scripts.house import boat as house
 from scripts.house import processes
 from scripts.house.boat import Answer, Boat
@@ -206,9 +207,10 @@ class Rig:
         return await self.run("docker", "--host", f"unix://{self.boat.engine.path}", *words)
 
     async def replicas(self, app: str) -> list[str]:
-        """Return the ids of the containers of the app that run."""
-        label = f"label=com.pushboat.app-name={app}"
-        return (await self.docker("ps", "--quiet", "--no-trunc", "--filter", label)).out.split()
+        """Return the ids of the app's replicas that run, by the name that it had when they were made. No one-offs."""
+        labels = (f"{APP_NAME}={app}", f"{KIND}={REPLICA}")
+        filters = [word for label in labels for word in ("--filter", f"label={label}")]
+        return (await self.docker("ps", "--quiet", "--no-trunc", *filters)).out.split()
 
     def proxy_pids(self) -> list[int]:
         """Return the process ids of this Pushboat's HAProxy."""
