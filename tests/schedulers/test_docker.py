@@ -156,9 +156,14 @@ async def test_a_replica_that_fails_is_restarted_by_the_engine_once_it_is_entrus
 async def test_what_failed_and_was_stopped_is_not_restarted(docker: Corner, scheduler: DockerScheduler) -> None:
     wish = docker.wish("sh", "-c", "exit 3")
     await scheduler.converge(docker.app, [wish], say)
+
+    async def has_failed() -> bool:
+        status = await scheduler.look(wish.replica)
+        return status is not None and (status.phase, status.exit_code) == ("exited", 3)
+
+    await until(has_failed)
     await scheduler.stop(wish.replica, seconds=1)
-    status = await scheduler.look(wish.replica)
-    assert status is not None and (status.phase, status.exit_code) == ("exited", 3)
+    assert await has_failed()
     (row,) = await docker.containers.find({labels.REPLICA_ID: wish.replica})
     detail = await docker.engine.json("GET", f"containers/{row.id}/json")
     assert detail["HostConfig"]["RestartPolicy"]["Name"] == "no"
